@@ -1,0 +1,51 @@
+"""The learning curve as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+
+from nft_lightning.module import PolicyModule
+
+
+class LearningCurve(L.Callback):
+    """Writes ``curve.png``: held-out avg@k with its interval, and the response length."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a point and redraw."""
+        assert isinstance(pl_module, PolicyModule)
+        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/")}
+        found["problems"] = float(pl_module.data.cursor)
+        self.points.append(found)
+        if trainer.is_global_zero and len(self.points) > 1:
+            draw(self.points, Path(trainer.default_root_dir) / "curve.png")
+
+
+def draw(points: list[dict[str, float]], path: Path) -> None:
+    """Two panels over the number of training problems."""
+    from matplotlib.figure import Figure
+
+    name = next(k for k in points[0] if k.startswith("eval/avg_at") and not k.endswith(("low", "high")))
+    x = [p["problems"] for p in points]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(x, [p[name] for p in points], marker="o", markersize=3)
+    left.fill_between(
+        x, [p[name + "_low"] for p in points], [p[name + "_high"] for p in points], alpha=0.25
+    )
+    left.set(
+        ylim=(0, 1.02),
+        xlabel="training problems",
+        ylabel=name.removeprefix("eval/").replace("_at_", "@"),
+    )
+    left.set_title("held-out accuracy, 95 % interval", fontsize=10)
+    right.plot(x, [p["eval/response_length_mean_tokens"] for p in points], marker="o", markersize=3)
+    right.set(xlabel="training problems", ylabel="tokens", ylim=(0, None))
+    right.set_title("mean response length", fontsize=10)
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,46 @@
+"""Sample answers to held-out problems, before and after, as a readable page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+
+from nft_lightning.module import PolicyModule
+from nft_lightning.types import Group
+
+
+class SampleTable(L.Callback):
+    """Writes ``samples.md``: the first ``problems`` held-out problems at every evaluation."""
+
+    def __init__(self, problems: int = 6) -> None:
+        self.problems = problems
+        self.history: list[tuple[int, list[Group]]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember the answers and rewrite the page."""
+        assert isinstance(pl_module, PolicyModule)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        self.history.append((pl_module.policy_version, pl_module.data.last_evaluation[: self.problems]))
+        page = render(self.history[0], self.history[-1])
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "samples.md").write_text(page, encoding="utf-8")
+
+
+def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str:
+    """The first sample of each problem at two policy versions."""
+    lines = ["# Sample answers to held-out problems", ""]
+    for before, after in zip(first[1], last[1], strict=True):
+        lines += [f"## {before.problem.text} (gold {before.problem.answer})", ""]
+        for version, group in ((first[0], before), (last[0], after)):
+            right = sum(v.correct for v in group.verdicts)
+            lines += [
+                f"After {version} updates, {right} of {len(group.verdicts)} right; the first sample "
+                f"({group.verdicts[0].outcome}):",
+                "",
+                *[f"    {line}" for line in group.completions[0].text.splitlines()],
+                "",
+            ]
+    return "\n".join(lines)

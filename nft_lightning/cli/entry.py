@@ -1,0 +1,114 @@
+"""What every command does around its work: check the arguments, turn bad input into one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from nft_lightning.config import CONF_DIR
+from nft_lightning.errors import UserError
+
+EXIT_BAD_INPUT = 2
+
+
+def take_debug_flag(arguments: list[str]) -> bool:
+    """Remove ``--debug``; true where it was given."""
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        return True
+    return False
+
+
+def guarded(work: Callable[[], None], debug: bool) -> None:
+    """Run; a UserError becomes its sentence on standard error and exit code 2."""
+    try:
+        work()
+    except UserError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def is_plain_run(arguments: list[str]) -> bool:
+    """True where the arguments are overrides alone, so that they can be checked ahead."""
+    return not any(a.startswith("-") for a in arguments)
+
+
+def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
+    """The composed config; Hydra's complaints become UserErrors that offer the nearest name."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    with initialize_config_dir(str(CONF_DIR.resolve())):
+        try:
+            own = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
+            return compose(config_name, own, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(config_name, overrides, str(error)) from error
+
+
+def explain(config_name: str, overrides: list[str], message: str) -> UserError:
+    """A sentence for an override that Hydra refused."""
+    from hydra import compose
+
+    base = compose(config_name)
+    names = dotted(base)
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        group = key.split("@")[0].lstrip("/")
+        if not re.fullmatch(r"[\w./@-]+", key) or "=" not in override:
+            return UserError(
+                "argument", override, "is not of the form key=value", "see nft-train --help"
+            )
+        if (CONF_DIR / group).is_dir():
+            options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
+            if value not in options and "," not in value:
+                return UserError(group, value, "is not an option", nearest(value, options, ""))
+        elif key not in names and f"'{key.rsplit('.', 1)[-1]}'" in message:
+            return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()], ""))
+    return UserError("arguments", " ".join(overrides), message.splitlines()[0].rstrip("."), "see --help")
+
+
+def groups() -> list[str]:
+    """The config groups."""
+    return sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
+
+
+def dotted(node: DictConfig, prefix: str = "") -> list[str]:
+    """Every key of the config, in dotted form."""
+    found = []
+    for key in node:
+        name = f"{prefix}{key!s}"
+        found.append(name)
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            found += dotted(child, f"{name}.")
+    return found
+
+
+def nearest(given: str, names: list[str], prefix: str) -> str:
+    """A remedy that names the closest valid choice, or all of them."""
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if not near:
+        last = given.rsplit(".", 1)[-1]
+        near = [n for n in names if n.rsplit(".", 1)[-1] == last][:1]
+    if not near:
+        tails = {n.rsplit(".", 1)[-1]: n for n in names}
+        near = [
+            tails[t] for t in difflib.get_close_matches(given.rsplit(".", 1)[-1], list(tails), 1, 0.6)
+        ]
+    if near:
+        return f"did you mean {prefix}{near[0]}"
+    return f"use one of {', '.join(names)}" if len(names) < 20 else "see nft-train --help"
+
+
+def config_dir() -> Path:
+    """Where the commands find ``conf/``: in the wheel or in the clone."""
+    return CONF_DIR.resolve()

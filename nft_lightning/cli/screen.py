@@ -1,0 +1,105 @@
+"""The two screens of a run: what will happen, and what happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from nft_lightning.config import Parts, conditions_hash
+from nft_lightning.module import PolicyModule
+from nft_lightning.types import Group
+
+
+def print_plan(cfg: DictConfig, parts: Parts, module: PolicyModule) -> None:
+    """What the run is about to do, on one screen."""
+    plan, batching = parts.plan, parts.batching
+    parameters = sum(p.numel() for p in module.policy.parameters())
+    completions = plan.problems_per_rollout * plan.completions_per_problem
+    refills = plan.max_generation_rounds - 1 if parts.objective.drop_uniform_groups else 0
+    rows = {
+        "algorithm": f"{type(parts.objective).__name__}, reduction {parts.objective.reduction}",
+        "model": f"{parameters / 1e6:.2f} M parameters, {parameters * 16 / 2**20:.0f} MiB with AdamW",
+        "rollout": f"{plan.problems_per_rollout} problems x {plan.completions_per_problem} = "
+        f"{completions} completions of at most {plan.max_new_tokens} tokens"
+        + (f", uniform groups refilled {refills} time(s)" if refills else ""),
+        "updates": f"{batching.updates_per_rollout} a rollout; the ratio is 1 in the first of "
+        f"{batching.updates_per_rollout}",
+        "epochs": f"{cfg.trainer.max_epochs}, so at most "
+        f"{cfg.trainer.max_epochs * completions * (refills + 1):,} completions and "
+        f"{cfg.trainer.max_epochs * batching.updates_per_rollout} updates",
+        "evaluation": f"{len(module_problems(parts))} held-out problems x "
+        f"{parts.evaluation.completions_per_problem}, every {parts.evaluation.every_epochs} epochs",
+        "run folder": str(cfg.run_dir),
+        "conditions": f"{conditions_hash(cfg)} (equal for runs that may be compared)",
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    Console().print(Panel(table, title="nft-train", title_align="left"))
+
+
+def module_problems(parts: Parts) -> list[Any]:
+    """The held-out problems that exist."""
+    found: list[Any] = parts.source.held_out(parts.evaluation.problems)
+    return found
+
+
+def print_summary(
+    cfg: DictConfig, summary: dict[str, Any], before: list[Group], after: list[Group]
+) -> None:
+    """Accuracy before and after, two examples, and what to do next."""
+    console = Console()
+    table = Table(title="held-out problems", title_justify="left")
+    for column in ("", "before", "after"):
+        table.add_column(column)
+    for name in summary["before"]:
+        short = name.removeprefix("eval/")
+        if short.endswith(("_low", "_high")) or name not in summary["after"]:
+            continue
+        table.add_row(
+            short.replace("_at_", "@").replace("_", " "),
+            with_interval(summary["before"], name),
+            with_interval(summary["after"], name),
+        )
+    console.print(table)
+    for old, new in changed_examples(before, after):
+        console.print(Text(f"{old.problem.text}  (gold {old.problem.answer})", style="bold"))
+        console.print(Columns([answer_panel("before", old), answer_panel("after", new)]))
+    reason = "; stopped early, rollouts held nothing to learn from" if summary["stopped_early"] else ""
+    console.print(
+        f"{summary['epochs']} epochs, {summary['updates']} updates in "
+        f"{summary['training_seconds']:.0f} s{reason}",
+        highlight=False,
+    )
+    console.print(Text(f"Run folder: {cfg.run_dir}"))
+    console.print(
+        "  curve.png, samples.md, metrics.csv, rollouts/, checkpoints/, export/ (Hugging Face)"
+    )
+    console.print("Try next:  nft-train algorithm=grpo    nft-train experiment=arithmetic_compare")
+
+
+def with_interval(metrics: dict[str, float], name: str) -> str:
+    """``0.950 [0.921, 0.969]``, or a plain number."""
+    if name + "_low" in metrics:
+        return f"{metrics[name]:.3f} [{metrics[name + '_low']:.3f}, {metrics[name + '_high']:.3f}]"
+    return f"{metrics[name]:.3f}"
+
+
+def changed_examples(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
+    """Two problems, those whose accuracy rose the most."""
+    pairs = list(zip(before, after, strict=True))
+    return sorted(pairs, key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
+
+
+def answer_panel(label: str, group: Group) -> Panel:
+    """One sample, shown as plain text."""
+    verdict = group.verdicts[0].outcome
+    right = sum(v.correct for v in group.verdicts)
+    title = f"{label}: {verdict}, {right}/{len(group.verdicts)} right"
+    return Panel(Text(group.completions[0].text), title=title, width=38)

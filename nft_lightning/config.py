@@ -1,0 +1,196 @@
+"""From a composed config to objects: typed, checked across fields, before a model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from nft_lightning.errors import UserError
+
+PACKAGE = Path(__file__).parent
+CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+NOT_CONDITIONS = ("algorithm", "seed", "run_dir", "logger", "callbacks")
+
+
+def target(node: DictConfig, field: str) -> Any:
+    """The class or function that ``_target_`` names."""
+    name = str(node.get("_target_", ""))
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{field}._target_", name, "can not be imported", "give package.module.Class"
+        ) from error
+
+
+def build(node: DictConfig, field: str) -> Any:
+    """The object a config node describes; its class is its schema.
+
+    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments.
+
+    Raises:
+        UserError: an unknown key (with the nearest name), a wrong type, or what the class refuses.
+    """
+    cls: Callable[..., Any] = target(node, field)
+    given = OmegaConf.create({str(k): v for k, v in resolved(node, field).items() if k != "_target_"})
+    known = list(inspect.signature(cls).parameters)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+    for key in given:
+        if str(key) not in known and not takes_any:
+            raise unknown_key(f"{field}.{key!s}", given[key], known, field)
+    if not dataclasses.is_dataclass(cls):
+        return cls(**OmegaConf.to_container(given))  # type: ignore[arg-type]
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), given)
+        values = {
+            str(k): OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in merged.items()
+        }
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        raise UserError(
+            f"{field}.{key}".rstrip("."),
+            OmegaConf.select(given, key) if key else None,
+            str(error).strip().splitlines()[0].rstrip("."),
+            "give a value of the right type",
+        ) from error
+    return cls(**values)
+
+
+def resolved(node: DictConfig, field: str) -> dict[str, Any]:
+    """The node as plain data; a value that must be given and is not is named."""
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or field
+        raise UserError(
+            key, "???", "has no value", f"give one on the command line: {key}=VALUE"
+        ) from error
+    except OmegaConfBaseException as error:
+        if "???" not in str(error) and "mandatory" not in str(error).lower():
+            raise
+        key = f"{field.split('.')[0]}.path"
+        raise UserError(
+            key, "???", "has no value", f"give one on the command line: {key}=VALUE"
+        ) from error
+
+
+def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserError:
+    """The error for a key that nobody reads, with the nearest that somebody does."""
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], known, n=1, cutoff=0.5)
+    remedy = f"did you mean {field}.{near[0]}" if near else f"use one of {', '.join(known)}"
+    return UserError(name, value, "is not known", remedy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Everything of a run that can be checked without a model."""
+
+    objective: Any
+    model: Any
+    source: Any
+    plan: Any
+    engine: Any
+    verifier: Any
+    batching: Any
+    evaluation: Any
+    optimizer: Any
+    prompt_template: str
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Build and cross-check. Raises UserError; loads no model."""
+    from nft_lightning.problems.prompts import check_template
+
+    parts = Parts(
+        objective=build(cfg.algorithm, "algorithm"),
+        model=build(cfg.model, "model"),
+        source=build(cfg.problems.source, "problems.source"),
+        plan=build(cfg.rollout.plan, "rollout.plan"),
+        engine=build(cfg.rollout.engine, "rollout.engine"),
+        verifier=build(cfg.verifier, "verifier"),
+        batching=build(cfg.batching, "batching"),
+        evaluation=build(cfg.evaluation, "evaluation"),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        prompt_template=cfg.problems.prompt_template,
+    )
+    check_template(parts.prompt_template)
+    needed, given = parts.objective.requires.group_size, parts.plan.completions_per_problem
+    if given < needed:
+        raise UserError(
+            "rollout.plan.completions_per_problem",
+            given,
+            f"is too few for {type(parts.objective).__name__}, which compares answers to one problem",
+            f"use {needed} or more",
+        )
+    rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
+    if parts.objective.requires.binary_rewards and not rewards <= {0.0, 1.0, None}:
+        raise UserError(
+            "verifier.rewards",
+            sorted(r for r in rewards if r is not None),
+            f"are not binary, which {type(parts.objective).__name__} needs",
+            "use 0, 1 or null",
+        )
+    check_trainer(cfg)
+    parts.model.check()
+    return parts
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """What Lightning would only find out later, or never."""
+    if not isinstance(cfg.trainer.max_epochs, int) or cfg.trainer.max_epochs < 1:
+        raise UserError("trainer.max_epochs", cfg.trainer.max_epochs, "trains nothing", "use 1 or more")
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
+    owned = (
+        "check_val_every_n_epoch",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "limit_train_batches",
+    )
+    for key in owned:
+        if key in cfg.trainer:
+            raise UserError(
+                f"trainer.{key}",
+                cfg.trainer[key],
+                "has no effect here",
+                "use evaluation.every_epochs, batching.* and optimizer.clip_grad_norm",
+            )
+
+
+def check_writable(run_dir: str) -> None:
+    """Raise UserError where the run folder can not be made or written."""
+    folder = Path(run_dir)
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file")
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            "run_dir", run_dir, f"can not be written ({error.strerror or error})", "give another folder"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError("run_dir", run_dir, "can not be written", "give another folder")
+
+
+def conditions_hash(cfg: DictConfig) -> str:
+    """Eight characters that are equal for runs under equal conditions: all but algorithm and seed."""
+    data = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(data, dict)
+    kept = {k: v for k, v in data.items() if k not in NOT_CONDITIONS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]

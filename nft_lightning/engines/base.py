@@ -1,0 +1,53 @@
+"""Who writes completions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nft_lightning.types import Completion, Sampling
+
+Prompt = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a weight transfer did."""
+
+    version: int
+    tensors: int
+    bytes: int
+    seconds: float
+
+
+class Engine(Protocol):
+    """Generates from the weights it was given last, and says which those are."""
+
+    policy_version: int
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
+        """Take the policy's tensors; every parameter exactly once, or SyncError."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """For each prompt as many completions as it has seeds, in the same order."""
+        ...
+
+
+class SyncError(RuntimeError):
+    """The engine does not hold the trainer's weights."""
+
+
+def completion_seed(run_seed: int, purpose: str, index: int, position: int, k: int) -> int:
+    """The seed of completion ``k`` of the problem at ``position`` of rollout ``index``.
+
+    A counter instead of a shared stream: samples do not depend on algorithm, batch or rank.
+    """
+    text = f"{run_seed}/{purpose}/{index}/{position}/{k}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

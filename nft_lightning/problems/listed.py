@@ -1,0 +1,197 @@
+"""Problems from a finite list: JSON Lines files, hub data sets, reasoning-gym generators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nft_lightning.errors import UserError
+from nft_lightning.problems.base import is_held_out, shuffled_index
+from nft_lightning.types import Problem
+
+
+class ListedProblems:
+    """A finite list, reshuffled every pass; evaluation gets the held-out part.
+
+    Subclasses give ``problems``, and ``evaluation`` where they have a set of their own for it.
+    """
+
+    held_out_fraction: float
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """Every problem of the source, in its own order."""
+        raise NotImplementedError
+
+    @cached_property
+    def evaluation(self) -> list[Problem] | None:
+        """A separate evaluation set, or None to split it off ``problems``."""
+        return None
+
+    @cached_property
+    def split(self) -> tuple[list[Problem], list[Problem]]:
+        """Training and held-out problems; the split is decided by the text, never by the seed."""
+        if self.evaluation is not None:
+            return self.problems, self.evaluation
+        held = [p for p in self.problems if is_held_out(p.text, self.held_out_fraction)]
+        train = [p for p in self.problems if not is_held_out(p.text, self.held_out_fraction)]
+        if not held or not train:
+            raise UserError(
+                "problems.held_out_fraction",
+                self.held_out_fraction,
+                f"leaves {len(train)} training and {len(held)} evaluation problems",
+                "give more problems, another fraction, or a file of its own for evaluation",
+            )
+        return train, held
+
+    def problem(self, index: int, seed: int) -> Problem:
+        """Training problem number ``index``."""
+        train = self.split[0]
+        return train[shuffled_index(index, len(train), seed)]
+
+    def held_out(self, count: int) -> list[Problem]:
+        """The first ``count`` evaluation problems."""
+        return self.split[1][:count]
+
+
+@dataclass(frozen=True)
+class JsonlProblems(ListedProblems):
+    """JSON Lines with ``problem`` and ``answer`` (and ``id``, optional) on each line.
+
+    Attributes:
+        path: the training file.
+        eval_path: a file for evaluation; without it a part of ``path`` is held out.
+        held_out_fraction: that part, chosen by a hash of the problem's text.
+    """
+
+    path: str
+    eval_path: str | None = None
+    held_out_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        _ = self.split
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The lines of ``path``."""
+        return read_jsonl(self.path, "problems.path")
+
+    @cached_property
+    def evaluation(self) -> list[Problem] | None:
+        """The lines of ``eval_path``."""
+        return read_jsonl(self.eval_path, "problems.eval_path") if self.eval_path else None
+
+
+@dataclass(frozen=True)
+class HubProblems(ListedProblems):
+    """A data set of the Hugging Face hub, or a local folder that ``datasets`` can load."""
+
+    path: str
+    split_name: str = "train"
+    subset: str | None = None
+    problem_field: str = "problem"
+    answer_field: str = "answer"
+    held_out_fraction: float = 0.1
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The rows of the split."""
+        try:
+            from datasets import load_dataset
+        except ImportError as error:
+            raise UserError(
+                "problems",
+                "hf_dataset",
+                "needs the datasets package",
+                "run: pip install 'nft-lightning[hub]'",
+            ) from error
+        rows = load_dataset(self.path, self.subset, split=self.split_name)
+        missing = {self.problem_field, self.answer_field} - set(rows.column_names)
+        if missing:
+            raise UserError(
+                "problems.problem_field, problems.answer_field",
+                sorted(missing),
+                f"are not columns of {self.path}",
+                f"use two of {', '.join(rows.column_names)}",
+            )
+        return [
+            Problem(f"{self.path}:{i}", str(row[self.problem_field]), str(row[self.answer_field]))
+            for i, row in enumerate(rows)
+        ]
+
+
+@dataclass(frozen=True)
+class ReasoningGymProblems(ListedProblems):
+    """One generator of reasoning-gym: ``pip install nft-lightning[reasoning-gym]``.
+
+    Attributes:
+        task: a generator's name, such as ``chain_sum`` or ``gcd``.
+        size: how many items to generate; equal questions count once.
+        generator_seed: the generator's own seed, apart from the run's.
+        options: the generator's parameters, such as ``{min_terms: 2, max_terms: 3}``.
+    """
+
+    task: str
+    size: int = 2000
+    generator_seed: int = 0
+    options: dict[str, Any] | None = None
+    held_out_fraction: float = 0.1
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """Distinct questions with their answers."""
+        try:
+            import reasoning_gym
+        except ImportError as error:
+            raise UserError(
+                "problems",
+                "reasoning_gym",
+                "needs the reasoning-gym package",
+                "run: pip install 'nft-lightning[reasoning-gym]'",
+            ) from error
+        try:
+            items = reasoning_gym.create_dataset(
+                self.task, seed=self.generator_seed, size=self.size, **(self.options or {})
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                "problems.task", self.task, f"is refused ({error})", "use a generator that exists"
+            ) from error
+        unique = {item["question"]: str(item["answer"]) for item in items}
+        return [Problem(f"{self.task}:{i}", q, a) for i, (q, a) in enumerate(unique.items())]
+
+
+def read_jsonl(path: str, field: str) -> list[Problem]:
+    """Problems from a file; raises UserError naming the first bad line."""
+    if not Path(path).is_file():
+        raise UserError(field, path, "is not a file", "give a JSON Lines file")
+    found = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                found.append(parse_line(line, path, number, field))
+    if not found:
+        raise UserError(field, path, "holds no problem", "give a file with a JSON object on each line")
+    return found
+
+
+def parse_line(line: str, path: str, number: int, field: str) -> Problem:
+    """One line as a problem."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(
+            field, path, f"is not JSON at line {number}", "write one JSON object a line"
+        ) from error
+    for name in ("problem", "answer"):
+        if not isinstance(row, dict) or not str(row.get(name, "")).strip():
+            raise UserError(
+                field,
+                path,
+                f"lacks {name} at line {number}",
+                'give each line as {"problem": ..., "answer": ...}',
+            )
+    return Problem(str(row.get("id", f"line-{number}")), str(row["problem"]), str(row["answer"]))

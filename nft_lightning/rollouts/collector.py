@@ -1,0 +1,178 @@
+"""Problems -> engine -> verifier -> kept groups -> Rollout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from nft_lightning.engines.base import Engine, Prompt, completion_seed
+from nft_lightning.errors import UserError
+from nft_lightning.problems.base import ProblemSource
+from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling
+from nft_lightning.verifiers.base import RewardRules, Verifier
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """How much a rollout generates.
+
+    Attributes:
+        problems_per_rollout: groups that one epoch trains on, at most.
+        completions_per_problem: K.
+        max_generation_rounds: with an algorithm that drops uniform groups, how often missing
+            groups are refilled, the first round included (dynamic sampling).
+        max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
+    """
+
+    problems_per_rollout: int = 64
+    completions_per_problem: int = 8
+    max_generation_rounds: int = 2
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"rollout.{name}", getattr(self, name), "is below 1", "use 1 or more")
+        if self.max_new_tokens < 1:
+            raise UserError("rollout.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more")
+        if self.temperature <= 0:
+            raise UserError(
+                "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
+            )
+        if self.top_p != 1 or self.top_k != 0:
+            field = "rollout.top_p" if self.top_p != 1 else "rollout.top_k"
+            raise UserError(
+                field,
+                self.top_p if self.top_p != 1 else self.top_k,
+                "biases every ratio, because the trainer's log-probabilities know no such filter",
+                "train with top_p=1 and top_k=0; filters belong to evaluation",
+            )
+
+    @property
+    def sampling(self) -> Sampling:
+        """As the engines take it."""
+        return Sampling(self.temperature, self.max_new_tokens)
+
+
+class Collector:
+    """Makes one rollout at a time. It holds no state: what it needs comes with the call."""
+
+    def __init__(
+        self,
+        source: ProblemSource,
+        engine: Engine,
+        verifier: Verifier,
+        rewards: RewardRules,
+        encode: Callable[[str], Prompt],
+        plan: RolloutPlan,
+        phase: Phase,
+    ) -> None:
+        self.source, self.engine, self.verifier = source, engine, verifier
+        self.rewards, self.encode, self.plan, self.phase = rewards, encode, plan, phase
+
+    def collect(
+        self, cursor: int, seed: int, rollout_index: int, drop_uniform: bool
+    ) -> tuple[Rollout, int]:
+        """The rollout and the cursor behind the last problem that was drawn."""
+        kept: list[Group] = []
+        seen: list[Group] = []
+        for _ in range(self.plan.max_generation_rounds):
+            missing = self.plan.problems_per_rollout - len(kept)
+            groups = self.generate(cursor, missing, seed, rollout_index)
+            cursor += missing
+            seen += groups
+            kept += [g for g in groups if usable(g) and (not drop_uniform or 0 < g.accuracy < 1)]
+            if len(kept) == self.plan.problems_per_rollout:
+                break
+        metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
+        return Rollout(tuple(kept), self.engine.policy_version, metrics), cursor
+
+    def generate(self, cursor: int, count: int, seed: int, rollout_index: int) -> list[Group]:
+        """``count`` problems from ``cursor`` on, answered and judged."""
+        positions = range(cursor, cursor + count)
+        problems = [self.source.problem(i, seed) for i in positions]
+        seeds = [
+            [
+                completion_seed(seed, "train", rollout_index, i, k)
+                for k in range(self.plan.completions_per_problem)
+            ]
+            for i in positions
+        ]
+        return self.answer(problems, self.plan.sampling, seeds)
+
+    def answer(
+        self,
+        problems: Sequence[Problem],
+        sampling: Sampling,
+        seeds: Sequence[Sequence[int]],
+        phases: tuple[str, str] = ("generate", "verify"),
+    ) -> list[Group]:
+        """Groups for the given problems; the seconds are counted under ``phases``."""
+        prompts = [self.encode(p.text) for p in problems]
+        with self.phase(phases[0]):
+            answers = self.engine.generate(prompts, sampling, seeds)
+        check_answers(answers, seeds, self.engine.policy_version)
+        with self.phase(phases[1]):
+            verdicts = iter(
+                self.verifier.verify(
+                    [c.text for group in answers for c in group],
+                    [p.answer for p, group in zip(problems, answers, strict=True) for _ in group],
+                )
+            )
+        groups = []
+        for problem, prompt, completions in zip(problems, prompts, answers, strict=True):
+            judged = tuple(next(verdicts) for _ in completions)
+            worth = tuple(self.rewards.reward(v.outcome) for v in judged)
+            # NaN marks a verdict that counts as nothing; the group is then left out.
+            rewards = tuple(float("nan") if r is None else r for r in worth)
+            groups.append(Group(problem, prompt, tuple(completions), judged, rewards))
+        return groups
+
+
+def usable(group: Group) -> bool:
+    """No reward of the group is undefined."""
+    return all(r == r for r in group.rewards)
+
+
+def check_answers(
+    answers: Sequence[Sequence[Completion]], seeds: Sequence[Sequence[int]], version: int
+) -> None:
+    """Raise unless every prompt got all its completions, from the current weights."""
+    given, asked = [len(a) for a in answers], [len(s) for s in seeds]
+    if given != asked:
+        raise RuntimeError(f"the engine returned {sum(given)} completions where {sum(asked)} were asked")
+    stale = {c.policy_version for group in answers for c in group} - {version}
+    if stale:
+        raise RuntimeError(f"completions of policy version {min(stale)} met version {version}")
+
+
+def rollout_metrics(seen: Sequence[Group], kept: int, wanted: int) -> dict[str, float]:
+    """What a rollout looked like before anything was left out."""
+    completions = [c for g in seen for c in g.completions]
+    outcomes = Counter(v.outcome for g in seen for v in g.verdicts)
+    total = len(completions)
+    tokens = sum(len(c.token_ids) for c in completions)
+    valid = [g for g in seen if usable(g)]
+    share = {
+        "all_right": sum(g.accuracy == 1 for g in valid),
+        "all_wrong": sum(g.accuracy == 0 for g in valid),
+    }
+    metrics = {
+        "rollout/accuracy": sum(g.accuracy for g in valid) / max(1, len(valid)),
+        "rollout/all_right_group_fraction": share["all_right"] / max(1, len(valid)),
+        "rollout/all_wrong_group_fraction": share["all_wrong"] / max(1, len(valid)),
+        "rollout/kept_group_fraction": kept / wanted,
+        "rollout/response_length_mean_tokens": tokens / total,
+        "rollout/truncated_fraction": sum(c.truncated for c in completions) / total,
+        "rollout/completions": float(total),
+        "rollout/tokens": float(tokens),
+    }
+    metrics.update({f"verdict/{o}_fraction": outcomes[o] / total for o in OUTCOMES})
+    return metrics

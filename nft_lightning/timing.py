@@ -1,0 +1,41 @@
+"""Where the time goes: named phases, summed, and told to whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class PhaseTimer:
+    """Sums seconds by phase. Phases do not nest: the innermost running one gets the time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.listeners: list[Callable[[str], None]] = []
+        self.stack: list[tuple[str, float]] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of the block under ``name``."""
+        now = time.perf_counter()
+        if self.stack:
+            outer, since = self.stack[-1]
+            self.seconds[outer] += now - since
+        self.stack.append((name, now))
+        for listener in self.listeners:
+            listener(name)
+        try:
+            yield
+        finally:
+            _, since = self.stack.pop()
+            now = time.perf_counter()
+            self.seconds[name] += now - since
+            if self.stack:
+                self.stack[-1] = (self.stack[-1][0], now)
+
+    def drain(self) -> dict[str, float]:
+        """The sums since the last call."""
+        taken, self.seconds = dict(self.seconds), defaultdict(float)
+        return taken

@@ -1,0 +1,174 @@
+"""The nouns that travel through the framework, each a small frozen dataclass.
+
+Letters in shapes: B sequences, T tokens, N completions, G groups, K completions per group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with its gold answer: ``Problem("arith-7+12-5", "7+12-5", "14")``."""
+
+    id: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer.
+
+    ``token_ids`` ends with the end-of-sequence token unless ``truncated``; ``logprobs`` are the
+    engine's, one a token, at the sampling temperature; ``policy_version`` counts the optimizer
+    updates behind the weights that wrote it.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[float, ...]
+    truncated: bool
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the verifier says: ``outcome`` is one of :data:`OUTCOMES`."""
+
+    outcome: str
+    extracted: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def correct(self) -> bool:
+        """True for the outcome ``correct`` alone."""
+        return self.outcome == "correct"
+
+
+OUTCOMES = ("correct", "wrong", "unparsable", "timeout", "bad_gold", "error")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One problem with its K completions, their verdicts and their rewards (1.0 or 0.0)."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    verdicts: tuple[Verdict, ...]
+    rewards: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """r_q: the share of right answers, as the paper estimates it from K samples."""
+        return sum(self.rewards) / len(self.rewards)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The kept groups of one epoch and the statistics of everything that was generated."""
+
+    groups: tuple[Group, ...]
+    policy_version: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def rewards(self) -> Tensor:
+        """[N] float32, group after group."""
+        return torch.tensor([r for g in self.groups for r in g.rewards])
+
+    @property
+    def group_ids(self) -> Tensor:
+        """[N] int64, the index of each completion's group."""
+        return torch.tensor([i for i, g in enumerate(self.groups) for _ in g.rewards])
+
+    @property
+    def lengths(self) -> Tensor:
+        """[N] int64, tokens per completion."""
+        return torch.tensor([len(c.token_ids) for g in self.groups for c in g.completions])
+
+    @property
+    def truncated(self) -> Tensor:
+        """[N] bool, completions that met ``max_new_tokens``."""
+        return torch.tensor([c.truncated for g in self.groups for c in g.completions])
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What an objective computes once a rollout: [N] tensors by name, plus which rows to keep.
+
+    ``values`` are looked up by the objective's own ``token_loss``; ``keep`` [N] bool leaves
+    completions out of the loss and out of every denominator.
+    """
+
+    values: Mapping[str, Tensor]
+    keep: Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A padded micro-batch. B sequences of S tokens; T = S - 1 predicted positions.
+
+    input_ids [B, S] int64, right-padded; attention_mask [B, S]; mask [B, T] bool, true where a
+    completion token is predicted; old_logprobs [B, T] fp32 or None when the ratio is identically 1;
+    engine_logprobs [B, T]; token_weight [B, T] fp32, fixed by ``batching``: the loss is
+    ``(token_loss * token_weight).sum()``; signal: [B] tensors of the objective.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    mask: Tensor
+    token_weight: Tensor
+    engine_logprobs: Tensor
+    signal: Mapping[str, Tensor]
+    old_logprobs: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on ``device``; float64 signals become fp32 where there is no float64."""
+        moved = {
+            f.name: value.to(device)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        signal = {
+            k: v.to(device, v.dtype if v.dtype != torch.float64 else torch.float32)
+            for k, v in self.signal.items()
+        }
+        return replace(self, signal=signal, **moved)
+
+
+@dataclass(frozen=True)
+class OptimizerBatch:
+    """One optimizer step: the micro-batches of this rank and the epoch's step number."""
+
+    micro_batches: Sequence[TokenBatch]
+    step_in_epoch: int
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """loss [B, T] before any reduction; metrics as (sum, count) pairs, which add up exactly."""
+
+    loss: Tensor
+    metrics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. ``top_p`` and ``top_k`` serve evaluation only."""
+
+    temperature: float
+    max_new_tokens: int
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+State = dict[str, Any]

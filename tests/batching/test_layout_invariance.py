@@ -1,0 +1,117 @@
+"""The gradient must not depend on micro-batches, padding, ranks or an uneven last batch."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nft_lightning.batching.layout import layout, split_groups
+from nft_lightning.batching.weights import REDUCTIONS
+from nft_lightning.objectives import DAPO, GRPO, NFT, RFT, DrGRPO
+from nft_lightning.objectives.base import Outcomes
+from nft_lightning.policy.policy import Policy
+from nft_lightning.types import Completion, Group, Problem, Rollout, Verdict
+
+torch.manual_seed(0)
+MODEL = LlamaForCausalLM(
+    LlamaConfig(
+        vocab_size=23,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+)
+POLICY = Policy(MODEL, None)
+
+
+def make_rollout(seed: int, groups: int, k: int = 4) -> Rollout:
+    rng = random.Random(seed)
+    made = []
+    for g in range(groups):
+        prompt = tuple(rng.randrange(3, 23) for _ in range(rng.randint(2, 9)))
+        completions = tuple(
+            Completion(tuple(rng.randrange(3, 23) for _ in range(n)), "", (-1.0,) * n, False, 0)
+            for n in (rng.randint(1, 14) for _ in range(k))
+        )
+        rewards = tuple(1.0 if i <= g % (k - 1) else 0.0 for i in range(k))
+        verdicts = tuple(Verdict("correct" if r else "wrong") for r in rewards)
+        made.append(Group(Problem(str(g), "", ""), prompt, completions, verdicts, rewards))
+    return Rollout(tuple(made), 0)
+
+
+def gradient(rollout: Rollout, objective, size: int, world: int = 1, updates: int = 1) -> torch.Tensor:
+    signal = objective.prepare(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
+    MODEL.zero_grad()
+    for rank in range(world):
+        for batch in layout(
+            rollout,
+            signal,
+            updates=updates,
+            micro_batch_size=size,
+            reduction=objective.reduction,
+            max_new_tokens=16,
+            seed=5,
+            rank=rank,
+            world_size=world,
+        ):
+            for micro in batch.micro_batches:
+                out = POLICY(micro)
+                old = out.logprobs.detach() - 0.3 * torch.sin(micro.input_ids[:, 1:].float())
+                loss = objective.token_loss(out.logprobs, old, micro.mask, micro.signal).loss
+                (loss * micro.token_weight).sum().backward()
+    return torch.cat([p.grad.flatten() for p in MODEL.parameters()]).clone()
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    groups=st.integers(1, 6),
+    size=st.integers(1, 30),
+    world=st.integers(1, 3),
+    reduction=st.sampled_from(REDUCTIONS),
+)
+@pytest.mark.parametrize("cls", [NFT, RFT, GRPO, DrGRPO, DAPO])
+def test_gradient_is_invariant(cls, seed, groups, size, world, reduction):
+    rollout, objective = make_rollout(seed, groups), cls(reduction=reduction)
+    whole, cut = gradient(rollout, objective, 1000), gradient(rollout, objective, size, world)
+    assert (whole - cut).norm() <= 1e-6 * max(1e-3, whole.norm())
+
+
+def test_every_rank_gets_as_many_micro_batches():
+    rollout, objective = make_rollout(1, 5), NFT()
+    signal = objective.prepare(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths))
+    kwargs = {
+        "updates": 2,
+        "micro_batch_size": 3,
+        "reduction": "token_mean",
+        "max_new_tokens": 16,
+        "seed": 0,
+    }
+    ranks = [layout(rollout, signal, rank=r, world_size=3, **kwargs) for r in range(3)]
+    counts = [[len(b.micro_batches) for b in batches] for batches in ranks]
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_an_empty_rollout_gives_every_update_and_no_micro_batch():
+    rollout = Rollout((), 3)
+    signal = NFT().prepare(Outcomes(rollout.rewards, rollout.group_ids.float(), rollout.lengths))
+    batches = layout(
+        rollout, signal, updates=4, micro_batch_size=2, reduction="token_mean", max_new_tokens=4, seed=0
+    )
+    assert [len(b.micro_batches) for b in batches] == [0, 0, 0, 0]
+
+
+@given(st.integers(0, 50), st.integers(1, 9), st.integers(0, 9))
+def test_split_uses_each_group_once(count, parts, seed):
+    found = split_groups(count, parts, seed)
+    assert len(found) == parts
+    assert sorted(i for part in found for i in part) == list(range(count))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
