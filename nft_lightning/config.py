@@ -21,7 +21,7 @@ from nft_lightning.errors import UserError
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-NOT_CONDITIONS = ("algorithm", "seed", "run_dir", "logger", "callbacks")
+NOT_CONDITIONS = ("algorithm", "seed", "run_dir", "logger", "callbacks", "hydra")
 
 
 def target(node: DictConfig, field: str) -> Any:
@@ -154,6 +154,12 @@ def check_trainer(cfg: DictConfig) -> None:
         raise UserError("trainer.max_epochs", cfg.trainer.max_epochs, "trains nothing", "use 1 or more")
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
+    from lightning import Trainer
+
+    known = [*inspect.signature(Trainer).parameters, "threads"]
+    for key in cfg.trainer:
+        if key not in known:
+            raise unknown_key(f"trainer.{key!s}", cfg.trainer[key], known, "trainer")
     owned = (
         "check_val_every_n_epoch",
         "accumulate_grad_batches",

@@ -24,7 +24,7 @@ def compose_config():
 
     def make(*overrides: str):
         with initialize_config_dir(str(CONF_DIR.resolve())):
-            return compose("train", list(overrides), return_hydra_config=True)
+            return compose("train", list(overrides))
 
     return make
 

@@ -71,7 +71,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
             options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
             if value not in options and "," not in value:
                 return UserError(group, value, "is not an option", nearest(value, options, ""))
-        elif key not in names and f"'{key.rsplit('.', 1)[-1]}'" in message:
+        elif key not in names and any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1])):
             return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()], ""))
     return UserError("arguments", " ".join(overrides), message.splitlines()[0].rstrip("."), "see --help")
 

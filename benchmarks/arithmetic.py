@@ -1,0 +1,133 @@
+"""Train algorithms x seeds through nft-train and draw what came out.
+
+    python benchmarks/arithmetic.py default --algorithms nft --out benchmarks/results/default
+    python benchmarks/arithmetic.py arithmetic_compare --out benchmarks/results/arithmetic_compare
+
+Each run is a process of its own with one thread; ``--jobs`` of them go on at a time. Finished runs
+are not run again. Writes ``results.json``, ``results.md`` and ``curves.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ALGORITHMS = ("nft", "rft", "grpo", "dr_grpo", "dapo")
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+WORK = ("generate", "verify", "old_logprobs", "train", "optimizer", "evaluate")
+
+
+def train(experiment: str, algorithm: str, seed: int, runs: Path) -> dict[str, float]:
+    """One run in its own process, and what its files say."""
+    folder = runs / f"{algorithm}_seed{seed}"
+    if not (folder / "summary.json").exists():
+        chosen = [] if experiment == "default" else [f"experiment={experiment}"]
+        command = [sys.executable, "-m", "nft_lightning.cli.train", *chosen]
+        command += [f"algorithm={algorithm}", f"seed={seed}", f"run_dir={folder}", "trainer.threads=1"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    summary = json.loads((folder / "summary.json").read_text())
+    name = next(k for k in summary["after"] if k.startswith("eval/avg_at_") and k[-1].isdigit())
+    with open(folder / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    worked = sum(float(r[f"time/{w}_seconds"]) for r in rows for w in WORK if r.get(f"time/{w}_seconds"))
+    curve = [(float(r["step"] or 0), float(r[name])) for r in rows if r.get(name)]
+    tokens = [float(r["progress/tokens"]) for r in rows if r.get("progress/tokens")]
+    return {
+        "before": summary["before"][name],
+        "after": summary["after"][name],
+        "seconds": summary["training_seconds"],
+        "other_fraction": 1 - worked / summary["training_seconds"],
+        "tokens": tokens[-1],
+        "curve": curve,  # type: ignore[dict-item]
+    }
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half-width of the 95 % t interval over seeds."""
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2:
+        return mean, math.nan
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, T95.get(n, 1.96) * deviation / math.sqrt(n)
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+    """A Markdown table, one row an algorithm."""
+    lines = [
+        "| algorithm | seeds | before | after (mean, 95 % interval over seeds) | worst seed | "
+        "training seconds | tokens | time outside the work |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for algorithm, runs in results.items():
+        mean, half = interval([r["after"] for r in runs])
+        before, _ = interval([r["before"] for r in runs])
+        seconds = sorted(r["seconds"] for r in runs)
+        tokens = sum(r["tokens"] for r in runs) / len(runs)
+        lines.append(
+            f"| {algorithm} | {len(runs)} | {before:.3f} | {mean:.3f} ± {half:.3f} | "
+            f"{min(r['after'] for r in runs):.3f} | {seconds[0]:.0f} to {seconds[-1]:.0f} | "
+            f"{tokens / 1e3:.0f} k | {max(r['other_fraction'] for r in runs):.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Mean curves with 95 % intervals over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for algorithm, runs in results.items():
+        steps = [s for s, _ in runs[0]["curve"]]  # type: ignore[attr-defined]
+        points = [interval([r["curve"][i][1] for r in runs]) for i in range(len(steps))]  # type: ignore[index]
+        means = [m for m, _ in points]
+        (line,) = axis.plot(steps, means, marker="o", markersize=3, label=algorithm)
+        if len(runs) > 1:
+            low, high = [m - h for m, h in points], [m + h for m, h in points]
+            axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
+    axis.set(xlabel="optimizer updates", ylabel="held-out avg@8", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("experiment", help="default, or a name in conf/experiment")
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, help="run folders, by default under runs/")
+    given = parser.parse_args()
+    runs = given.runs or Path("runs/benchmark") / given.experiment
+    given.out.mkdir(parents=True, exist_ok=True)
+    jobs = [(a, s) for s in given.seeds for a in given.algorithms]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        done = list(pool.map(lambda job: train(given.experiment, *job, runs), jobs))
+    results: dict[str, list[dict[str, float]]] = {a: [] for a in given.algorithms}
+    for (algorithm, _), result in zip(jobs, done, strict=True):
+        results[algorithm].append(result)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
+    note = f"\n{machine}; {given.jobs} runs at a time, one thread each; "
+    note += f"peak memory of a run {peak:.2f} GiB.\n"
+    (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (given.out / "results.md").write_text(table(results) + note)
+    draw(results, given.out / "curves.png")
+    sys.stdout.write(table(results) + note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The loop: its order of events, its versions, and a new algorithm as one class and one yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightning as L
+import pytest
+import torch
+
+from nft_lightning.cli import run as running
+from nft_lightning.config import build_parts
+from nft_lightning.datamodule import BatchingPlan, EvaluationPlan, RolloutDataModule
+from nft_lightning.engines.base import SyncReport
+from nft_lightning.module import OptimizerPlan, PolicyModule
+from nft_lightning.objectives import NFT
+from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.policy.loading import TinyModel
+from nft_lightning.problems.arithmetic import ArithmeticProblems
+from nft_lightning.problems.prompts import prompt_ids
+from nft_lightning.rollouts.collector import Collector, RolloutPlan
+from nft_lightning.timing import PhaseTimer
+from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
+from nft_lightning.verifiers.base import RewardRules
+
+pytestmark = pytest.mark.slow
+
+
+class RecordingEngine:
+    def __init__(self, events, stale=False, short=False):
+        self.events, self.stale, self.short = events, stale, short
+        self.policy_version = -1
+
+    def load_weights(self, named_tensors, version):
+        count = len(list(named_tensors))
+        self.policy_version = version
+        self.events.append(f"sync {version}")
+        return SyncReport(version, count, 0, 0.0)
+
+    def generate(self, prompts, sampling, seeds):
+        self.events.append("generate")
+        version = self.policy_version - self.stale
+        made = [
+            [Completion((20 + k, 2), f"{k}", (-1.0, -1.0), False, version) for k, _ in enumerate(group)]
+            for group in seeds
+        ]
+        return made[:-1] if self.short else made
+
+
+class RecordingVerifier:
+    def __init__(self, events, outcomes=("correct", "wrong")):
+        self.events, self.outcomes = events, outcomes
+        self.rewards = RewardRules()
+
+    def verify(self, completions, golds):
+        self.events.append("verify")
+        return [Verdict(self.outcomes[i % len(self.outcomes)]) for i in range(len(completions))]
+
+    def close(self):
+        self.events.append("close")
+
+
+def make(events, engine=None, verifier=None, updates=2, stop_after=2):
+    engine = engine or RecordingEngine(events)
+    verifier = verifier or RecordingVerifier(events)
+    policy, timer, objective = TinyModel().load(1.0), PhaseTimer(), NFT()
+    plan = RolloutPlan(problems_per_rollout=4, completions_per_problem=2, max_generation_rounds=2)
+    collector = Collector(
+        ArithmeticProblems(),
+        engine,
+        verifier,
+        verifier.rewards,
+        lambda text: prompt_ids(policy.tokenizer, text, "equals"),
+        plan,
+        timer.phase,
+    )
+    batching = BatchingPlan(updates, 64, stop_after)
+    data = RolloutDataModule(
+        collector, engine, objective, batching, EvaluationPlan(4, 2, 1), seed=0, timer=timer
+    )
+    module = PolicyModule(policy, objective, OptimizerPlan(), timer)
+    original = module.training_step
+
+    def recorded(batch, batch_idx):
+        events.append(f"train {batch.step_in_epoch}")
+        return original(batch, batch_idx)
+
+    module.training_step = recorded
+    return module, data
+
+
+def trainer(epochs=2):
+    return L.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def test_the_order_of_events():
+    events = []
+    module, data = make(events)
+    trainer().fit(module, data)
+    epoch = lambda v: [  # noqa: E731
+        f"sync {v}",
+        "generate",
+        "verify",
+        "train 0",
+        "train 1",
+        f"sync {v + 2}",
+        "generate",
+        "verify",
+    ]
+    assert events == epoch(0) + epoch(2)
+
+
+def test_stale_completions_are_refused():
+    events = []
+    module, data = make(events, engine=RecordingEngine(events, stale=True))
+    with pytest.raises(RuntimeError, match="policy version"):
+        trainer().fit(module, data)
+    assert not any(e.startswith("train") for e in events)
+
+
+def test_missing_completions_are_refused():
+    events = []
+    module, data = make(events, engine=RecordingEngine(events, short=True))
+    with pytest.raises(RuntimeError, match="completions where"):
+        trainer().fit(module, data)
+
+
+def test_rollouts_without_a_usable_group_stop_by_the_rule(caplog):
+    events = []
+    module, data = make(events, verifier=RecordingVerifier(events, outcomes=("wrong",)), stop_after=2)
+    before = torch.cat([p.detach().flatten().clone() for p in module.policy.parameters()])
+    fit = trainer(epochs=9)
+    fit.fit(module, data)
+    after = torch.cat([p.detach().flatten() for p in module.policy.parameters()])
+    assert fit.current_epoch == 2
+    assert module.policy_version == 0
+    assert torch.equal(before, after)
+    assert "2 rollouts in a row" in caplog.text
+
+
+def test_groups_with_an_unreadable_gold_are_left_out():
+    events = []
+    module, data = make(
+        events, verifier=RecordingVerifier(events, outcomes=("correct", "wrong", "bad_gold"))
+    )
+    trainer(1).fit(module, data)
+    for group in data.rollout.groups:
+        assert {v.outcome for v in group.verdicts} == {"correct", "wrong"}
+
+
+def test_a_gradient_that_is_not_finite_is_skipped():
+    events = []
+    module, data = make(events)
+    parameter = next(module.policy.parameters())
+    parameter.register_hook(lambda g: g * float("nan"))
+    before = parameter.detach().clone()
+    fit = trainer(1)
+    fit.fit(module, data)
+    assert torch.equal(before, parameter)
+    assert module.policy_version == 0
+    assert fit.callback_metrics["optimizer/skipped_updates"] == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throwaway(Objective):
+    """REINFORCE without a baseline, with a factor of its own."""
+
+    factor: float = 1.0
+
+    def prepare(self, outcomes: Outcomes) -> Signal:
+        return Signal({"reward": outcomes.rewards}, torch.ones_like(outcomes.rewards, dtype=torch.bool))
+
+    def token_loss(self, logprobs, old_logprobs, mask, signal) -> TokenLoss:
+        return TokenLoss(-self.factor * signal["reward"][:, None] * logprobs)
+
+
+def test_a_new_algorithm_is_one_class_and_one_yaml(tmp_path, compose_config, quick):
+    (tmp_path / "algorithm").mkdir()
+    (tmp_path / "algorithm" / "throwaway.yaml").write_text(
+        f"_target_: {__name__}.Throwaway\nfactor: 2\n"
+    )
+    cfg = compose_config(
+        f"hydra.searchpath=[file://{tmp_path}]",
+        "algorithm=throwaway",
+        f"run_dir={tmp_path / 'run'}",
+        "callbacks=none",
+        *quick,
+    )
+    parts = build_parts(cfg)
+    assert parts.objective == Throwaway(factor=2.0)
+    summary = running.run(cfg)
+    assert summary["updates"] == 4
+
+
+@pytest.mark.parametrize("algorithm", ["nft", "rft", "grpo", "dr_grpo", "dapo"])
+def test_every_algorithm_trains_from_the_same_first_completions(
+    algorithm, tmp_path, compose_config, quick
+):
+    import csv
+
+    import pyarrow.parquet as pq
+
+    first = {}
+    for name in ("grpo", algorithm):
+        folder = tmp_path / name
+        running.run(compose_config(f"algorithm={name}", f"run_dir={folder}", *quick))
+        rows = pq.read_table(folder / "rollouts" / "epoch_0000.parquet").to_pylist()
+        first[name] = {(r["problem_id"], r["sample"]): r["completion"] for r in rows}
+        with open(folder / "metrics.csv") as file:
+            logged = list(csv.DictReader(file))
+        assert any(r.get("objective/loss") for r in logged)
+    shared = first["grpo"].keys() & first[algorithm].keys()
+    assert len(shared) >= 8
+    assert all(first["grpo"][k] == first[algorithm][k] for k in shared)

@@ -1,0 +1,180 @@
+"""Composition, fairness, and every kind of bad input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nft_lightning.config import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
+from nft_lightning.errors import UserError
+
+ALGORITHMS = sorted(p.stem for p in (CONF_DIR / "algorithm").glob("*.yaml"))
+NEEDS = {
+    "jsonl": ["problems.path=PATH"],
+    "hf_dataset": ["problems.path=org/set"],
+    "hf": ["model.path=org/model"],
+}
+
+
+@pytest.fixture
+def problem_file(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(
+        "".join(json.dumps({"problem": f"{i}+1", "answer": str(i + 1)}) + "\n" for i in range(60))
+    )
+    return path
+
+
+def options(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
+
+
+GROUP_OPTIONS = [(p.name, o) for p in sorted(CONF_DIR.iterdir()) if p.is_dir() for o in options(p.name)]
+
+
+@pytest.mark.parametrize(("group", "option"), GROUP_OPTIONS)
+def test_every_option_composes_and_builds(compose_config, problem_file, group, option, tmp_path):
+    extra = NEEDS.get(option, []) if (group, option) != ("rollout", "hf") else []
+    extra = [e.replace("PATH", str(problem_file)) for e in extra]
+    cfg = compose_config(f"{group}={option}", f"run_dir={tmp_path}", *extra)
+    if group in ("logger", "callbacks"):
+        for name, node in cfg[group].items():
+            assert build(node, f"{group}.{name}") is not None
+    elif group == "problems":
+        source = build(cfg.problems.source, "problems.source")
+        assert source.held_out_fraction == 0.1
+    elif group not in ("trainer", "experiment"):
+        node = cfg[group].engine if group == "rollout" else cfg[group]
+        assert build(node, group) is not None
+    else:
+        assert cfg.trainer.max_epochs > 0
+
+
+def test_every_pair_of_algorithms_differs_only_there(compose_config):
+    composed = {}
+    for name in ALGORITHMS:
+        cfg = compose_config(f"algorithm={name}", "run_dir=x")
+        hashed = conditions_hash(cfg)
+        data = OmegaConf.to_container(cfg, resolve=False)
+        composed[name] = (data, hashed)
+    for a, b in itertools.combinations(ALGORITHMS, 2):
+        differing = {k for k in composed[a][0] if composed[a][0][k] != composed[b][0][k]}
+        assert differing == {"algorithm"}
+        assert composed[a][1] == composed[b][1]
+
+
+def test_the_conditions_see_everything_else(compose_config):
+    base = conditions_hash(compose_config("run_dir=x"))
+    assert base == conditions_hash(compose_config("run_dir=y", "seed=5", "algorithm=grpo"))
+    for change in (
+        "optimizer.learning_rate=1e-3",
+        "rollout.plan.temperature=0.9",
+        "problems.source.max_terms=6",
+    ):
+        assert conditions_hash(compose_config(change)) != base
+    assert "optimizer" not in NOT_CONDITIONS
+
+
+def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
+
+
+BAD = [
+    (["algorithm=nfft"], ["algorithm", "nfft", "nft"]),
+    (["algorithmm=nft"], ["algorithmm", "algorithm"]),
+    (["optimizer.learning_rat=1"], ["optimizer.learning_rat", "optimizer.learning_rate"]),
+    (["rollout.plan.completions_per_problem=1"], ["completions_per_problem", "1", "2 or more"]),
+    (["rollout.plan.top_p=0.9"], ["rollout.top_p", "0.9", "top_p=1"]),
+    (["rollout.plan.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
+    (["rollout.plan.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
+    (["batching.updates_per_rollout=0"], ["updates_per_rollout", "0"]),
+    (["evaluation.problems=0"], ["evaluation.problems", "0"]),
+    (["optimizer.learning_rate=0"], ["learning_rate", "0"]),
+    (["trainer.max_epochs=0"], ["max_epochs", "0"]),
+    (["seed=-1"], ["seed", "-1"]),
+    (["problems=jsonl"], ["problems.path", "no value"]),
+    (
+        ["problems=jsonl", "problems.path=missing.jsonl"],
+        ["problems.path", "missing.jsonl", "not a file"],
+    ),
+    (["model=hf", "model.path=/nonexistent/model"], ["model.path", "/nonexistent/model", "config.json"]),
+    (["model.name=huge"], ["model.name", "huge", "tiny"]),
+    (["problems.prompt_template=odd"], ["prompt_template", "odd", "equals"]),
+    (["run_dir=/proc/nothing/here"], ["run_dir", "/proc/nothing/here", "another folder"]),
+    (["optimizer.learning_rate=fast"], ["optimizer.learning_rate", "fast"]),
+    (["algorithm.negative_floor=0"], ["algorithm.negative_floor", "0"]),
+    (["rollout.plan.max_new_tokens=300"], ["max_new_tokens", "300", "context"]),
+    (["+trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "no effect"]),
+    (["+trainer.max_epochss=2"], ["max_epochss"]),
+    (["just_a_word"], ["just_a_word", "key=value"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_bad_input_ends_in_one_sentence(arguments, words, tmp_path):
+    started = time.perf_counter()
+    result = cli(*arguments, *([] if "run_dir" in arguments[0] else ["run_dir=run"]), cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    sentence = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentence) == 1, result.stderr
+    for word in words:
+        assert word in sentence[0]
+    assert time.perf_counter() - started < 30
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+FILES = {
+    "empty": ("", ["holds no problem"]),
+    "not_json": ('{"problem": "1", "answer": "1"}\n{oops\n', ["not JSON at line 2"]),
+    "no_answer": ('{"problem": "1", "answer": "1"}\n\n{"problem": "2"}\n', ["lacks answer at line 3"]),
+    "a_list": ("[1, 2]\n", ["lacks problem at line 1"]),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_bad_problem_files(compose_config, tmp_path, kind):
+    content, words = FILES[kind]
+    path = tmp_path / "problems.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words[0]) as caught:
+        build_parts(compose_config("problems=jsonl", f"problems.path={path}", "run_dir=x"))
+    assert "problems.path" in str(caught.value)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = cli("--debug", "optimizer.learning_rate=0", f"run_dir={tmp_path}")
+    assert "Traceback" in result.stderr
+    assert "UserError" in result.stderr
+
+
+def test_a_model_without_eos_is_refused(tmp_path):
+    from nft_lightning.assets import tiny_policy_path
+    from nft_lightning.policy.loading import HFModel
+
+    for file in tiny_policy_path("tiny").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config.pop("eos_token")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="end-of-sequence"):
+        HFModel(str(tmp_path)).load(1.0)
+
+
+def test_help_is_worth_reading():
+    result = cli("--help")
+    assert result.returncode == 0
+    for word in ("algorithm: dapo, dr_grpo, grpo, nft, rft", "nft-train -m", "learning_rate"):
+        assert word in result.stdout

@@ -1,0 +1,38 @@
+"""The house rules that a machine can check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "nft_lightning").rglob("*.py"))
+
+
+def test_files_stay_short():
+    lengths = {p: len(p.read_text().splitlines()) for p in SOURCES}
+    assert [p.name for p, n in lengths.items() if n >= 300] == []
+    assert sum(n <= 250 for n in lengths.values()) >= 0.9 * len(lengths)
+
+
+def test_the_verification_worker_imports_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, nft_lightning.verifiers.worker; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def documented_metrics() -> set[str]:
+    rows = (
+        line
+        for line in (ROOT / "docs" / "metrics.md").read_text().splitlines()
+        if line.startswith("| `")
+    )
+    return {name for row in rows for name in re.findall(r"`([a-z]+/[^`]+)`", row.split("|")[1])}
+
+
+def test_the_shipped_policies_are_small():
+    files = (ROOT / "nft_lightning" / "assets").rglob("*")
+    assert sum(f.stat().st_size for f in files if f.is_file()) <= 5 * 2**20
