@@ -40,7 +40,7 @@ LEARN = (Stage(1500, 2e-3, 0.10),)
 HABITS = (Stage(500, 2e-3, 0.75), Stage(150, 5e-4, 0.85, noisy=0.8))
 RECIPES = {
     "tiny": LEARN + HABITS,
-    "tiny_unsure": (Stage(900, 2e-3, 0.10), Stage(300, 1e-3, 0.75), Stage(150, 5e-4, 0.85, noisy=0.8)),
+    "tiny_unsure": (Stage(600, 2e-3, 0.10), Stage(150, 1e-3, 0.75), Stage(150, 5e-4, 0.85, noisy=0.8)),
 }
 
 
