@@ -1,1 +1,1 @@
-""""""
+"""Language models that teach themselves mathematics from a right/wrong signal."""

@@ -1,1 +1,1 @@
-""""""
+"""Rollouts to optimizer batches: pure functions."""

@@ -1,1 +1,1 @@
-""""""
+"""The commands: compose, build, call."""

@@ -1,1 +1,1 @@
-""""""
+"""Who writes completions."""

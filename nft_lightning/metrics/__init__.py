@@ -1,1 +1,1 @@
-""""""
+"""Estimates with intervals."""

