@@ -21,6 +21,7 @@ from nft_lightning.errors import UserError
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+PROMPTS_CHECKED = 100
 NOT_CONDITIONS = ("algorithm", "seed", "run_dir", "logger", "callbacks", "hydra")
 
 
@@ -144,8 +145,34 @@ def build_parts(cfg: DictConfig) -> Parts:
             "use 0, 1 or null",
         )
     check_trainer(cfg)
-    parts.model.check()
+    check_prompts(parts)
     return parts
+
+
+def check_prompts(parts: Parts) -> None:
+    """Encode a sample of the prompts: the template fits the model, and prompts fit its context."""
+    from nft_lightning.problems.prompts import prompt_ids
+
+    peeked, longest = parts.model.peek(), parts.plan.max_new_tokens
+    longest = max(longest, parts.evaluation.max_new_tokens or 0)
+    sample = [parts.source.problem(i, 0) for i in range(PROMPTS_CHECKED)] + parts.source.held_out(
+        min(parts.evaluation.problems, PROMPTS_CHECKED)
+    )
+    for problem in sample:
+        ids = prompt_ids(peeked.tokenizer, problem.text, parts.prompt_template)
+        check_length(len(ids), longest, peeked.context_tokens, problem.text)
+
+
+def check_length(prompt: int, new: int, context: int | None, text: str) -> None:
+    """Raise UserError where prompt and completion exceed the model's context."""
+    if context is not None and prompt + new > context:
+        raise UserError(
+            "rollout.plan.max_new_tokens",
+            new,
+            f"and a prompt of {prompt} tokens exceed the model's context of {context} "
+            f"(problem {text[:60]!r})",
+            "use shorter prompts or fewer new tokens",
+        )
 
 
 def check_trainer(cfg: DictConfig) -> None:

@@ -16,7 +16,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.cli.screen import print_plan, print_summary
-from nft_lightning.config import Parts, build, build_parts, check_writable, conditions_hash
+from nft_lightning.config import (
+    Parts,
+    build,
+    build_parts,
+    check_length,
+    check_writable,
+    conditions_hash,
+)
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
@@ -124,14 +131,7 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
 
     def encode(text: str) -> Prompt:
         ids = prompt_ids(policy.tokenizer, text, parts.prompt_template)
-        if context is not None and len(ids) + parts.plan.max_new_tokens > context:
-            raise UserError(
-                "rollout.plan.max_new_tokens",
-                parts.plan.max_new_tokens,
-                f"and a prompt of {len(ids)} tokens exceed the model's context of {context} "
-                f"(problem {text[:60]!r})",
-                "use shorter prompts or fewer new tokens",
-            )
+        check_length(len(ids), parts.plan.max_new_tokens, context, text)
         return ids
 
     engine = parts.engine.build(policy.model, policy.tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.cli.entry import (
     compose_or_explain,
@@ -14,7 +14,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.config import check_writable
+from nft_lightning.config import build_parts, check_writable
 
 
 def train(cfg: DictConfig) -> None:
@@ -23,15 +23,20 @@ def train(cfg: DictConfig) -> None:
     run(cfg)
 
 
+def check_before_start(cfg: DictConfig) -> None:
+    build_parts(cfg)
+    if not OmegaConf.is_interpolation(cfg, "run_dir") and "${" not in str(cfg._get_node("run_dir")):
+        check_writable(str(cfg.run_dir))
+
+
 def main() -> None:
     """The console command."""
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
         if is_plain_run(sys.argv[1:]):
-            composed = compose_or_explain("train", sys.argv[1:])
-            if "run_dir=" in " ".join(sys.argv[1:]):
-                check_writable(str(composed.run_dir))
+            # Before Hydra makes a run folder: bad input leaves nothing behind.
+            check_before_start(compose_or_explain("train", sys.argv[1:]))
         task = hydra.main(str(config_dir()), "train")(lambda cfg: guarded(lambda: train(cfg), debug))
         task()
 

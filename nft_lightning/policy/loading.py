@@ -32,8 +32,9 @@ class TinyModel:
                 "model.name", self.name, "is not shipped", f"use one of {', '.join(TINY_POLICIES)}"
             )
 
-    def check(self) -> None:
-        """Nothing to find out: the files are part of the package."""
+    def peek(self) -> Peek:
+        """Tokenizer and context, read without the weights."""
+        return peek(str(tiny_policy_path(self.name)))
 
     def load(self, temperature: float) -> Policy:
         """The policy in fp32."""
@@ -60,8 +61,8 @@ class HFModel:
                 "model.dtype", self.dtype, "is not a type", f"use one of {', '.join(DTYPES)}"
             )
 
-    def check(self) -> None:
-        """Raise UserError where ``path`` is a local folder that holds no model."""
+    def peek(self) -> Peek:
+        """Tokenizer and context; UserError where ``path`` is a local folder without a model."""
         path = Path(self.path)
         looks_local = path.exists() or self.path.startswith((".", "/", "~")) or self.path.count("/") > 1
         if looks_local and not (path / "config.json").is_file():
@@ -71,6 +72,7 @@ class HFModel:
                 "is not a model directory, it has no config.json",
                 "give a folder written by save_pretrained, or a hub name",
             )
+        return peek(self.path, self.trust_remote_code)
 
     def load(self, temperature: float) -> Policy:
         """The policy in ``dtype``; raises UserError where it can not be read."""
@@ -83,9 +85,10 @@ class SmolLM2Model:
 
     dtype: str = "float32"
 
-    def check(self) -> None:
-        """Raise UserError where the package is not installed."""
-        self.folder()
+    def peek(self) -> Peek:
+        """Tokenizer and context; UserError where the package is not installed."""
+        folder = self.folder()
+        return peek(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
 
     def folder(self) -> Path:
         """Where the installed package keeps its weights."""
@@ -121,37 +124,23 @@ class SmolLM2Model:
         return finish(model, tokenizer, temperature)
 
 
-def load_policy(path: str, dtype: torch.dtype, temperature: float, trust: bool = False) -> Policy:
-    """Model and tokenizer from ``path``; safetensors only."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+@dataclass(frozen=True)
+class Peek:
+    """What can be known of a model without its weights."""
+
+    tokenizer: Any
+    context_tokens: int | None
+
+
+def peek(path: str, trust: bool = False, **options: str) -> Peek:
+    """Read tokenizer and config; UserError where that fails or there is no end-of-sequence token."""
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
-        check_eos(tokenizer, path)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=trust, use_safetensors=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust, **options)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            "model.path", path, f"can not be loaded ({reason})", "give a folder or a hub name"
-        ) from error
-    return finish(model, tokenizer, temperature)
-
-
-def finish(model: nn.Module, tokenizer: Any, temperature: float) -> Policy:
-    """Dropout off for good: the ratio of a policy to itself must be 1."""
-    check_eos(tokenizer, "")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return Policy(model, tokenizer, temperature)
-
-
-def check_eos(tokenizer: Any, path: str) -> None:
-    """Completions end with EOS; without one every answer would run to the limit."""
+        raise not_loadable(path, error) from error
     if tokenizer.eos_token_id is None:
         raise UserError(
             "model.path",
@@ -159,3 +148,34 @@ def check_eos(tokenizer: Any, path: str) -> None:
             "has a tokenizer without an end-of-sequence token",
             "set eos_token in its tokenizer_config.json",
         )
+    return Peek(tokenizer, getattr(config, "max_position_embeddings", None))
+
+
+def not_loadable(path: str, error: Exception) -> UserError:
+    """What transformers said, in its first sentence."""
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return UserError("model.path", path, f"can not be loaded ({reason})", "give a folder or a hub name")
+
+
+def load_policy(path: str, dtype: torch.dtype, temperature: float, trust: bool = False) -> Policy:
+    """Model and tokenizer from ``path``; safetensors only."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=trust, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise not_loadable(path, error) from error
+    return finish(model, tokenizer, temperature)
+
+
+def finish(model: nn.Module, tokenizer: Any, temperature: float) -> Policy:
+    """Dropout off for good: the ratio of a policy to itself must be 1."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return Policy(model, tokenizer, temperature)

@@ -39,15 +39,19 @@ class RolloutPlan:
     def __post_init__(self) -> None:
         for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
             if getattr(self, name) < 1:
-                raise UserError(f"rollout.{name}", getattr(self, name), "is below 1", "use 1 or more")
+                raise UserError(
+                    f"rollout.plan.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                )
         if self.max_new_tokens < 1:
-            raise UserError("rollout.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more")
+            raise UserError(
+                "rollout.plan.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more"
+            )
         if self.temperature <= 0:
             raise UserError(
-                "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
+                "rollout.plan.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
             )
         if self.top_p != 1 or self.top_k != 0:
-            field = "rollout.top_p" if self.top_p != 1 else "rollout.top_k"
+            field = "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k"
             raise UserError(
                 field,
                 self.top_p if self.top_p != 1 else self.top_k,
