@@ -177,6 +177,7 @@ class RolloutDataModule(L.LightningDataModule):
         micro = [m.to(module.device) for m in batch.micro_batches]
         if batch.step_in_epoch > 0 and self.objective.requires.old_logprobs:
             micro = [replace(m, old_logprobs=module.policy(m).logprobs) for m in micro]
+            self.timer.tokens["old_logprobs"] += sum(int(m.mask.sum()) for m in micro)
         return replace(batch, micro_batches=micro)
 
     def evaluate(self, indices: Sequence[int]) -> list[Group]:

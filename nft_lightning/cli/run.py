@@ -21,7 +21,7 @@ from nft_lightning.config import (
     build,
     build_parts,
     check_length,
-    check_writable,
+    check_run_dir,
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Check, build, evaluate, train, evaluate; returns the summary that is also written."""
     quiet_libraries()
     parts = build_parts(cfg)
-    check_writable(cfg.run_dir)
+    check_run_dir(cfg.run_dir)
     threads = cfg.trainer.get("threads", 0)
     if threads:
         torch.set_num_threads(threads)
@@ -136,7 +136,7 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
 
     engine = parts.engine.build(policy.model, policy.tokenizer)
     collector = Collector(
-        parts.source, engine, parts.verifier, parts.verifier.rewards, encode, parts.plan, timer.phase
+        parts.source, engine, parts.verifier, parts.verifier.rewards, encode, parts.plan, timer
     )
     data = RolloutDataModule(
         collector, engine, parts.objective, parts.batching, parts.evaluation, cfg.seed, timer
