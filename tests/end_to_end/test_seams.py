@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 
 import lightning as L
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -169,6 +171,24 @@ def test_a_gradient_that_is_not_finite_is_skipped():
     assert fit.callback_metrics["optimizer/skipped_updates"] == 2
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_ratio_is_one_while_the_weights_stand_still(precision, compose_config, quick, tmp_path):
+    cfg = compose_config(
+        f"trainer.precision={precision}",
+        "optimizer.learning_rate=1e-30",
+        f"run_dir={tmp_path}",
+        "callbacks=none",
+        *quick,
+    )
+    running.run(cfg)
+    with open(tmp_path / "metrics.csv") as file:
+        logged = [r for r in csv.DictReader(file) if r["objective/kl_old_new"]]
+    assert [float(r["objective/ratio_right_mean"]) for r in logged] == pytest.approx(
+        [1.0, 1.0], abs=1e-5
+    )
+    assert max(float(r["objective/kl_old_new"]) for r in logged) < 1e-9
+
+
 @dataclass(frozen=True, kw_only=True)
 class Throwaway(Objective):
     """REINFORCE without a baseline, with a factor of its own."""
@@ -204,10 +224,6 @@ def test_a_new_algorithm_is_one_class_and_one_yaml(tmp_path, compose_config, qui
 def test_every_algorithm_trains_from_the_same_first_completions(
     algorithm, tmp_path, compose_config, quick
 ):
-    import csv
-
-    import pyarrow.parquet as pq
-
     first = {}
     for name in dict.fromkeys(("grpo", algorithm)):
         folder = tmp_path / name
