@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from nft_lightning.verifiers.judge import judge
 
 PR_SET_PDEATHSIG = 1
 OPEN_FILES = 64
+GARBAGE_THRESHOLD = 50_000
 RECYCLE_FRACTION = 0.75
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 FORBIDDEN = (
@@ -52,6 +54,7 @@ def work(channel: socket.socket, memory_limit_mb: int) -> None:
     """
     end_with_parent()
     confine(memory_limit_mb)
+    gc.set_threshold(GARBAGE_THRESHOLD)  # sympy's many small objects rarely form cycles
     limit_kib = memory_limit_mb * 1024 * RECYCLE_FRACTION
     if sys.platform == "darwin":
         limit_kib *= 1024  # there, ru_maxrss counts bytes
