@@ -69,10 +69,12 @@ def compare(name: str, cases: Cases) -> dict[str, Any]:
     differing = [
         (*case, mine) for case, mine, his in zip(cases, right, plain_right, strict=True) if mine != his
     ]
-    print(f"{name}: {seconds:.1f} s, plain loop {plain_seconds:.1f} s, {len(differing)} differ", flush=True)
+    print(
+        f"{name}: {seconds:.1f} s, plain loop {plain_seconds:.1f} s, {len(differing)} differ", flush=True
+    )
     return {
         "cases": len(cases),
-        "distinct": len(set((last_boxed(t), g) for t, g in cases)),
+        "distinct": len({(last_boxed(t), g) for t, g in cases}),
         "seconds": seconds,
         "plain_seconds": plain_seconds,
         "ratio": plain_seconds / seconds,
@@ -104,7 +106,12 @@ def responsive(cases: Cases) -> dict[str, float]:
     thread.join()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     verifier.close()
-    return {"longest_gap_seconds": max(gaps), "own_cpu_seconds": cpu, "seconds": wall, "beats": len(gaps)}
+    return {
+        "longest_gap_seconds": max(gaps),
+        "own_cpu_seconds": cpu,
+        "seconds": wall,
+        "beats": len(gaps),
+    }
 
 
 class Watch(threading.Thread):
@@ -150,7 +157,9 @@ def adversarial(timeout_seconds: float = 1.0) -> dict[str, Any]:
         verdicts = verifier.verify([c.pred for c in cases], [c.gold for c in cases])
         seconds = time.perf_counter() - started
         watch.stop.set()
-        unexpected = [c.name for c, v in zip(cases, verdicts, strict=True) if v.outcome not in c.expected]
+        unexpected = [
+            c.name for c, v in zip(cases, verdicts, strict=True) if v.outcome not in c.expected
+        ]
         found = {
             "cases": len(cases),
             "kinds": len({c.name for c in cases}),
@@ -204,7 +213,9 @@ def peers(cases: Cases, python: str) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
     batch, hard = results["rollout"], results["symbolic"]
-    lines = ["| batch | cases | distinct | plain loop | ours, 2 workers | ratio | verdicts that differ |"]
+    lines = [
+        "| batch | cases | distinct | plain loop | ours, 2 workers | ratio | verdicts that differ |"
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     for name, r in (("a rollout of 512 x 16", batch), ("math-verify needed everywhere", hard)):
         lines.append(
@@ -212,7 +223,10 @@ def table(results: dict[str, Any]) -> str:
             f"{r['seconds']:.1f} s | {r['ratio']:.1f} | {len(r['differing'])} |"
         )
     if results["peers"]:
-        lines += ["", "| the same rollout | seconds | ours is faster by | called right | agrees with ours |"]
+        lines += [
+            "",
+            "| the same rollout | seconds | ours is faster by | called right | agrees with ours |",
+        ]
         lines += ["|---|---|---|---|---|"]
         for name, r in (("nft_lightning", None), *results["peers"].items()):
             scores = batch["right"] if r is None else [s == 1.0 for s in r["scores"]]
@@ -235,7 +249,8 @@ def table(results: dict[str, Any]) -> str:
         f"| CPU time of the trainer's process for them | {q['own_cpu_seconds']:.2f} s |",
         f"| {a['cases']:,} adversarial completions of {a['kinds']} kinds, deadline "
         f"{a['timeout_seconds']:.0f} s: longest | {a['longest_seconds']:.2f} s |",
-        f"| unexpected verdicts, code that ran | {len(a['unexpected'])}, {'yes' if a['executed'] else 'none'} |",
+        f"| unexpected verdicts, code that ran | {len(a['unexpected'])}, "
+        f"{'yes' if a['executed'] else 'none'} |",
         f"| largest address space of a worker, limit {a['memory_limit_mb']} MiB | "
         f"{a['peak_worker_mb']:.0f} MiB |",
         f"| {k['jobs']:,} jobs that all hang: killed, cost of a kill and a new worker | "

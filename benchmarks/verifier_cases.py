@@ -55,7 +55,9 @@ def wrong_form(gold: str, rng: random.Random) -> str:
     return gold[:i] + str((int(gold[i]) + rng.randint(1, 9)) % 10) + gold[i + 1 :]
 
 
-def rollout(folder: Path, problems: int = 512, samples: int = 16, seed: int = 0) -> list[tuple[str, str]]:
+def rollout(
+    folder: Path, problems: int = 512, samples: int = 16, seed: int = 0
+) -> list[tuple[str, str]]:
     """(completion, gold): about half right, a tenth without a box, eight pathological ones."""
     rng, cases = random.Random(seed), list[tuple[str, str]]()
     for gold in golds(folder, problems, seed):

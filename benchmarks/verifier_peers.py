@@ -52,7 +52,10 @@ def main() -> None:
         scores = rewards(cases)
         seconds = time.perf_counter() - started
         label = f"{name} {importlib.metadata.version(package)}"
-        results[label] = {"seconds": seconds, "scores": [None if s is None else float(s) for s in scores]}
+        results[label] = {
+            "seconds": seconds,
+            "scores": [None if s is None else float(s) for s in scores],
+        }
     with open(sys.argv[2], "w") as file:
         json.dump(results, file)
 

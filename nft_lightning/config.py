@@ -75,7 +75,11 @@ def build_nested(value: Any, field: str) -> Any:
     if not isinstance(value, dict):
         return value
     made = {k: build_nested(v, f"{field}.{k}") if isinstance(v, dict) else v for k, v in value.items()}
-    return build(OmegaConf.create(made, flags={"allow_objects": True}), field) if "_target_" in made else made
+    return (
+        build(OmegaConf.create(made, flags={"allow_objects": True}), field)
+        if "_target_" in made
+        else made
+    )
 
 
 def resolved(node: DictConfig, field: str) -> dict[str, Any]:

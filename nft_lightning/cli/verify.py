@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -42,7 +42,10 @@ read), 2 for bad arguments. The verdicts are math-verify's; docs/verifier.md tel
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        "nft-verify", description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        "nft-verify",
+        description=HELP,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("file", metavar="FILE", help="JSON Lines; - reads standard input")
     made.add_argument(
@@ -53,7 +56,11 @@ def parser() -> argparse.ArgumentParser:
         "characters; any: math-verify's own search over the whole pred and gold",
     )
     made.add_argument(
-        "--timeout-seconds", type=float, default=5.0, metavar="S", help="deadline of one case (default 5)"
+        "--timeout-seconds",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="deadline of a case (default 5)",
     )
     made.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default 2)")
     made.add_argument(
@@ -68,7 +75,6 @@ class Reader:
 
     stream: BinaryIO
     malformed: int = 0
-    blank: int = field(default=0, repr=False)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(self.stream, 1):
@@ -103,6 +109,7 @@ class Reader:
         return None
 
     def report(self, number: int, problem: str) -> None:
+        """Say it and count it."""
         self.malformed += 1
         sys.stderr.write(f"line {number} {problem}\n")
 
@@ -145,8 +152,8 @@ def check_golds(reader: Reader, verifier: MathVerifier) -> int:
         for (number, text), outcome in zip(golds, outcomes, strict=True):
             if outcome != "correct":
                 bad += 1
-                shown = json.dumps(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
-                sys.stdout.write(f"line {number}: {shown} {outcome}\n")
+                cut = text[:SHOWN_CHARACTERS] + "..." if len(text) > SHOWN_CHARACTERS else text
+                sys.stdout.write(f"line {number}: {json.dumps(cut)} {outcome}\n")
         sys.stdout.flush()
     sys.stderr.write(f"{total} golds: {bad} can not be read{left_out(reader)}\n")
     return EXIT_FOUND if bad or reader.malformed else 0

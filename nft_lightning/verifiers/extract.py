@@ -36,13 +36,14 @@ def last_boxed(text: str) -> str | None:
     if start < 0:
         return None
     # The end of the text alone, as a rule; a box that never closes costs one pass over all of it.
-    found = boxes(text, start)
-    return found[-1] if found else (boxes(text) or [None])[-1]
+    found = boxes(text, start) or boxes(text)
+    return found[-1] if found else None
 
 
 def first_boxed(text: str) -> str | None:
     """The contents of the first complete box."""
-    return (boxes(text) or [None])[0]
+    found = boxes(text)
+    return found[0] if found else None
 
 
 def official_boxed(text: str) -> str | None:
@@ -52,7 +53,8 @@ def official_boxed(text: str) -> str | None:
     """
     tail = text[-OFFICIAL_CHARACTERS:]
     start = tail.rfind("\\boxed{")
-    return None if start < 0 else (boxes(tail, start) or [None])[-1]
+    found = boxes(tail, start) if start >= 0 else []
+    return found[-1] if found else None
 
 
 def boxes(text: str, start: int = 0) -> list[str]:
@@ -144,5 +146,8 @@ def check_rules(extract: str, which: str, truncated: str, rules: Sequence[str] =
     check_choice("verifier.truncated", truncated, ("judge", "unparsable"))
     if extract == "official" and which == "first":
         raise UserError(
-            "verifier.which", which, "has no effect on extract=official", "use which=last or extract=boxed"
+            "verifier.which",
+            which,
+            "has no effect on extract=official",
+            "use which=last or extract=boxed",
         )

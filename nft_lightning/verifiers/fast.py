@@ -23,7 +23,7 @@ CLOSE = Fraction(1, 10**5)
 
 
 def compare_plain(answer: str, gold: str) -> str | None:
-    """``correct`` or ``wrong`` where it is certain, else None. Both in readable form, with balanced braces."""
+    """``correct`` or ``wrong`` where it is certain, else None. Both readable, their braces balanced."""
     if answer == gold:
         # Of a text with a digit, math-verify always keeps something, which then equals itself.
         return "correct" if len(gold) <= SHORT and DIGIT.search(gold) else None

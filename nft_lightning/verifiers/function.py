@@ -57,7 +57,11 @@ class FunctionVerifier:
         self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
     ) -> list[Verdict]:
         """See :class:`nft_lightning.verifiers.base.Verifier`."""
-        cut = truncated if truncated is not None and self.truncated == "unparsable" else [False] * len(golds)
+        cut = (
+            truncated
+            if truncated is not None and self.truncated == "unparsable"
+            else [False] * len(golds)
+        )
         return [
             Verdict("unparsable") if c else self.judge(text, gold)
             for text, gold, c in zip(completions, golds, cut, strict=True)

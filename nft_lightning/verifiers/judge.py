@@ -82,8 +82,11 @@ def parse_text(text: str, kind: str) -> Parsed:
 def parse_first(text: str, kind: str) -> Parsed:
     """As math-verify searches, but of matches with equal priority the first in the text."""
     patterns = sorted(
-        ((priority, pattern, target) for found, target in get_extraction_regexes(TARGETS[kind])
-         for pattern, priority in found),
+        (
+            (priority, pattern, target)
+            for found, target in get_extraction_regexes(TARGETS[kind])
+            for pattern, priority in found
+        ),
         key=lambda item: item[0],
     )
     for level in sorted({priority for priority, _, _ in patterns}):

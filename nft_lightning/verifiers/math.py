@@ -60,7 +60,10 @@ class MathVerifier:
             raise UserError("verifier.timeout_seconds", self.timeout_seconds, "is no deadline", "use 5")
         if self.memory_limit_mb < 256:
             raise UserError(
-                "verifier.memory_limit_mb", self.memory_limit_mb, "does not hold sympy", "use 256 or more"
+                "verifier.memory_limit_mb",
+                self.memory_limit_mb,
+                "does not hold sympy",
+                "use 256 or more",
             )
         if self.max_answer_characters < 1:
             raise UserError(
@@ -120,12 +123,15 @@ class MathVerifier:
 
     def check_golds(self, golds: Sequence[str]) -> list[str]:
         """``correct``, ``bad_gold``, ``timeout`` or ``error`` for each gold, without an answer."""
-        plain = {gold: compare_plain(form, form) for gold in golds if (form := self.gold_form(gold))}
-        if self.gold == "text":
-            plain = {}
-        jobs = {gold: (f"gold+{self.gold}", "", self.gold_form(gold)) for gold in golds if not plain.get(gold)}
-        judged = dict(zip(jobs, self.pool.run(list(jobs.values())), strict=True))
-        return [judged[gold].outcome if gold in judged else "correct" for gold in golds]
+        forms = {gold: self.gold_form(gold) for gold in golds}
+        found = {}
+        if self.gold == "answer":
+            at_once = {gold: compare_plain(form, form) for gold, form in forms.items()}
+            found = {gold: outcome for gold, outcome in at_once.items() if outcome}
+        jobs = {gold: (f"gold+{self.gold}", "", forms[gold]) for gold in forms if gold not in found}
+        for gold, verdict in zip(jobs, self.pool.run(list(jobs.values())), strict=True):
+            found[gold] = verdict.outcome
+        return [found[gold] for gold in golds]
 
     def close(self) -> None:
         """End the workers."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 DIGITS = r"(?:\d+|\d{1,3}(?:(?:,|\{,\})\d{3})+)(?:\.\d+)?|\.\d+"
 NUMBER = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:\\\$\s*)?(?:(?P<plain>{DIGITS})"
-    r"(?:\s*(?:\\times|\\cdot|\*|×)\s*10\s*\^\s*\{?(?P<power>[-+]?\d{1,3})\}?)?"
+    r"(?:\s*(?:\\times|\\cdot|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d{1,3})\}?)?"
     rf"|\\[dt]?frac\s*\{{\s*(?P<top>-?(?:{DIGITS}))\s*\}}\s*\{{\s*(?P<bottom>(?:{DIGITS}))\s*\}}"
     rf"|(?P<over>{DIGITS})\s*/\s*(?P<under>{DIGITS}))\s*(?P<percent>\\?%)?"
 )

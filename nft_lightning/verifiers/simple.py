@@ -96,7 +96,9 @@ class NumericVerifier:
             return "bad_gold"
         if given is None:
             return "unparsable"
-        allowed = max(Fraction(self.absolute_tolerance), Fraction(self.relative_tolerance) * abs(expected))
+        allowed = max(
+            Fraction(self.absolute_tolerance), Fraction(self.relative_tolerance) * abs(expected)
+        )
         return "correct" if abs(given - expected) <= allowed else "wrong"
 
     def close(self) -> None:

@@ -33,11 +33,18 @@ class WeightedVerifier:
             if not isinstance(part, Mapping) or set(part) != {"weight", "verifier"}:
                 raise UserError(f"verifier.parts.{name}", part, "is no part", "give weight and verifier")
             weight = part["weight"]
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            if (
+                isinstance(weight, bool)
+                or not isinstance(weight, int | float)
+                or not math.isfinite(weight)
+            ):
                 raise UserError(f"verifier.parts.{name}.weight", weight, "is no weight", "use a number")
             if not hasattr(part["verifier"], "verify"):
                 raise UserError(
-                    f"verifier.parts.{name}.verifier", part["verifier"], "is no verifier", "give a _target_"
+                    f"verifier.parts.{name}.verifier",
+                    part["verifier"],
+                    "is no verifier",
+                    "give a _target_",
                 )
 
     @property

@@ -53,7 +53,12 @@ def slow() -> list[tuple[str, str, str, str]]:
         ("deep roots", box(nested(r"\sqrt{1+", "1", "}", 60)), "2", never),
         ("an enormous matrix", box(r"\begin{pmatrix}" + r"1&2\\" * 600 + r"\end{pmatrix}"), "2", never),
         ("a thousand terms", box("+".join(f"x^{{{i}}}" for i in range(1000))), "x", never),
-        ("a large determinant", box(r"\det\begin{pmatrix}x&y\\z&w\end{pmatrix}^{999999999}"), "2", never),
+        (
+            "a large determinant",
+            box(r"\det\begin{pmatrix}x&y\\z&w\end{pmatrix}^{10^9}"),
+            "2",
+            never,
+        ),
         ("sine of a tower", box(r"\sin(10^{10^{10}})"), "0", never),
         ("logarithm of a tower", box(r"\log_{2}(2^{2^{2^{2^{10}}}})"), "9", never),
         ("huge root", box(r"\sqrt[10^{9}]{10^{10^{9}}}"), "3", never),
@@ -72,7 +77,12 @@ def large() -> list[tuple[str, str, str, str]]:
         ("a megabyte of boxes", box("3") * 80_000 + box("4"), "4", "correct"),
         ("a megabyte of open boxes", "\\boxed{" * 100_000 + "4", "4", "unparsable"),
         ("nine thousand digits", box("7" * 9000), "7", "wrong timeout unparsable error"),
-        ("a matrix of a megabyte", box(r"\begin{pmatrix}" + r"1&2\\" * 150_000 + "x"), "2", "unparsable"),
+        (
+            "a matrix of a megabyte",
+            box(r"\begin{pmatrix}" + r"1&\\" * 150_000),
+            "2",
+            "unparsable",
+        ),
         ("nothing but spaces", " " * 10**6, "4", "unparsable"),
     ]
 
@@ -92,8 +102,8 @@ def code(canary: str) -> list[tuple[str, str, str, str]]:
         "format field": "{0.__class__.__init__.__globals__}",
         "percent format": "%(answer)s",
         "subclasses": "().__class__.__bases__[0].__subclasses__()",
-        "sympify": f"sympify('open(\"{canary}\",\"w\")')",
-        "parse_expr": f"parse_expr('__import__(\"os\").system(\"{touch}\")')",
+        "sympify": f'sympify(\'open("{canary}","w")\')',
+        "parse_expr": f'parse_expr(\'__import__("os").system("{touch}")\')',
         "sympy Symbol": "Symbol('x', integer=True)",
         "sympy srepr": "Integer(5)+Rational(1,2)",
         "sympy class": "sympy.core.basic.Basic.__new__",
@@ -121,13 +131,13 @@ def characters() -> list[tuple[str, str, str, str]]:
         ("right-to-left mark", box("\u200f5"), "5", "correct"),
         ("right-to-left override", box("\u202e12"), "12", "wrong unparsable"),
         ("zero-width space", box("1\u200b2"), "12", "correct"),
-        ("full-width digits", box("１２"), "12", "correct"),
+        ("full-width digits", box("\uff11\uff12"), "12", "correct"),
         ("arabic digits", box("٤٢"), "42", "correct"),
-        ("unicode minus", box("−5"), "-5", "correct"),
-        ("unicode minus is not dropped", box("−5"), "5", "wrong"),
+        ("unicode minus", box("\u22125"), "-5", "correct"),
+        ("unicode minus is not dropped", box("\u22125"), "5", "wrong"),
         ("superscript two is not two", box("x²"), "x2", "wrong unparsable"),
         ("circled digit", box("⑤"), "5", "wrong unparsable"),
-        ("roman numeral sign", box("Ⅴ"), "5", "wrong unparsable"),
+        ("roman numeral sign", box("\u2164"), "5", "wrong unparsable"),
         ("emoji", box("🎉"), "5", "wrong unparsable"),
         ("combining marks", box("5" + "\u0301" * 50), "5", "wrong unparsable timeout"),
         ("escape sequences", box("\x1b[31m5\x1b[0m"), "5", "wrong unparsable"),
@@ -187,6 +197,10 @@ def thousand(canary: str) -> list[Case]:
     while len(made) < 1000:
         turn = len(made)
         for case in cases(canary):
-            pred = case.pred.replace("}", f"+{turn}}}", 1) if turn and case.expected >= {"timeout"} else case.pred
+            pred = (
+                case.pred.replace("}", f"+{turn}}}", 1)
+                if turn and case.expected >= {"timeout"}
+                else case.pred
+            )
             made.append(Case(case.name, pred, case.gold, case.expected))
     return made[:1000]
