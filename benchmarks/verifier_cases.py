@@ -18,7 +18,7 @@ PATHOLOGICAL = (
     "\\boxed{9^{9^{9^9}}}",
     "\\boxed{(10^{10})!}",
     "\\boxed{" + "7" * 4000 + "}",
-    "\\boxed{" + "(" * 60 + "1" + ")" * 60 + "}",
+    "\\boxed{" + "(" * 12 + "1" + ")" * 12 + "}",
     "\\boxed{I am not sure, it may be 12 or 15, but the problem is unclear}",
     "\\boxed{\\frac{1}{",
     "\\boxed{\\text{none of these}}",

@@ -54,8 +54,12 @@ class WorkerPool:
         """Bring the pool to full width and wait until it is."""
         with self.lock:
             self.start()
-            while len(self.idle) < self.width:
-                self.idle.append(self.fork())
+            self.top_up()
+
+    def top_up(self) -> None:
+        """Replace the workers that are gone."""
+        while len(self.idle) < self.width:
+            self.idle.append(self.fork())
 
     def run(self, jobs: Sequence[Job]) -> list[Verdict]:
         """A verdict for each job."""
@@ -63,12 +67,15 @@ class WorkerPool:
             return []
         with self.lock:
             self.start()
+            self.top_up()
             batch = Batch(self, jobs)
             try:
-                return batch.run()
+                verdicts = batch.run()
             finally:
                 for worker in list(batch.busy):  # left over where something was raised
                     self.end(worker)
+            self.top_up()
+            return verdicts
 
     def take(self) -> Worker:
         """An idle worker, or a new one."""
@@ -165,7 +172,7 @@ class Batch:
         """Seconds until the next deadline; starved workers are looked at now and then."""
         oldest = min((w.started for w in self.busy), default=0.0)
         left = oldest + self.pool.timeout_seconds - time.perf_counter()
-        return max(left, LOOK_SECONDS)
+        return left if left > 0 else LOOK_SECONDS
 
     def collect(self, selector: selectors.BaseSelector, worker: Worker) -> None:
         """Note what a worker says; one that is gone takes the job it had begun with it."""
