@@ -17,6 +17,7 @@ from nft_lightning.verifiers.process import ForkServer, Worker
 CHUNK_JOBS = 16
 CHUNK_CHARACTERS = 2**15
 LOOK_SECONDS = 0.05
+STUCK_SECONDS = 0.5
 
 Job = tuple[str, str, str]
 """How to search, the answer, the gold; see :func:`nft_lightning.verifiers.judge.judge`."""
@@ -26,7 +27,8 @@ class WorkerPool:
     """Runs jobs on forked workers; results keep the order of the jobs. Safe from any thread.
 
     Workers get a few jobs at a time and answer each as it is done; a deadline counts from when the
-    worker begins that job. What a killed worker had not begun goes back to the queue.
+    worker begins that job. What a killed worker had not begun goes back to the queue. While jobs wait,
+    a worker that has been at one for half a second is stood in for, by as many as ``workers`` in all.
 
     Args:
         workers: processes at full width, started with the first job.
@@ -57,9 +59,11 @@ class WorkerPool:
             self.top_up()
 
     def top_up(self) -> None:
-        """Replace the workers that are gone."""
+        """Replace the workers that are gone; end those that stood in."""
         while len(self.idle) < self.width:
             self.idle.append(self.fork())
+        while len(self.idle) > self.width:
+            self.end(self.idle.pop())
 
     def run(self, jobs: Sequence[Job]) -> list[Verdict]:
         """A verdict for each job."""
@@ -144,7 +148,7 @@ class Batch:
         """Hand out, collect, end what is late, until every job has its verdict."""
         with selectors.DefaultSelector() as selector:
             while self.waiting or self.busy:
-                while self.waiting and len(self.busy) < self.pool.width:
+                while self.waiting and len(self.busy) < self.pool.width + self.stuck():
                     self.hand_out(selector)
                 for key, _ in selector.select(self.patience()):
                     self.collect(selector, key.data)
@@ -168,8 +172,15 @@ class Batch:
         except OSError as error:
             self.lose(selector, worker, "timeout" if isinstance(error, TimeoutError) else "error")
 
+    def stuck(self) -> int:
+        """How many workers need someone to stand in for them."""
+        before = time.perf_counter() - STUCK_SECONDS
+        return min(self.pool.width, sum(w.started < before for w in self.busy))
+
     def patience(self) -> float:
-        """Seconds until the next deadline; starved workers are looked at now and then."""
+        """Seconds until the next deadline; the stuck and the starved are looked at now and then."""
+        if self.waiting:
+            return LOOK_SECONDS
         oldest = min((w.started for w in self.busy), default=0.0)
         left = oldest + self.pool.timeout_seconds - time.perf_counter()
         return left if left > 0 else LOOK_SECONDS

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 START_SECONDS = 60.0
 STARVED_DEADLINES = 4.0
+CPU_SHARE = 1 / 5
 BOOT = "import json,sys; sys.path[:] = json.loads(sys.argv[1]); "
 BOOT += "from nft_lightning.verifiers.forkserver import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 
@@ -138,7 +139,7 @@ class Worker:
     def overdue(self, timeout_seconds: float, now: float) -> bool:
         """True where the job in work is past its deadline through its own fault.
 
-        A runnable process that got less than half of the time as CPU time is starved by a busy
+        A runnable process that got less than a fifth of the time as CPU time is starved by a busy
         machine and is given up to four deadlines. One that sleeps or is stopped is not.
         """
         wall = now - self.started
@@ -150,4 +151,4 @@ class Worker:
         except (OSError, IndexError):
             return True
         cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return fields[0] not in "RD" or cpu - self.cpu_before >= timeout_seconds / 2
+        return fields[0] not in "RD" or cpu - self.cpu_before >= timeout_seconds * CPU_SHARE
