@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peer-python", help="interpreter with trl and verl")
     parser.add_argument("--problems", type=int, default=512)
-    parser.add_argument("--symbolic", type=int, default=1500)
+    parser.add_argument("--symbolic", type=int, default=800)
     given = parser.parse_args()
     missing = [n for n in FILES if not (given.data / "math_train" / n).is_file()]
     if missing:

@@ -58,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--timeout-seconds",
         type=float,
-        default=5.0,
+        default=3.0,
         metavar="S",
-        help="deadline of a case (default 5)",
+        help="deadline of a case (default 3)",
     )
     made.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default 2)")
     made.add_argument(

@@ -44,7 +44,7 @@ class MathVerifier:
     """
 
     workers: int = 2
-    timeout_seconds: float = 5.0
+    timeout_seconds: float = 3.0
     memory_limit_mb: int = 1024
     extract: str = "boxed"
     which: str = "last"
@@ -57,7 +57,7 @@ class MathVerifier:
         if self.workers < 1:
             raise UserError("verifier.workers", self.workers, "starts nobody", "use 1 or more")
         if not 0 < self.timeout_seconds < float("inf"):
-            raise UserError("verifier.timeout_seconds", self.timeout_seconds, "is no deadline", "use 5")
+            raise UserError("verifier.timeout_seconds", self.timeout_seconds, "is no deadline", "use 3")
         if self.memory_limit_mb < 256:
             raise UserError(
                 "verifier.memory_limit_mb",
