@@ -45,15 +45,19 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the fork server in the background; returns at once."""
-        if self.owner != os.getpid():  # a forked copy of this process: the workers are not its own
-            self.idle, self.lock, self.owner = [], threading.Lock(), os.getpid()
-            self.server = None
         if self.server is None:
             self.server = ForkServer(self.memory_limit_mb)
             weakref.finalize(self, ForkServer.close, self.server)
 
+    def disown(self) -> None:
+        """In a forked copy of the process, let go of workers and lock: they are not its own."""
+        if self.owner != os.getpid():
+            self.idle, self.lock, self.owner = [], threading.Lock(), os.getpid()
+            self.server = None
+
     def fill(self) -> None:
         """Bring the pool to full width and wait until it is."""
+        self.disown()
         with self.lock:
             self.start()
             self.top_up()
@@ -69,16 +73,16 @@ class WorkerPool:
         """A verdict for each job."""
         if not jobs:
             return []
+        self.disown()
         with self.lock:
-            self.start()
-            self.top_up()
-            batch = Batch(self, jobs)
             try:
-                verdicts = batch.run()
-            finally:
-                for worker in list(batch.busy):  # left over where something was raised
-                    self.end(worker)
-            self.top_up()
+                self.start()
+                self.top_up()
+                verdicts = Batch(self, jobs).run()
+                self.top_up()
+            except BaseException:  # Ctrl-C, say: no answer of this call may meet the next one
+                self.drop()
+                raise
             return verdicts
 
     def take(self) -> Worker:
@@ -100,11 +104,17 @@ class WorkerPool:
             return self.server.fork(self.timeout_seconds)
 
     def restart(self) -> None:
-        """A new fork server; the workers of the old one ended with it."""
+        """A new fork server."""
+        self.drop()
+        self.start()
+
+    def drop(self) -> None:
+        """End the fork server, and all workers with it."""
+        for worker in self.idle:
+            worker.channel.close()
         if self.server is not None:
             self.server.close()
         self.idle, self.server = [], None
-        self.start()
 
     def end(self, worker: Worker) -> None:
         """Kill a worker."""
@@ -113,12 +123,9 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers; the next job starts them again."""
+        self.disown()
         with self.lock:
-            if self.server is not None:
-                for worker in self.idle:
-                    worker.channel.close()
-                self.server.close()
-            self.idle, self.server = [], None
+            self.drop()
 
     def __getstate__(self) -> dict[str, object]:
         """Processes do not travel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -217,6 +218,44 @@ def test_a_forked_copy_starts_workers_of_its_own():
     assert pool.run(symbolic(1))[0].correct
     assert pool.idle[0].pid == mine
     pool.close()
+
+
+def test_a_copy_forked_while_the_pool_is_busy_does_not_wait_for_it():
+    pool = WorkerPool(1, 2.0)
+    pool.fill()
+    thread = threading.Thread(target=lambda: pool.run(hanging(1)))
+    thread.start()
+    time.sleep(0.3)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pool.run(symbolic(1))[0].correct else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+    pool.close()
+
+
+def test_inside_a_running_event_loop_as_in_a_notebook():
+    async def cell() -> list[str]:
+        verifier = MathVerifier(timeout_seconds=20)
+        try:
+            return [v.outcome for v in verifier.verify([r"\boxed{x+1}"], ["1+x"])]
+        finally:
+            verifier.close()
+
+    assert asyncio.run(cell()) == ["correct"]
+
+
+def test_each_rank_has_a_pool_of_its_own():
+    """As under DDP: processes side by side that know nothing of each other."""
+    code = (
+        "from nft_lightning.verifiers.math import MathVerifier\n"
+        "v = MathVerifier(timeout_seconds=20)\n"
+        "print([x.outcome for x in v.verify([r'\\boxed{x+1}', r'\\boxed{y}'], ['1+x', 'x'])])\n"
+    )
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    assert [r.communicate(timeout=60)[0].strip() for r in ranks] == ["['correct', 'wrong']"] * 2
 
 
 def test_it_travels_without_its_processes():
