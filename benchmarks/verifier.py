@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def adversarial(timeout_seconds: float = 1.0) -> dict[str, Any]:
         }
         verifier.close()
     print(f"adversarial: {seconds:.0f} s, longest {found['longest_seconds']:.2f} s", flush=True)
-    return found | {"killed": all_killed()}
+    return found
 
 
 def all_killed(jobs: int = 1000, timeout_seconds: float = 0.1) -> dict[str, Any]:
@@ -210,6 +211,36 @@ def peers(cases: Cases, python: str) -> dict[str, Any]:
         return dict(json.loads(made.read_text()))
 
 
+def rollout_section(given: argparse.Namespace) -> dict[str, Any]:
+    """A rollout by the plain loop, by ours, and by the peers."""
+    cases = rollout(given.data, given.problems)
+    result = compare("rollout", cases)
+    right = result.pop("right")
+    result["called_right"] = sum(right)
+    result["peers"] = peers(cases, given.peer_python) if given.peer_python else {}
+    for peer in result["peers"].values():
+        scores = [s == 1.0 for s in peer.pop("scores")]
+        peer["called_right"] = sum(scores)
+        peer["agreement"] = sum(a == b for a, b in zip(scores, right, strict=True)) / len(right)
+    return result
+
+
+def symbolic_section(given: argparse.Namespace) -> dict[str, Any]:
+    """Cases that all need math-verify."""
+    result = compare("symbolic", symbolic(given.data, given.symbolic))
+    del result["right"]
+    return result
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "rollout": rollout_section,
+    "symbolic": symbolic_section,
+    "responsive": lambda given: responsive(rollout(given.data, given.problems)),
+    "adversarial": lambda given: adversarial(),
+    "killed": lambda given: all_killed(),
+}
+
+
 def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
     batch, hard = results["rollout"], results["symbolic"]
@@ -222,23 +253,18 @@ def table(results: dict[str, Any]) -> str:
             f"| {name} | {r['cases']:,} | {r['distinct']:,} | {r['plain_seconds']:.1f} s | "
             f"{r['seconds']:.1f} s | {r['ratio']:.1f} | {len(r['differing'])} |"
         )
-    if results["peers"]:
-        lines += [
-            "",
-            "| the same rollout | seconds | ours is faster by | called right | agrees with ours |",
-        ]
+    if batch["peers"]:
+        lines += ["", "| the same rollout | seconds | times ours | called right | agrees |"]
         lines += ["|---|---|---|---|---|"]
-        for name, r in (("nft_lightning", None), *results["peers"].items()):
-            scores = batch["right"] if r is None else [s == 1.0 for s in r["scores"]]
-            seconds = batch["seconds"] if r is None else r["seconds"]
-            same = sum(a == b for a, b in zip(scores, batch["right"], strict=True))
+        us = {k: batch[k] for k in ("seconds", "called_right")} | {"agreement": 1.0}
+        for name, r in (("nft_lightning", us), *batch["peers"].items()):
             lines.append(
-                f"| {name} | {seconds:.1f} | {seconds / batch['seconds']:.1f} | {sum(scores):,} | "
-                f"{same / len(scores):.2%} |"
+                f"| {name} | {r['seconds']:.1f} | {r['seconds'] / batch['seconds']:.1f} | "
+                f"{r['called_right']:,} | {r['agreement']:.2%} |"
             )
     else:
         lines += ["", "TRL and verl were left out: no --peer-python was given."]
-    a, k, q = results["adversarial"], results["adversarial"]["killed"], results["responsive"]
+    a, k, q = results["adversarial"], results["killed"], results["responsive"]
     lines += [
         "",
         "| what | measured |",
@@ -257,7 +283,7 @@ def table(results: dict[str, Any]) -> str:
         f"{k['timeouts']:,}, {k['overhead_ms_per_kill']:.0f} ms |",
         f"| workers at the end of them | {k['processes_afterwards']} of 2 |",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n\n{results['machine']}. Times of one row are of one run.\n"
 
 
 def main() -> None:
@@ -265,6 +291,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peer-python", help="interpreter with trl and verl")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), help="sections; others are kept")
     parser.add_argument("--problems", type=int, default=512)
     parser.add_argument("--symbolic", type=int, default=800)
     given = parser.parse_args()
@@ -272,24 +299,19 @@ def main() -> None:
     if missing:
         sys.exit(f"error: --data={given.data} holds no math_train/{missing[0]}: give the data folder.")
     logging.disable(logging.CRITICAL)
-    cases = rollout(given.data, given.problems)
-    results = {
-        "rollout": compare("rollout", cases),
-        "symbolic": compare("symbolic", symbolic(given.data, given.symbolic)),
-        "responsive": responsive(cases),
-        "adversarial": adversarial(),
-        "peers": peers(cases, given.peer_python) if given.peer_python else {},
-    }
-    machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-    text = table(results) + f"\n{machine}; all of it in one run.\n"
-    for name in ("rollout", "symbolic"):
-        del results[name]["right"]
-    for result in results["peers"].values():
-        del result["scores"]
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n")
-    (given.out / "results.md").write_text(text)
-    print(text)
+    file = given.out / "results.json"
+    results = json.loads(file.read_text()) if given.only and file.exists() else {}
+    results["machine"] = (
+        f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
+    )
+    for name in given.only or SECTIONS:
+        results[name] = SECTIONS[name](given)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    if all(name in results for name in SECTIONS):
+        text = table(results)
+        (given.out / "results.md").write_text(text)
+        print(text)
 
 
 if __name__ == "__main__":
