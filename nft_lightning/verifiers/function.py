@@ -71,7 +71,8 @@ class FunctionVerifier:
         """One verdict."""
         started = time.perf_counter()
         try:
-            value = float(self.call(text, gold))  # type: ignore[arg-type]
+            said = self.call(text, gold)
+            value = math.nan if isinstance(said, str) else float(said)  # type: ignore[arg-type]
         except Exception:
             return Verdict("error", seconds=time.perf_counter() - started)
         seconds = time.perf_counter() - started

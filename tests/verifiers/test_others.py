@@ -93,7 +93,7 @@ def fails(completion: str, gold: str) -> bool:
 
 
 def odd(completion: str, gold: str) -> object:
-    return {"n": math.nan, "t": "text", "0": None}.get(completion, 0.5)
+    return {"n": math.nan, "t": "1", "0": None}.get(completion, 0.5)
 
 
 def test_a_function():
