@@ -55,19 +55,24 @@ def work(channel: socket.socket, memory_limit_mb: int) -> None:
     end_with_parent()
     confine(memory_limit_mb)
     gc.set_threshold(GARBAGE_THRESHOLD)  # sympy's many small objects rarely form cycles
-    limit_kib = memory_limit_mb * 1024 * RECYCLE_FRACTION
-    if sys.platform == "darwin":
-        limit_kib *= 1024  # there, ru_maxrss counts bytes
     for line in channel.makefile("rb"):
         for how, answer, gold in json.loads(line):
             outcome, extracted = safe_judge(how, answer, gold)
             # After a failure, or with most of its memory used up, a process is not worth keeping.
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            leaving = outcome == "error" or memory > limit_kib
+            leaving = outcome == "error" or resident_mb() > memory_limit_mb * RECYCLE_FRACTION
             reply = json.dumps([outcome, extracted, time.process_time(), leaving])
             channel.sendall(reply.encode() + b"\n")
             if leaving:
                 return
+
+
+def resident_mb() -> float:
+    """Memory in use now, in MiB; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    except OSError:
+        return 0.0
 
 
 def safe_judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
