@@ -60,7 +60,7 @@ OTHERS = st.one_of(
     ),
     st.builds(lambda n: f"\\${n}", NUMBERS),
     st.builds(lambda n: f"${n}$", NUMBERS),
-    st.builds(lambda n: f"x={n}", NUMBERS),
+    st.builds(lambda x, n: x + n, st.sampled_from(["x=", "x = ", "n= ", "y ="]), NUMBERS),
     st.builds(lambda n: f"+{n}", INTEGERS),
     st.builds(lambda n: f"{n}.", INTEGERS),
     st.builds(lambda a, b: f"{a}\\frac{{{b}}}{{4}}", st.integers(1, 9), st.integers(1, 3)),
@@ -107,6 +107,14 @@ def check(answer: str, gold: str) -> bool:
 
 
 @COUNT
+@given(REWRITTEN, st.sampled_from(["x=", "x = ", "a= ", "k =", "t = "]))
+def test_assignments(pair, name):
+    if "," not in pair[0]:
+        assert compare_plain(name + pair[0], pair[1]) == compare_plain(*pair)
+    check(name + pair[0], pair[1])
+
+
+@COUNT
 @given(REWRITTEN)
 def test_numbers_and_their_other_writings(pair):
     check(*pair)
@@ -147,6 +155,12 @@ def test_equal_soup_of_tokens(text):
     mine = readable(text)
     if compare_plain(mine, mine) is not None:
         assert judge("box+answer", mine, mine)[0] == "correct"
+        for size in ("\\dfrac", "\\tfrac"):
+            other = readable(text.replace("\\frac", size))
+            assert compare_plain(other, mine) == "correct"
+            assert (
+                judge("box+answer", other, mine)[0] == judge("box+answer", mine, other)[0] == "correct"
+            )
 
 
 @pytest.mark.parametrize(
