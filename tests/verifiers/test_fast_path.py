@@ -109,8 +109,7 @@ def check(answer: str, gold: str) -> bool:
 @COUNT
 @given(REWRITTEN, st.sampled_from(["x=", "x = ", "a= ", "k =", "t = "]))
 def test_assignments(pair, name):
-    if "," not in pair[0]:
-        assert compare_plain(name + pair[0], pair[1]) == compare_plain(*pair)
+    assert compare_plain(name + pair[0], pair[1]) in (None, compare_plain(*pair))
     check(name + pair[0], pair[1])
 
 
