@@ -54,7 +54,7 @@ class RecordingVerifier:
         self.events, self.outcomes = events, outcomes
         self.rewards = RewardRules()
 
-    def verify(self, completions, golds):
+    def verify(self, completions, golds, truncated=None):
         self.events.append("verify")
         return [Verdict(self.outcomes[i % len(self.outcomes)]) for i in range(len(completions))]
 
