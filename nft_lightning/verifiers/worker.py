@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from nft_lightning.verifiers.judge import judge
+from nft_lightning.verifiers.too_large import TooLarge
 
 PR_SET_PDEATHSIG = 1
 OPEN_FILES = 64
@@ -76,9 +77,11 @@ def resident_mb() -> float:
 
 
 def safe_judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
-    """A failure is an error, never a wrong answer."""
+    """A failure is an error, never a wrong answer; what no deadline would see done is a timeout now."""
     try:
         return judge(how, answer, gold)
+    except TooLarge:
+        return "timeout", None
     except Exception:
         return "error", None
 

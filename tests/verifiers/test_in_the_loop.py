@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector, RolloutPlan
+from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Completion, Verdict
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier
@@ -31,7 +31,7 @@ def collect(verifier, drop_uniform=False):
         verifier.rewards,
         lambda text: (1,),
         plan,
-        lambda name: nullcontext(),
+        PhaseTimer(),
     )
     return collector.collect(0, 0, 0, drop_uniform)[0]
 

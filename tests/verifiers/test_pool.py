@@ -20,7 +20,8 @@ from nft_lightning.verifiers.pool import WorkerPool
 from nft_lightning.verifiers.process import STARVED_DEADLINES, Worker
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-HANGS = "9^{9^{9^9}}"
+# Just below what is recognised as too large: some 17 s of work in one C call.
+HANGS = "7^{20000000}"
 
 
 def hanging(count: int) -> list[tuple[str, str, str]]:
@@ -284,7 +285,7 @@ pool = WorkerPool(2, 600.0)
 pool.fill()
 print(pool.server.process.pid, *[w.pid for w in pool.idle], flush=True)
 if sys.argv[1] == "busy":
-    pool.run([("box+answer", "9^{9^{9^9}}+%d" % i, "5") for i in range(2)])
+    pool.run([("box+answer", "7^{20000000}+%d" % i, "5") for i in range(2)])
 elif sys.argv[1] == "exit":
     sys.exit()
 elif sys.argv[1] == "raise":
@@ -360,3 +361,22 @@ def test_golds_are_read_once():
         judge.judge("box+answer", answer, "x+y")
     assert judge.parse_gold.cache_info().misses == 1
     assert judge.parse_gold.cache_info().hits == 2
+
+
+@pytest.mark.parametrize("answer", ["9^{9^{9^9}}", "(10^{10})!", r"\left(\frac{3}{2}\right)^{10^{12}}"])
+def test_what_nobody_can_write_out_does_not_wait_for_the_deadline(answer):
+    pool = WorkerPool(1, timeout_seconds=300)
+    started = time.perf_counter()
+    (verdict,) = pool.run([("box+answer", answer, "5")])
+    pool.close()
+    assert verdict.outcome == "timeout"
+    assert time.perf_counter() - started < 100
+
+
+def test_large_numbers_that_can_be_written_are_still_judged():
+    pool = WorkerPool(1, timeout_seconds=60)
+    verdicts = pool.run(
+        [("box+answer", r"2^{100000}\cdot 2", "2^{100001}"), ("box+answer", "20!", "21!")]
+    )
+    pool.close()
+    assert [v.outcome for v in verdicts] == ["correct", "wrong"]
