@@ -214,9 +214,12 @@ def check_trainer(cfg: DictConfig) -> None:
             )
 
 
-def check_writable(run_dir: str) -> None:
-    """Raise UserError where the run folder can not be made or written."""
+def check_run_dir(run_dir: str) -> None:
+    """Raise UserError where the run folder can not be made or written, or holds another run."""
     folder = Path(run_dir)
+    # The first rank may have begun to write by the time the others look.
+    if (folder / "config.yaml").exists() and int(os.environ.get("RANK", "0")) == 0:
+        raise UserError("run_dir", run_dir, "holds a run already", "give another folder or remove it")
     while not folder.exists():
         folder = folder.parent
     try:
@@ -228,8 +231,6 @@ def check_writable(run_dir: str) -> None:
         raise UserError(
             "run_dir", run_dir, f"can not be written ({error.strerror or error})", "give another folder"
         ) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError("run_dir", run_dir, "can not be written", "give another folder")
 
 
 def conditions_hash(cfg: DictConfig) -> str:

@@ -192,6 +192,7 @@ class RolloutDataModule(L.LightningDataModule):
             if stale and (needs.old_logprobs or needs.values):
                 out = module.policy(micro, hidden=needs.values)
                 added["old_logprobs"] = out.logprobs
+                self.timer.tokens["old_logprobs"] += int(micro.mask.sum())
                 if needs.values:
                     added["old_values"] = module.critic(out.hidden)
             if needs.reference_logprobs:

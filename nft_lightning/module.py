@@ -142,6 +142,7 @@ class PolicyModule(L.LightningModule):
                 f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
             )
         for micro, last in mark_last(batch.micro_batches):
+            self.timer.tokens["train"] += int(micro.mask.sum())
             with self.timer.phase("train"), self.gradients_synced(only_if=last):
                 out, tokens = self.token_loss(self.objective, micro)
                 loss = (tokens.loss * micro.token_weight).sum()
@@ -228,7 +229,7 @@ class PolicyModule(L.LightningModule):
         self.tallies.clear()
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
-        logged.update(speed(self.timer.drain(), logged))
+        logged.update(self.timer.drain())
         self.log_dict(logged, rank_zero_only=True)
         limit = self.data.batching.stop_after_empty_rollouts
         if self.data.empty_rollouts >= limit:
@@ -260,12 +261,3 @@ def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """Each item with whether it is the last."""
     listed = list(items)
     return ((item, i == len(listed) - 1) for i, item in enumerate(listed))
-
-
-def speed(seconds: dict[str, float], logged: dict[str, float]) -> dict[str, float]:
-    """Seconds of each phase, and generated tokens a second where tokens were generated."""
-    found = {f"time/{phase}_seconds": value for phase, value in seconds.items()}
-    for phase in ("generate", "train"):
-        if seconds.get(phase):
-            found[f"time/{phase}_tokens_per_second"] = logged["rollout/tokens"] / seconds[phase]
-    return found

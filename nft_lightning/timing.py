@@ -1,4 +1,4 @@
-"""Where the time goes: named phases, summed, and told to whoever watches."""
+"""Where the time goes: named phases with their tokens, summed, and told to whoever watches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 
 class PhaseTimer:
-    """Sums seconds by phase. Phases do not nest: the innermost running one gets the time."""
+    """Sums seconds and tokens by phase. Phases do not nest: the innermost running one gets the time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.tokens: dict[str, int] = defaultdict(int)
         self.listeners: list[Callable[[str], None]] = []
         self.stack: list[tuple[str, float]] = []
 
@@ -36,6 +37,10 @@ class PhaseTimer:
                 self.stack[-1] = (self.stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
-        """The sums since the last call."""
-        taken, self.seconds = dict(self.seconds), defaultdict(float)
-        return taken
+        """Metrics since the last call: seconds of each phase, tokens a second where it had tokens."""
+        found = {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
+        for phase, count in self.tokens.items():
+            if self.seconds.get(phase):
+                found[f"time/{phase}_tokens_per_second"] = count / self.seconds[phase]
+        self.seconds, self.tokens = defaultdict(float), defaultdict(int)
+        return found

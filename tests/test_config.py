@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from nft_lightning.assets import tiny_policy_path
 from nft_lightning.config import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
 from nft_lightning.errors import UserError
+from nft_lightning.policy.loading import HFModel
 
 ALGORITHMS = sorted(p.stem for p in (CONF_DIR / "algorithm").glob("*.yaml"))
 NEEDS = {
@@ -136,11 +139,39 @@ def test_bad_input_ends_in_one_sentence(arguments, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_used_run_folder_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    result = cli(f"run_dir={tmp_path}")
+    assert result.returncode == 2
+    assert "holds a run already" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage"])
+def test_damaged_weights_are_named(tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_policy_path("tiny"), folder)
+    weights = folder / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"x" * 1000)
+    with pytest.raises(UserError, match=r"model\.path"):
+        HFModel(str(folder)).load(1.0)
+
+
+def test_shell_completion_offers_the_options():
+    environment = {**os.environ, "COMP_LINE": "nft-train algorithm=", "COMP_POINT": "20"}
+    command = [sys.executable, "-m", "nft_lightning.cli.train", "-sc", "query=bash"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert {"algorithm=nft", "algorithm=dr_grpo"} <= set(result.stdout.split())
+
+
 FILES = {
     "empty": ("", ["holds no problem"]),
     "not_json": ('{"problem": "1", "answer": "1"}\n{oops\n', ["not JSON at line 2"]),
     "no_answer": ('{"problem": "1", "answer": "1"}\n\n{"problem": "2"}\n', ["lacks answer at line 3"]),
     "a_list": ("[1, 2]\n", ["lacks problem at line 1"]),
+    "null": ('{"problem": "1", "answer": null}\n', ["lacks answer at line 1"]),
+    "latin_1": (b'{"problem": "caf\xe9", "answer": "1"}\n', ["can not be read"]),
 }
 
 
@@ -148,7 +179,7 @@ FILES = {
 def test_bad_problem_files(compose_config, tmp_path, kind):
     content, words = FILES[kind]
     path = tmp_path / "problems.jsonl"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=words[0]) as caught:
         build_parts(compose_config("problems=jsonl", f"problems.path={path}", "run_dir=x"))
     assert "problems.path" in str(caught.value)
@@ -161,9 +192,6 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_a_model_without_eos_is_refused(tmp_path):
-    from nft_lightning.assets import tiny_policy_path
-    from nft_lightning.policy.loading import HFModel
-
     for file in tiny_policy_path("tiny").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())

@@ -21,7 +21,7 @@ from nft_lightning.config import (
     build,
     build_parts,
     check_length,
-    check_writable,
+    check_run_dir,
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Check, build, evaluate, train, evaluate; returns the summary that is also written."""
     quiet_libraries()
     parts = build_parts(cfg)
-    check_writable(cfg.run_dir)
+    check_run_dir(cfg.run_dir)
     threads = cfg.trainer.get("threads", 0)
     if threads:
         torch.set_num_threads(threads)
@@ -146,7 +146,7 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         parts.verifier.rewards,
         encode,
         parts.plan,
-        timer.phase,
+        timer,
         encode_solution,
     )
     data = RolloutDataModule(

@@ -14,7 +14,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.config import build_parts, check_writable
+from nft_lightning.config import build_parts, check_run_dir
 
 
 def train(cfg: DictConfig) -> None:
@@ -26,7 +26,7 @@ def train(cfg: DictConfig) -> None:
 def check_before_start(cfg: DictConfig) -> None:
     build_parts(cfg)
     if not OmegaConf.is_interpolation(cfg, "run_dir") and "${" not in str(cfg._get_node("run_dir")):
-        check_writable(str(cfg.run_dir))
+        check_run_dir(str(cfg.run_dir))
 
 
 def main() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
 
+# What transformers and safetensors raise for files that are missing, broken or of another kind.
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -139,7 +142,7 @@ def peek(path: str, trust: bool = False, **options: str) -> Peek:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust, **options)
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust, **options)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise not_loadable(path, error) from error
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -166,7 +169,7 @@ def load_policy(path: str, dtype: torch.dtype, temperature: float, trust: bool =
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=trust, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise not_loadable(path, error) from error
     return finish(model, tokenizer, temperature)
 

@@ -176,10 +176,15 @@ def read_jsonl(path: str, field: str) -> list[Problem]:
     if not Path(path).is_file():
         raise UserError(field, path, "is not a file", "give a JSON Lines file")
     found = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                found.append(parse_line(line, path, number, field))
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    found.append(parse_line(line, path, number, field))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            field, path, f"can not be read ({error})", "give a readable file in UTF-8"
+        ) from error
     if not found:
         raise UserError(field, path, "holds no problem", "give a file with a JSON object on each line")
     return found
@@ -194,7 +199,8 @@ def parse_line(line: str, path: str, number: int, field: str) -> Problem:
             field, path, f"is not JSON at line {number}", "write one JSON object a line"
         ) from error
     for name in ("problem", "answer"):
-        if not isinstance(row, dict) or not str(row.get(name, "")).strip():
+        value = row.get(name) if isinstance(row, dict) else None
+        if not isinstance(value, str | int | float) or not str(value).strip():
             raise UserError(
                 field,
                 path,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from nft_lightning.engines.base import Engine, Prompt, completion_seed
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import ProblemSource
+from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
-
-Phase = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ class Collector:
         rewards: RewardRules,
         encode: Callable[[str], Prompt],
         plan: RolloutPlan,
-        phase: Phase,
+        timer: PhaseTimer,
         encode_solution: Callable[[str], Prompt] | None = None,
     ) -> None:
         self.encode_solution = encode_solution
         self.source, self.engine, self.verifier = source, engine, verifier
-        self.rewards, self.encode, self.plan, self.phase = rewards, encode, plan, phase
+        self.rewards, self.encode, self.plan, self.timer = rewards, encode, plan, timer
 
     def collect(
         self, cursor: int, seed: int, rollout_index: int, drop_uniform: bool
@@ -143,12 +141,13 @@ class Collector:
         seeds: Sequence[Sequence[int]],
         phases: tuple[str, str] = ("generate", "verify"),
     ) -> list[Group]:
-        """Groups for the given problems; the seconds are counted under ``phases``."""
+        """Groups for the given problems; seconds and tokens are counted under ``phases``."""
         prompts = [self.encode(p.text) for p in problems]
-        with self.phase(phases[0]):
+        with self.timer.phase(phases[0]):
             answers = self.engine.generate(prompts, sampling, seeds)
+        self.timer.tokens[phases[0]] += sum(len(c.token_ids) for group in answers for c in group)
         check_answers(answers, seeds, self.engine.policy_version)
-        with self.phase(phases[1]):
+        with self.timer.phase(phases[1]):
             verdicts = iter(
                 self.verifier.verify(
                     [c.text for group in answers for c in group],

@@ -72,7 +72,7 @@ def make(events, engine=None, verifier=None, updates=2, stop_after=2):
         verifier.rewards,
         lambda text: prompt_ids(policy.tokenizer, text, "equals"),
         plan,
-        timer.phase,
+        timer,
     )
     batching = BatchingPlan(updates, 64, stop_after)
     data = RolloutDataModule(
@@ -209,7 +209,7 @@ def test_every_algorithm_trains_from_the_same_first_completions(
     import pyarrow.parquet as pq
 
     first = {}
-    for name in ("grpo", algorithm):
+    for name in dict.fromkeys(("grpo", algorithm)):
         folder = tmp_path / name
         running.run(compose_config(f"algorithm={name}", f"run_dir={folder}", *quick))
         rows = pq.read_table(folder / "rollouts" / "epoch_0000.parquet").to_pylist()
