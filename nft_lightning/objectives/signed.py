@@ -62,7 +62,7 @@ class WeightedREINFORCE(Objective):
         """The constant of each completion's side; a side of weight 0 leaves loss and denominators."""
         check_binary(outcomes.rewards, type(self).__name__)
         right = outcomes.rewards > 0
-        advantage = torch.where(right, self.positive_weight, -self.negative_weight).double()
+        advantage = self.positive_weight * right.double() - self.negative_weight * (~right).double()
         keep = advantage != 0
         if self.drop_uniform_groups:
             keep = keep & varied_groups(outcomes.rewards, outcomes.group_ids)
