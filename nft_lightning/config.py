@@ -40,7 +40,8 @@ def target(node: DictConfig, field: str) -> Any:
 def build(node: DictConfig, field: str) -> Any:
     """The object a config node describes; its class is its schema.
 
-    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments.
+    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments,
+    and those of them that name a ``_target_`` are built first.
 
     Raises:
         UserError: an unknown key (with the nearest name), a wrong type, or what the class refuses.
@@ -56,7 +57,7 @@ def build(node: DictConfig, field: str) -> Any:
         if str(key) not in known and not takes_any:
             raise unknown_key(f"{field}.{key!s}", given[key], known, field)
     if not dataclasses.is_dataclass(cls):
-        return cls(**OmegaConf.to_container(given))  # type: ignore[arg-type]
+        return cls(**{str(k): built(given[k], f"{field}.{k!s}") for k in given})
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), given)
         values = {
@@ -71,6 +72,15 @@ def build(node: DictConfig, field: str) -> Any:
             "give a value of the right type",
         ) from error
     return cls(**values)
+
+
+def built(value: Any, field: str) -> Any:
+    """A config value as an argument: nested objects built, the rest as plain data."""
+    if not OmegaConf.is_config(value):
+        return value
+    if OmegaConf.is_dict(value) and "_target_" in value:
+        return build(value, field)
+    return OmegaConf.to_container(value)
 
 
 def resolved(node: DictConfig, field: str) -> dict[str, Any]:

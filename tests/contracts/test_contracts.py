@@ -10,12 +10,13 @@ import torch
 
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.hf import HFEngine
-from nft_lightning.objectives import DAPO, GRPO, NFT, RFT, DrGRPO
 from nft_lightning.objectives.base import Outcomes
+from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.types import OUTCOMES, Sampling, TokenLoss
 from nft_lightning.verifiers.math import MathVerifier
+from tests.objectives.family import FAMILY, extras
 
 
 def hf_engine():
@@ -154,11 +155,11 @@ class TestVerifier:
                 os.kill(pid, 0)
 
 
-OBJECTIVES = [NFT(), RFT(), GRPO(), DrGRPO(), DAPO()]
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("objective", FAMILY.values(), ids=list(FAMILY))
 class TestObjective:
+    def loss(self, objective, logprobs, old, mask, signal):
+        return objective.loss(logprobs, old, mask, {**signal, **extras(objective, logprobs)})
+
     def outcomes(self):
         return Outcomes(
             torch.tensor([1.0, 0, 0, 1, 1, 1]),
@@ -180,7 +181,7 @@ class TestObjective:
         logprobs = torch.randn(6, 4, requires_grad=True)
         mask = torch.arange(4)[None] < self.outcomes().lengths[:, None]
         for old in (None, torch.randn(6, 4)):
-            out = objective.token_loss(logprobs, old, mask, signal.values)
+            out = self.loss(objective, logprobs, old, mask, signal.values)
             assert isinstance(out, TokenLoss)
             assert out.loss.shape == (6, 4)
             assert torch.isfinite(out.loss).all()
@@ -188,10 +189,13 @@ class TestObjective:
             for total, count in out.metrics.values():
                 assert total.dim() == count.dim() == 0
                 assert not total.requires_grad
+            for name, sums in out.sums.items():
+                assert not sums.requires_grad
+                assert summarise(name, sums)
 
     def test_missing_old_logprobs_mean_ratio_one(self, objective):
         signal = objective.prepare(self.outcomes())
         logprobs, mask = torch.randn(6, 4, requires_grad=True), torch.ones(6, 4).bool()
-        explicit = objective.token_loss(logprobs, logprobs.detach(), mask, signal.values).loss
-        implied = objective.token_loss(logprobs, None, mask, signal.values).loss
+        explicit = self.loss(objective, logprobs, logprobs.detach(), mask, signal.values).loss
+        implied = self.loss(objective, logprobs, None, mask, signal.values).loss
         assert torch.equal(explicit, implied)
