@@ -64,6 +64,8 @@ class GradientCosine(L.Callback):
             gradient(trainer, pl_module, objective, batches[batch_idx])
             for objective, batches in zip(self.objectives, self.batches, strict=True)
         )
+        # fp32 sums over millions of parameters would hide the last digits.
+        a, b = a.double(), b.double()
         size = a.norm() * b.norm()
         if size > 0:
             self.rows.append((trainer.current_epoch, batch_idx, float(a @ b / size)))

@@ -76,7 +76,7 @@ def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, comp
     metrics = logged_in(folder)
     # The engine samples from the trainer's own model; the first policy is the reference.
     assert metrics["objective/engine_weight_mean"] == pytest.approx([1.0, 1.0], abs=1e-4)
-    assert 0 < metrics["objective/kl_reference"][0] < metrics["objective/kl_reference"][1]
+    assert all(0 < kl < 1 for kl in metrics["objective/kl_reference"])
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert {k.split(".")[0] for k in state["state_dict"]} == {"policy", "updates_done"}
     count = len(list(TinyModel().load(1.0).parameters()))
