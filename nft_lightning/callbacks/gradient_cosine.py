@@ -22,7 +22,7 @@ class GradientCosine(L.Callback):
 
     Both see the same rollout, cut alike, from the current policy; training is not touched. On the
     first update NFT and GRPO agree exactly (arXiv 2505.18116, Prop. 4.2) and part as the rollout
-    grows stale. Logs ``gradient_cosine/first_update`` and ``gradient_cosine/last_update`` and
+    grows stale. Logs ``gradient/cosine_first_update`` and ``gradient/cosine_last_update`` and
     writes every update to ``gradient_cosine.csv``.
 
     Args:
@@ -88,7 +88,7 @@ class GradientCosine(L.Callback):
         if not found:
             return
         for name, row in (("first_update", found[0]), ("last_update", found[-1])):
-            pl_module.log(f"gradient_cosine/{name}", row[2], rank_zero_only=True)
+            pl_module.log(f"gradient/cosine_{name}", row[2], rank_zero_only=True)
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)

@@ -93,8 +93,8 @@ def test_the_gradient_cosine_is_one_at_first_and_changes_nothing(tmp_path, compo
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     metrics = logged_in(folder)
-    assert metrics["gradient_cosine/first_update"] == pytest.approx([1.0, 1.0], abs=1e-5)
-    assert all(x < 0.9999 for x in metrics["gradient_cosine/last_update"])
+    assert metrics["gradient/cosine_first_update"] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert all(x < 0.9999 for x in metrics["gradient/cosine_last_update"])
     with open(folder / "gradient_cosine.csv") as file:
         rows = list(csv.DictReader(file))
     # An update whose share of the rollout has no usable group is no update, and no row.
@@ -111,7 +111,7 @@ def test_nft_and_dr_grpo_agree_on_the_first_update_too(tmp_path, compose_config,
     running.run(
         compose_config("callbacks=gradient_cosine", f"run_dir={folder}", *quick, *first, *second)
     )
-    assert logged_in(folder)["gradient_cosine/first_update"] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert logged_in(folder)["gradient/cosine_first_update"] == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
 def test_sft_without_solutions_is_refused(tmp_path, compose_config):

@@ -100,14 +100,14 @@ def test_every_logged_metric_is_documented(finished):
     logged = {k.replace("_at_4", "_at_{k}") for k in logged}
     documented = documented_metrics()
     assert logged <= documented
-    # These belong to one algorithm, option or callback; test_seams runs them.
+    # These belong to one algorithm, option or callback; test_algorithms runs them.
     assert documented - logged == {
         "objective/value_loss",
         "objective/explained_variance",
         "objective/kl_reference",
         "objective/engine_weight_mean",
-        "gradient_cosine/first_update",
-        "gradient_cosine/last_update",
+        "gradient/cosine_first_update",
+        "gradient/cosine_last_update",
     }
 
 
