@@ -143,6 +143,12 @@ class RolloutDataModule(L.LightningDataModule):
             )
 
     def next_rollout(self) -> list[OptimizerBatch]:
+        """The epoch's batches, computed in the precision that trains: else the ratio would not be 1."""
+        assert self.trainer is not None
+        with self.trainer.precision_plugin.forward_context():
+            return self.roll_out()
+
+    def roll_out(self) -> list[OptimizerBatch]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
         if self.objective.needs.references:

@@ -217,7 +217,8 @@ class PolicyModule(L.LightningModule):
         """Log the epoch: sums over micro-batches and ranks, then one division."""
         logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
         for name in sorted(self.sums):
-            pair = self.trainer.strategy.reduce(torch.stack(self.sums[name]).sum(0), reduce_op="sum")
+            pair = torch.stack(self.sums[name]).sum(0).to(self.device)
+            pair = self.trainer.strategy.reduce(pair, reduce_op="sum")
             total, count = pair.tolist()
             logged[name] = total / count if count else total
         if "objective/loss" in logged:

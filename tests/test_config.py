@@ -24,6 +24,7 @@ NEEDS = {
     "jsonl": ["problems.path=PATH"],
     "hf_dataset": ["problems.path=org/set"],
     "hf": ["model.path=org/model"],
+    "callable": ["verifier.function=operator.eq"],
 }
 
 

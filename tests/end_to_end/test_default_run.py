@@ -101,7 +101,8 @@ def test_every_logged_metric_is_documented(finished):
     documented = documented_metrics()
     assert logged <= documented
     # These belong to one algorithm, option or callback; test_algorithms runs them.
-    assert documented - logged == {
+    elsewhere = {n for n in documented - logged if not n.startswith("verdict/part_")}
+    assert elsewhere == {
         "objective/value_loss",
         "objective/explained_variance",
         "objective/kl_reference",

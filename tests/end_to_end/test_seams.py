@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 
 import lightning as L
@@ -52,7 +53,7 @@ class RecordingVerifier:
         self.events, self.outcomes = events, outcomes
         self.rewards = RewardRules()
 
-    def verify(self, completions, golds):
+    def verify(self, completions, golds, truncated=None):
         self.events.append("verify")
         return [Verdict(self.outcomes[i % len(self.outcomes)]) for i in range(len(completions))]
 
@@ -167,6 +168,24 @@ def test_a_gradient_that_is_not_finite_is_skipped():
     assert torch.equal(before, parameter)
     assert module.policy_version == 0
     assert fit.callback_metrics["optimizer/skipped_updates"] == 2
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_ratio_is_one_while_the_weights_stand_still(precision, compose_config, quick, tmp_path):
+    cfg = compose_config(
+        f"trainer.precision={precision}",
+        "optimizer.learning_rate=1e-30",
+        f"run_dir={tmp_path}",
+        "callbacks=none",
+        *quick,
+    )
+    running.run(cfg)
+    with open(tmp_path / "metrics.csv") as file:
+        logged = [r for r in csv.DictReader(file) if r["objective/kl_old_new"]]
+    assert [float(r["objective/ratio_right_mean"]) for r in logged] == pytest.approx(
+        [1.0, 1.0], abs=1e-5
+    )
+    assert max(float(r["objective/kl_old_new"]) for r in logged) < 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
