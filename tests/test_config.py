@@ -55,7 +55,7 @@ def test_every_option_composes_and_builds(compose_config, problem_file, group, o
     elif group == "problems":
         source = build(cfg.problems.source, "problems.source")
         assert source.held_out_fraction == 0.1
-    elif group not in ("trainer", "experiment"):
+    elif group not in ("trainer", "experiment", "sweep"):
         node = cfg[group].engine if group == "rollout" else cfg[group]
         assert build(node, group) is not None
     else:
@@ -205,5 +205,5 @@ def test_a_model_without_eos_is_refused(tmp_path):
 def test_help_is_worth_reading():
     result = cli("--help")
     assert result.returncode == 0
-    for word in ("algorithm: dapo, dr_grpo, grpo, nft, rft", "nft-train -m", "learning_rate"):
+    for word in ("algorithm: cispo, dapo, dpo, dr_grpo", "nft-train -m", "learning_rate"):
         assert word in result.stdout

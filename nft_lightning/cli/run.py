@@ -67,6 +67,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "after": after,
         "epochs": trainer.current_epoch,
         "updates": module.policy_version,
+        "learning_rate": module.learning_rates[0],
+        "tokens": data.tokens,
         "training_seconds": training_seconds,
         "total_seconds": time.perf_counter() - started,
         "conditions": conditions_hash(cfg),
@@ -134,9 +136,20 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         check_length(len(ids), parts.plan.max_new_tokens, context, text)
         return ids
 
+    def encode_solution(text: str) -> Prompt:
+        ids = policy.tokenizer.encode(text, add_special_tokens=False)
+        return (*ids, policy.tokenizer.eos_token_id)
+
     engine = parts.engine.build(policy.model, policy.tokenizer)
     collector = Collector(
-        parts.source, engine, parts.verifier, parts.verifier.rewards, encode, parts.plan, timer
+        parts.source,
+        engine,
+        parts.verifier,
+        parts.verifier.rewards,
+        encode,
+        parts.plan,
+        timer,
+        encode_solution,
     )
     data = RolloutDataModule(
         collector, engine, parts.objective, parts.batching, parts.evaluation, cfg.seed, timer

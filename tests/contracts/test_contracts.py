@@ -9,8 +9,8 @@ import torch
 
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.hf import HFEngine
-from nft_lightning.objectives import DAPO, GRPO, NFT, RFT, DrGRPO
 from nft_lightning.objectives.base import Outcomes
+from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.types import OUTCOMES, Sampling, TokenLoss
@@ -18,6 +18,7 @@ from nft_lightning.verifiers.function import FunctionVerifier
 from nft_lightning.verifiers.math import MathVerifier
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier
+from tests.objectives.family import FAMILY, extras
 
 
 def hf_engine():
@@ -184,11 +185,11 @@ class TestVerifier:
         assert verdicts[0].correct
 
 
-OBJECTIVES = [NFT(), RFT(), GRPO(), DrGRPO(), DAPO()]
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("objective", FAMILY.values(), ids=list(FAMILY))
 class TestObjective:
+    def loss(self, objective, logprobs, old, mask, signal):
+        return objective.loss(logprobs, old, mask, {**signal, **extras(objective, logprobs)})
+
     def outcomes(self):
         return Outcomes(
             torch.tensor([1.0, 0, 0, 1, 1, 1]),
@@ -210,7 +211,7 @@ class TestObjective:
         logprobs = torch.randn(6, 4, requires_grad=True)
         mask = torch.arange(4)[None] < self.outcomes().lengths[:, None]
         for old in (None, torch.randn(6, 4)):
-            out = objective.token_loss(logprobs, old, mask, signal.values)
+            out = self.loss(objective, logprobs, old, mask, signal.values)
             assert isinstance(out, TokenLoss)
             assert out.loss.shape == (6, 4)
             assert torch.isfinite(out.loss).all()
@@ -218,10 +219,13 @@ class TestObjective:
             for total, count in out.metrics.values():
                 assert total.dim() == count.dim() == 0
                 assert not total.requires_grad
+            for name, sums in out.sums.items():
+                assert not sums.requires_grad
+                assert summarise(name, sums)
 
     def test_missing_old_logprobs_mean_ratio_one(self, objective):
         signal = objective.prepare(self.outcomes())
         logprobs, mask = torch.randn(6, 4, requires_grad=True), torch.ones(6, 4).bool()
-        explicit = objective.token_loss(logprobs, logprobs.detach(), mask, signal.values).loss
-        implied = objective.token_loss(logprobs, None, mask, signal.values).loss
+        explicit = self.loss(objective, logprobs, logprobs.detach(), mask, signal.values).loss
+        implied = self.loss(objective, logprobs, None, mask, signal.values).loss
         assert torch.equal(explicit, implied)
