@@ -149,7 +149,7 @@ class Batch:
         self.waiting = deque(sorted(range(len(self.jobs)), key=lambda i: place[self.jobs[i][2]]))
         self.verdicts: list[Verdict | None] = [None] * len(self.jobs)
         self.busy: set[Worker] = set()
-        self.chunk = min(CHUNK_JOBS, max(1, len(self.jobs) // (self.pool.width * 4)))
+        self.chunk = min(CHUNK_JOBS, max(1, len(self.jobs) // (self.pool.width * 16)))
 
     def run(self) -> list[Verdict]:
         """Hand out, collect, end what is late, until every job has its verdict."""
