@@ -49,6 +49,9 @@ def build(node: DictConfig, field: str) -> Any:
     given = OmegaConf.create({str(k): v for k, v in resolved(node, field).items() if k != "_target_"})
     known = list(inspect.signature(cls).parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+    refused = {str(k): given[k] for k in given if str(k) in getattr(cls, "refuses", {})}
+    if refused.keys() - set(known):
+        return cls(**refused)
     for key in given:
         if str(key) not in known and not takes_any:
             raise unknown_key(f"{field}.{key!s}", given[key], known, field)
@@ -128,7 +131,8 @@ def build_parts(cfg: DictConfig) -> Parts:
         prompt_template=cfg.problems.prompt_template,
     )
     check_template(parts.prompt_template)
-    needed, given = parts.objective.requires.group_size, parts.plan.completions_per_problem
+    needs = parts.objective.needs
+    needed, given = needs.group_size, parts.plan.completions_per_problem
     if given < needed:
         raise UserError(
             "rollout.plan.completions_per_problem",
@@ -137,12 +141,19 @@ def build_parts(cfg: DictConfig) -> Parts:
             f"use {needed} or more",
         )
     rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
-    if parts.objective.requires.binary_rewards and not rewards <= {0.0, 1.0, None}:
+    if needs.binary_rewards and not rewards <= {0.0, 1.0, None}:
         raise UserError(
             "verifier.rewards",
             sorted(r for r in rewards if r is not None),
             f"are not binary, which {type(parts.objective).__name__} needs",
             "use 0, 1 or null",
+        )
+    if needs.references and parts.source.problem(0, 0).solution is None:
+        raise UserError(
+            "problems",
+            parts.source.problem(0, 0).id,
+            f"has no worked solution, from which {type(parts.objective).__name__} learns",
+            'use problems=arithmetic, or give "solution" on each line of problems=jsonl',
         )
     check_trainer(cfg)
     check_prompts(parts)

@@ -134,13 +134,17 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.lightning_module
 
     def sync(self) -> None:
-        """Give the engine the current weights."""
+        """Give the engine the current weights, and prove that it plays them."""
         module = self.policy_module
         with self.timer.phase("sync"):
-            named = module.policy.model.named_parameters()
             self.last_sync = self.engine.load_weights(
-                ((n, p.detach()) for n, p in named), module.policy_version
+                full_tensors(module.policy.model), module.policy_version
             )
+        if self.probe:
+            with self.timer.phase("proof"):
+                self.logprob_gap = self.proof.check(
+                    self.engine, module.policy, self.probe, module.policy_version
+                )
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """The epoch's batches, computed in the precision that trains: else the ratio would not be 1."""
@@ -149,42 +153,62 @@ class RolloutDataModule(L.LightningDataModule):
             return self.roll_out()
 
     def roll_out(self) -> list[OptimizerBatch]:
-        """Sync, collect, prepare, lay out, and recompute the old log-probabilities."""
+        """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
-        drop = self.objective.drop_uniform_groups
-        rollout, self.cursor = self.collector.collect(self.cursor, self.seed, self.rollout_index, drop)
+        if self.objective.needs.references:
+            rollout, self.cursor = self.collector.read_solutions(self.cursor, self.seed)
+        else:
+            rollout, self.cursor = self.collector.collect(
+                self.cursor, self.seed, self.rollout_index, self.objective.drop_uniform_groups
+            )
         self.rollout = rollout
         self.completions += int(rollout.metrics["rollout/completions"])
         self.tokens += int(rollout.metrics["rollout/tokens"])
-        plan = self.collector.plan
-        signal = self.objective.prepare(
-            Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, plan.max_new_tokens)
-        )
-        batches = layout(
-            rollout,
-            signal,
-            updates=self.batching.updates_per_rollout,
-            micro_batch_size=self.batching.micro_batch_size,
-            reduction=self.objective.reduction,
-            max_new_tokens=plan.max_new_tokens,
-            seed=completion_seed(self.seed, "layout", self.rollout_index, 0, 0),
-            rank=self.rank,
-            world_size=self.world_size,
-            pad_id=self.policy_module.policy.tokenizer.pad_token_id,
-        )
+        batches = self.laid_out(rollout, self.objective, self.rollout_index)
         self.rollout_index += 1
         self.empty_rollouts = 0 if rollout.groups else self.empty_rollouts + 1
         with self.timer.phase("old_logprobs"), torch.no_grad():
-            return [self.with_old_logprobs(batch) for batch in batches]
+            return [self.completed(batch, self.objective) for batch in batches]
 
-    def with_old_logprobs(self, batch: OptimizerBatch) -> OptimizerBatch:
-        """On the policy's device; the first step needs none, its ratio is 1."""
-        module = self.policy_module
-        micro = [m.to(module.device) for m in batch.micro_batches]
-        if batch.step_in_epoch > 0 and self.objective.requires.old_logprobs:
-            micro = [replace(m, old_logprobs=module.policy(m).logprobs) for m in micro]
-            self.timer.tokens["old_logprobs"] += sum(int(m.mask.sum()) for m in micro)
-        return replace(batch, micro_batches=micro)
+    def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
+        """This rank's optimizer batches of rollout number ``index``; all objectives split alike."""
+        limit = self.collector.plan.max_new_tokens
+        truncated = rollout.truncated.bool()
+        outcomes = Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, limit, truncated)
+        return layout(
+            rollout,
+            objective.signal(outcomes),
+            updates=self.batching.updates_per_rollout,
+            micro_batch_size=self.batching.micro_batch_size,
+            reduction=objective.reduction,
+            max_new_tokens=limit,
+            seed=completion_seed(self.seed, "layout", index, 0, 0),
+            rank=self.rank,
+            world_size=self.world_size,
+            pad_id=self.policy_module.policy.tokenizer.pad_token_id,
+            whole_groups=objective.needs.whole_groups,
+        )
+
+    def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
+        """On the policy's device, with old and reference log-probabilities and old values as needed.
+
+        The first step needs nothing old: its ratio is 1.
+        """
+        module, needs = self.policy_module, objective.needs
+        stale = batch.step_in_epoch > 0
+        made = []
+        for micro in (m.to(module.device) for m in batch.micro_batches):
+            added: dict[str, Any] = {}
+            if stale and (needs.old_logprobs or needs.values):
+                out = module.policy(micro, hidden=needs.values)
+                added["old_logprobs"] = out.logprobs
+                self.timer.tokens["old_logprobs"] += int(micro.mask.sum())
+                if needs.values:
+                    added["old_values"] = module.critic(out.hidden)
+            if needs.reference_logprobs:
+                added["reference_logprobs"] = module.reference(micro).logprobs
+            made.append(replace(micro, **added) if added else micro)
+        return replace(batch, micro_batches=made)
 
     def evaluate(self, indices: Sequence[int]) -> list[Group]:
         """Answers to held-out problems from the current weights, with seeds of their own."""

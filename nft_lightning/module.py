@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections import defaultdict
@@ -18,10 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.errors import UserError
 from nft_lightning.metrics.estimates import AnswerCounts
-from nft_lightning.objectives.base import Objective, masked_pair
-from nft_lightning.policy.policy import Policy
+from nft_lightning.objectives.base import Objective
+from nft_lightning.objectives.diagnostics import gradient_pair, summarise
+from nft_lightning.objectives.tensors import masked_pair
+from nft_lightning.policy.policy import Policy, PolicyOutput
+from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.timing import PhaseTimer
-from nft_lightning.types import OptimizerBatch
+from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +86,25 @@ class PolicyModule(L.LightningModule):
         self.optimizer_plan, self.timer = optimizer, timer
         self.answers = AnswerCounts()
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
+        self.tallies: dict[str, Tensor] = {}
+        needs = objective.needs
+        hidden_size: Any = getattr(policy.model.config, "hidden_size", 0)
+        self.critic = ValueHead(hidden_size) if needs.values else None
+        # In a tuple, so that it is no submodule: not trained, saved or exported.
+        self.frozen: tuple[Policy, ...] = ()
+        if needs.reference_logprobs:
+            self.frozen = (copy.deepcopy(policy).requires_grad_(False),)
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
 
     @property
     def policy_version(self) -> int:
         """Optimizer updates behind the current weights."""
         return int(self.updates_done)
+
+    @property
+    def reference(self) -> Policy:
+        """The policy as it was when the run began, frozen; there only where the objective needs it."""
+        return self.frozen[0].to(self.device)
 
     @property
     def data(self) -> RolloutDataModule:
@@ -99,12 +116,24 @@ class PolicyModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, stepped by hand."""
         plan = self.optimizer_plan
+        groups = [
+            {"params": list(part.parameters()), "lr": rate}
+            for part, rate in zip(self.trained, self.learning_rates, strict=True)
+        ]
         return torch.optim.AdamW(
-            self.policy.parameters(),
-            plan.learning_rate,
-            betas=(plan.beta1, plan.beta2),
-            weight_decay=plan.weight_decay,
+            groups, plan.learning_rate, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
         )
+
+    @property
+    def trained(self) -> list[torch.nn.Module]:
+        """What the optimizer holds, one parameter group each: the policy, and the critic if any."""
+        return [self.policy] if self.critic is None else [self.policy, self.critic]
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The full rate of each of ``trained``."""
+        own = self.optimizer_plan.learning_rate
+        return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
     def training_step(self, batch: OptimizerBatch, _: int) -> None:
         """Forward and backward of every micro-batch, then one optimizer step."""
@@ -115,18 +144,39 @@ class PolicyModule(L.LightningModule):
         for micro, last in mark_last(batch.micro_batches):
             self.timer.tokens["train"] += int(micro.mask.sum())
             with self.timer.phase("train"), self.gradients_synced(only_if=last):
-                out = self.policy(micro)
-                tokens = self.objective.token_loss(
-                    out.logprobs, micro.old_logprobs, micro.mask, micro.signal
-                )
+                out, tokens = self.token_loss(self.objective, micro)
                 loss = (tokens.loss * micro.token_weight).sum()
+                self.watch_gradient(out.logprobs, micro)
                 self.manual_backward(loss * self.trainer.world_size)
             self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
             self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
             for name, pair in tokens.metrics.items():
                 self.note(f"objective/{name}", *pair)
+            for name, tally in tokens.sums.items():
+                found = tally.detach().double().cpu()
+                self.tallies[name] = self.tallies[name] + found if name in self.tallies else found
         if batch.micro_batches:
             self.step_optimizer()
+
+    def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
+        """One forward pass, and the objective on it."""
+        needs = objective.needs
+        out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.values)
+        inputs = micro.inputs()
+        if needs.entropy:
+            inputs["entropy"] = out.entropy
+        if needs.values and self.critic is not None:
+            inputs["values"] = self.critic(out.hidden)
+        return out, objective.loss(out.logprobs, micro.old_logprobs, micro.mask, inputs)
+
+    def watch_gradient(self, logprobs: Tensor, micro: TokenBatch) -> None:
+        """Note, in the backward pass, how much of the gradient comes from wrong answers."""
+
+        def note(gradient: Tensor) -> None:
+            pair = gradient_pair(gradient, micro.mask, micro.signal["reward"] > 0)
+            self.note("objective/wrong_gradient_fraction", *pair)
+
+        logprobs.register_hook(note)
 
     @contextmanager
     def gradients_synced(self, only_if: bool) -> Iterator[None]:
@@ -142,10 +192,13 @@ class PolicyModule(L.LightningModule):
         plan = self.optimizer_plan
         with self.timer.phase("optimizer"):
             warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
-            for group in optimizer.param_groups:  # type: ignore[union-attr]
-                group["lr"] = plan.learning_rate * warm
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), plan.clip_grad_norm)
-            finite = bool(torch.isfinite(norm))
+            for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):  # type: ignore[union-attr]
+                group["lr"] = rate * warm
+            norm, *others = (
+                torch.nn.utils.clip_grad_norm_(part.parameters(), plan.clip_grad_norm)
+                for part in self.trained
+            )
+            finite = all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
                 self.updates_done += 1
@@ -170,7 +223,11 @@ class PolicyModule(L.LightningModule):
             logged[name] = total / count if count else total
         if "objective/loss" in logged:
             logged["objective/loss"] *= self.trainer.world_size
+        for name in sorted(self.tallies):
+            tally = self.trainer.strategy.reduce(self.tallies[name].to(self.device), reduce_op="sum")
+            logged.update({f"objective/{k}": v for k, v in summarise(name, tally).items()})
         self.sums.clear()
+        self.tallies.clear()
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
         logged.update(self.timer.drain())

@@ -15,11 +15,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its gold answer: ``Problem("arith-7+12-5", "7+12-5", "14")``."""
+    """A question with its gold answer: ``Problem("arith-7+12-5", "7+12-5", "14")``.
+
+    ``solution`` is a worked answer as the data set gives it, where it gives one.
+    """
 
     id: str
     text: str
     answer: str
+    solution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ class TokenBatch:
 
     input_ids [B, S] int64, right-padded; attention_mask [B, S]; mask [B, T] bool, true where a
     completion token is predicted; old_logprobs [B, T] fp32 or None when the ratio is identically 1;
-    engine_logprobs [B, T]; token_weight [B, T] fp32, fixed by ``batching``: the loss is
+    engine_logprobs [B, T]; reference_logprobs and old_values [B, T] or None where nobody needs them;
+    token_weight [B, T] fp32, fixed by ``batching``: the loss is
     ``(token_loss * token_weight).sum()``; signal: [B] tensors of the objective.
     """
 
@@ -129,6 +134,17 @@ class TokenBatch:
     engine_logprobs: Tensor
     signal: Mapping[str, Tensor]
     old_logprobs: Tensor | None = None
+    reference_logprobs: Tensor | None = None
+    old_values: Tensor | None = None
+
+    def inputs(self) -> dict[str, Tensor]:
+        """What an objective looks up by name: the signal, and the [B, T] tensors that are there."""
+        found = {"engine_logprobs": self.engine_logprobs, **self.signal}
+        if self.reference_logprobs is not None:
+            found["reference_logprobs"] = self.reference_logprobs
+        if self.old_values is not None:
+            found["old_values"] = self.old_values
+        return found
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on ``device``; float64 signals become fp32 where there is no float64."""
@@ -155,10 +171,14 @@ class OptimizerBatch:
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """loss [B, T] before any reduction; metrics as (sum, count) pairs, which add up exactly."""
+    """loss [B, T] before any reduction; metrics as (sum, count) pairs, which add up exactly.
+
+    ``sums`` are tensors that add up as well, such as histograms; ``objectives.diagnostics`` reads them.
+    """
 
     loss: Tensor
     metrics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from nft_lightning.types import Completion, OptimizerBatch, Rollout, Signal, Tok
 
 @dataclass(frozen=True)
 class Row:
-    """One completion with its prompt, its weight a token and its row in the signal."""
+    """One completion with its prompt, its weight a token, its row in the signal and its group."""
 
     prompt_ids: tuple[int, ...]
     completion: Completion
     weight: float
     index: int
+    group: int
 
     @property
     def tokens(self) -> int:
@@ -48,11 +49,13 @@ def layout(
     rank: int = 0,
     world_size: int = 1,
     pad_id: int = 0,
+    whole_groups: bool = False,
 ) -> list[OptimizerBatch]:
     """Exactly ``updates`` optimizer batches, each of whole groups.
 
     Token weights are fixed here over the *global* optimizer batch, so that micro-batches and
-    ranks only have to be summed. Every rank gets as many micro-batches as every other.
+    ranks only have to be summed. Every rank gets as many micro-batches as every other. With
+    ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank.
     """
     offsets = [0]
     for group in rollout.groups:
@@ -63,15 +66,14 @@ def layout(
         index = torch.tensor([i for g in members for i in range(offsets[g], offsets[g + 1])]).long()
         keep = signal.keep[index]
         weights = token_weights(lengths[index], keep, reduction, max_new_tokens).tolist()
-        pairs = [
-            (rollout.groups[g].prompt_ids, c) for g in members for c in rollout.groups[g].completions
-        ]
+        pairs = [(g, c) for g in members for c in rollout.groups[g].completions]
         rows = [
-            Row(prompt, completion, weight, i)
-            for (prompt, completion), weight, i in zip(pairs, weights, index.tolist(), strict=True)
+            Row(rollout.groups[g].prompt_ids, completion, weight, i, g)
+            for (g, completion), weight, i in zip(pairs, weights, index.tolist(), strict=True)
             if weight > 0
         ]
-        micro = micro_batches(rows, micro_batch_size, rank, world_size)
+        cut = group_batches if whole_groups else micro_batches
+        micro = cut(rows, micro_batch_size, rank, world_size)
         batches.append(
             OptimizerBatch(
                 [token_batch(part, signal, pad_id) for part in micro], step, rollout.policy_version
@@ -87,6 +89,19 @@ def micro_batches(rows: list[Row], size: int, rank: int, world_size: int) -> lis
     most = len(ordered[0::world_size])
     count = -(-most // size)
     parts = [own[i : i + size] for i in range(0, len(own), size)]
+    return parts + [[]] * (count - len(parts))
+
+
+def group_batches(rows: list[Row], size: int, rank: int, world_size: int) -> list[list[Row]]:
+    """As :func:`micro_batches`, of whole groups: ``size`` is rounded up to a number of the largest."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    ordered = sorted(groups.values(), key=lambda g: (max(r.tokens for r in g), g[0].index))
+    own = ordered[rank::world_size]
+    each = -(-size // max((len(g) for g in ordered), default=1))
+    count = -(-len(ordered[0::world_size]) // each)
+    parts = [[r for g in own[i : i + each] for r in g] for i in range(0, len(own), each)]
     return parts + [[]] * (count - len(parts))
 
 

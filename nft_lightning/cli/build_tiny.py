@@ -11,7 +11,6 @@ import argparse
 import logging
 import math
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from nft_lightning.problems.arithmetic import ArithmeticProblems
+from nft_lightning.problems.arithmetic import ArithmeticProblems, worked_answer
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +77,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
     )
     return LlamaForCausalLM(config)
-
-
-def worked_answer(text: str) -> str:
-    """``7+12-5`` becomes ``7+12=19``, ``19-5=14`` and the boxed total, one operation a line."""
-    first, *rest = re.findall(r"[+-]?\d+", text)
-    total, lines = int(first), []
-    for term in rest:
-        lines.append(f"{total}{term}={total + int(term)}")
-        total += int(term)
-    return "\n".join([*lines, f"{BOX}{total}}}"])
 
 
 def draw_example(problems: ArithmeticProblems, rng: random.Random, stage: Stage) -> tuple[str, str]:

@@ -134,9 +134,20 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         check_length(len(ids), parts.plan.max_new_tokens, context, text)
         return ids
 
+    def encode_solution(text: str) -> Prompt:
+        ids = policy.tokenizer.encode(text, add_special_tokens=False)
+        return (*ids, policy.tokenizer.eos_token_id)
+
     engine = parts.engine.build(policy.model, policy.tokenizer)
     collector = Collector(
-        parts.source, engine, parts.verifier, parts.verifier.rewards, encode, parts.plan, timer
+        parts.source,
+        engine,
+        parts.verifier,
+        parts.verifier.rewards,
+        encode,
+        parts.plan,
+        timer,
+        encode_solution,
     )
     data = RolloutDataModule(
         collector, engine, parts.objective, parts.batching, parts.evaluation, cfg.seed, timer

@@ -1,17 +1,35 @@
 """The algorithms: tensors in, tensors out."""
 
+from nft_lightning.objectives.actor_critic import PPO
 from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, Requires
-from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO
-from nft_lightning.objectives.likelihood import NFT, RFT
+from nft_lightning.objectives.clipped import DAPO, GRPO, GSPO, DrGRPO, REINFORCEPlusPlusBaseline
+from nft_lightning.objectives.likelihood import NFT, RFT, SFT
+from nft_lightning.objectives.preference import DPO, InfoNCA
+from nft_lightning.objectives.reinforce import CISPO, GPG, REINFORCE, RLOO
+from nft_lightning.objectives.signed import NSR, PSR, TOPR, WeightedREINFORCE
 
 __all__ = [
+    "CISPO",
     "DAPO",
+    "DPO",
+    "GPG",
     "GRPO",
+    "GSPO",
     "NFT",
+    "NSR",
+    "PPO",
+    "PSR",
+    "REINFORCE",
     "RFT",
+    "RLOO",
+    "SFT",
+    "TOPR",
     "DrGRPO",
+    "InfoNCA",
     "Objective",
     "ObjectiveOutput",
     "Outcomes",
+    "REINFORCEPlusPlusBaseline",
     "Requires",
+    "WeightedREINFORCE",
 ]

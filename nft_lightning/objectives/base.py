@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from nft_lightning.batching.weights import REDUCTIONS, token_weights
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.diagnostics import ratio_metrics
+from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
+from nft_lightning.objectives.options import check_options, with_options
+from nft_lightning.objectives.tensors import check_shapes, check_tensors, widen
 from nft_lightning.types import Signal, TokenLoss
-
-MetricPairs = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Requires:
-    """What the collector must provide for an algorithm."""
+    """What an algorithm must be given.
+
+    Attributes:
+        group_size: completions of one problem, at least.
+        old_logprobs: log-probabilities under the policy that wrote the rollout.
+        binary_rewards: rewards are 0 or 1.
+        reference_logprobs: log-probabilities under the initial policy, frozen.
+        engine_logprobs: log-probabilities as the engine reported them.
+        values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
+        entropy: the policy's entropy with gradient.
+        whole_groups: the completions of a problem come together in one micro-batch.
+        references: worked solutions from the data set instead of sampled completions.
+    """
 
     group_size: int = 1
     old_logprobs: bool = True
     binary_rewards: bool = False
+    reference_logprobs: bool = False
+    engine_logprobs: bool = False
+    values: bool = False
+    entropy: bool = False
+    whole_groups: bool = False
+    references: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,12 +51,14 @@ class Outcomes:
     """A whole rollout as an objective sees it: rewards [N], group_ids [N], lengths [N] tokens.
 
     ``max_new_tokens`` is None where no limit is known; then length penalties do not apply.
+    ``truncated`` [N] bool marks completions that met the limit; None means not known.
     """
 
     rewards: Tensor
     group_ids: Tensor
     lengths: Tensor
     max_new_tokens: int | None = None
+    truncated: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,20 +70,69 @@ class ObjectiveOutput:
     metrics: Mapping[str, float]
 
 
+class InitSignature:
+    """The signature that tools show: that of ``__init__``, not of :meth:`Objective.__new__`."""
+
+    def __get__(self, _: object, owner: type) -> inspect.Signature:
+        own = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """An algorithm. Its dataclass fields are its configuration.
 
-    ``reduction`` says how token losses become one number (see :mod:`nft_lightning.batching`).
-    ``drop_uniform_groups`` leaves out groups that are all right or all wrong, and lets the
-    collector refill them (dynamic sampling). ``max_log_ratio`` caps log R before the
-    exponential, as the official NFT code does at 10.
+    Attributes:
+        reduction: how token losses become one number (see :mod:`nft_lightning.batching`).
+        drop_uniform_groups: leave out groups that are all right or all wrong, and let the
+            collector refill them (dynamic sampling).
+        max_log_ratio: caps log R before the exponential, as the official NFT code does at 10.
+        kl_coefficient, kl_estimator: KL to the initial policy, see
+            :func:`nft_lightning.objectives.options.reference_kl`; 0 is off.
+        entropy_coefficient: bonus on the policy's entropy; 0 is off.
+        mask_truncated: completions that met ``max_new_tokens`` leave the loss (overlong masking).
+        overlong_buffer_fraction: soft length penalty (DAPO, arXiv 2503.14476, Eq. 13) that grows
+            over the last fraction of ``max_new_tokens``; 0 is off.
+        overlong_penalty: the penalty at full length.
+        dual_clip: bound c on R where the advantage is negative (arXiv 1912.09729); 0 is off.
+        engine_correction: importance sampling against the engine's log-probabilities: ``none``,
+            ``truncate`` (TIS) at ``engine_ratio_high``, or ``mask`` (MIS) outside
+            [``engine_ratio_low``, ``engine_ratio_high``].
+        engine_correction_level: one weight a ``token`` or one a ``sequence``.
     """
 
+    __signature__: ClassVar[InitSignature] = InitSignature()
     requires: ClassVar[Requires] = Requires()
+    # Options that make no sense here, each with its reason.
+    refuses: ClassVar[Mapping[str, str]] = {}
+
     reduction: str = "token_mean"
     drop_uniform_groups: bool = False
     max_log_ratio: float = 10.0
+    kl_coefficient: float = 0.0
+    kl_estimator: str = "k3"
+    entropy_coefficient: float = 0.0
+    mask_truncated: bool = False
+    overlong_buffer_fraction: float = 0.0
+    overlong_penalty: float = 1.0
+    dual_clip: float = 0.0
+    engine_correction: str = "none"
+    engine_correction_level: str = "token"
+    engine_ratio_low: float = 0.5
+    engine_ratio_high: float = 2.0
+
+    def __new__(cls, *_: object, **given: object) -> Self:
+        """Raises UserError, with the reason, for an option that the algorithm refuses."""
+        defaults = {f.name: f.default for f in fields(cls)}
+        for name in cls.refuses.keys() & given.keys():
+            if name not in defaults or given[name] != defaults[name]:
+                raise UserError(
+                    f"algorithm.{name}",
+                    given[name],
+                    f"makes no sense for {cls.__name__}, which {cls.refuses[name]}",
+                    "leave it out",
+                )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
@@ -72,6 +142,18 @@ class Objective(ABC):
                 "is not a reduction",
                 f"use one of {', '.join(REDUCTIONS)}",
             )
+        check_options(self)
+
+    @property
+    def needs(self) -> Requires:
+        """``requires`` of the class, and what the chosen options need on top."""
+        own = self.requires
+        return replace(
+            own,
+            reference_logprobs=own.reference_logprobs or self.kl_coefficient > 0,
+            engine_logprobs=own.engine_logprobs or self.engine_correction != "none",
+            entropy=own.entropy or self.entropy_coefficient > 0,
+        )
 
     @abstractmethod
     def prepare(self, outcomes: Outcomes) -> Signal:
@@ -87,8 +169,27 @@ class Objective(ABC):
             logprobs: [B, T], of the sampled tokens under the trained policy.
             old_logprobs: [B, T] under the sampling policy; None where the ratio is identically 1.
             mask: [B, T] bool, completion tokens.
-            signal: [B] rows of what ``prepare`` returned, ``reward`` among them.
+            signal: [B] rows of what ``prepare`` returned, ``reward`` among them, and the [B, T]
+                tensors that ``needs`` names.
         """
+
+    def signal(self, outcomes: Outcomes) -> Signal:
+        """:meth:`prepare`, without the completions that the options leave out."""
+        made = self.prepare(outcomes)
+        if not self.mask_truncated or outcomes.truncated is None:
+            return made
+        return replace(made, keep=made.keep & ~outcomes.truncated.bool())
+
+    def loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """:meth:`token_loss` with the options around it and the metrics that all algorithms log."""
+        made = self.token_loss(logprobs, old_logprobs, mask, signal)
+        loss, added = with_options(self, made.loss, logprobs, old_logprobs, mask, signal)
+        log_ratio = self.ratio(logprobs.detach(), old_logprobs)[0]
+        right = signal["reward"] > 0
+        metrics = {**ratio_metrics(log_ratio, mask, right), **added, **made.metrics}
+        return TokenLoss(loss, metrics, {**ratio_sums(log_ratio, mask, right), **made.sums})
 
     def ratio(self, logprobs: Tensor, old_logprobs: Tensor | None) -> tuple[Tensor, Tensor]:
         """log R and R [B, T], in fp32 or wider; the gradient flows through ``logprobs`` alone."""
@@ -97,9 +198,14 @@ class Objective(ABC):
         log_ratio = logprobs - old
         return log_ratio, log_ratio.clamp(max=self.max_log_ratio).exp()
 
-    def diagnose(self, log_ratio: Tensor, mask: Tensor, reward: Tensor) -> MetricPairs:
-        """The ratio statistics that every algorithm logs under the same names."""
-        return ratio_metrics(log_ratio.detach(), mask, reward > 0)
+    def length_penalty(self, outcomes: Outcomes) -> Tensor:
+        """[N], in [-overlong_penalty, 0], to add to the rewards."""
+        lengths = outcomes.lengths.double()
+        if not self.overlong_buffer_fraction or outcomes.max_new_tokens is None:
+            return torch.zeros_like(lengths)
+        buffer = self.overlong_buffer_fraction * outcomes.max_new_tokens
+        excess = lengths - (outcomes.max_new_tokens - buffer)
+        return -(excess / buffer).clamp(min=0, max=1) * self.overlong_penalty
 
     def __call__(
         self,
@@ -110,6 +216,8 @@ class Objective(ABC):
         group_ids: Tensor,
         *,
         max_new_tokens: int | None = None,
+        truncated: Tensor | None = None,
+        **tensors: Tensor,
     ) -> ObjectiveOutput:
         """The objective on plain tensors, for a training loop of your own.
 
@@ -117,60 +225,31 @@ class Objective(ABC):
             logprobs: [B, T] with gradient. old_logprobs: [B, T]. mask: [B, T], completion tokens.
             rewards: [B], 1 for right and 0 for wrong. group_ids: [B], equal for one problem.
             max_new_tokens: the sampling limit, for length penalties and the ``constant`` reduction.
+            truncated: [B] bool, completions that met it, for ``mask_truncated``.
+            tensors: [B, T] by name, where algorithm or options need them: ``reference_logprobs``,
+                ``engine_logprobs``, ``entropy`` and ``values`` (both with gradient), ``old_values``.
 
         Raises:
-            UserError: shapes disagree, or the rewards are not what the algorithm takes.
+            UserError: shapes disagree, a tensor is missing, or the rewards are not what the
+                algorithm takes.
         """
         mask = mask.bool()
         check_shapes(logprobs, old_logprobs, mask, rewards, group_ids)
-        signal = self.prepare(Outcomes(rewards, group_ids, mask.sum(1), max_new_tokens))
+        check_tensors(tensors, logprobs)
+        if self.mask_truncated and truncated is None:
+            raise UserError("truncated", None, "is missing, which mask_truncated needs", "give it, [B]")
+        signal = self.signal(Outcomes(rewards, group_ids, mask.sum(1), max_new_tokens, truncated))
         kept = mask & signal.keep[:, None]
         weights = token_weights(
             kept.sum(1), signal.keep, self.reduction, max_new_tokens or logprobs.shape[1]
         )
-        out = self.token_loss(logprobs, old_logprobs, kept, signal.values)
+        out = self.loss(logprobs, old_logprobs, kept, {**signal.values, **tensors})
         loss = (out.loss * weights[:, None].to(out.loss) * kept).sum()
         metrics = {k: float(s / c.clamp(min=1)) for k, (s, c) in out.metrics.items()}
+        for name, sums in out.sums.items():
+            metrics |= summarise(name, sums)
+        if logprobs.requires_grad:
+            (slope,) = torch.autograd.grad(loss, logprobs, retain_graph=True)
+            wrong, everything = gradient_pair(slope, kept, rewards > 0)
+            metrics["wrong_gradient_fraction"] = float(wrong / everything.clamp(min=1e-30))
         return ObjectiveOutput(loss, out.loss, metrics)
-
-
-def widen(x: Tensor) -> Tensor:
-    """At least fp32: ratios in half precision lose what they measure."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def group_mean(x: Tensor, group_ids: Tensor) -> Tensor:
-    """[N] -> [N]: the mean of each row's group."""
-    _, index, count = torch.unique(group_ids, return_inverse=True, return_counts=True)
-    total = torch.zeros(len(count), dtype=x.dtype, device=x.device).index_add_(0, index, x)
-    return (total / count)[index]
-
-
-def varied_groups(rewards: Tensor, group_ids: Tensor) -> Tensor:
-    """[N] bool: the row's group holds right and wrong answers, 0 < r_q < 1."""
-    accuracy = group_mean((rewards > 0).to(torch.float64), group_ids)
-    return (accuracy > 0) & (accuracy < 1)
-
-
-def masked_pair(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum, count) of ``x`` where ``mask``: adds up exactly over micro-batches and ranks."""
-    return (x.detach() * mask).sum(), mask.sum()
-
-
-def check_shapes(logprobs: Tensor, old: Tensor, mask: Tensor, rewards: Tensor, ids: Tensor) -> None:
-    """Raise where the five tensors do not belong together."""
-    if logprobs.dim() != 2 or old.shape != logprobs.shape or mask.shape != logprobs.shape:
-        raise UserError(
-            "logprobs, old_logprobs, mask",
-            [tuple(x.shape) for x in (logprobs, old, mask)],
-            "differ in shape",
-            "give three tensors [B, T]",
-        )
-    rows = (logprobs.shape[0],)
-    if tuple(rewards.shape) != rows or tuple(ids.shape) != rows:
-        raise UserError(
-            "rewards, group_ids",
-            [tuple(rewards.shape), tuple(ids.shape)],
-            f"do not match B={rows[0]}",
-            "give one reward and one group id for each row",
-        )

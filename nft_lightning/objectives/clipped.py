@@ -1,4 +1,4 @@
-"""Group-relative policy gradients with a clipped ratio: GRPO, Dr. GRPO, DAPO."""
+"""Policy gradients with a clipped ratio: GRPO, Dr. GRPO, DAPO, GSPO, REINFORCE++-baseline."""
 
 from __future__ import annotations
 
@@ -11,102 +11,176 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import (
-    Objective,
-    Outcomes,
-    Requires,
+from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.options import OWN_WEIGHT
+from nft_lightning.objectives.tensors import (
     group_mean,
     masked_pair,
+    sequence_sum,
+    tokens_of,
     varied_groups,
 )
 from nft_lightning.types import Signal, TokenLoss
 
 
+def clipped_loss(
+    ratio: Tensor, advantage: Tensor, mask: Tensor, low: float, high: float, dual_clip: float = 0.0
+) -> TokenLoss:
+    """``-min(R A, clip(R, 1 - low, 1 + high) A)``, at most ``-dual_clip A`` where A < 0."""
+    clipped = ratio.clamp(1 - low, 1 + high)
+    loss = -torch.minimum(ratio * advantage, clipped * advantage)
+    if dual_clip:
+        loss = torch.where(advantage < 0, torch.minimum(loss, -dual_clip * advantage), loss)
+    above = (ratio > 1 + high) & (advantage > 0)
+    below = (ratio < 1 - low) & (advantage < 0)
+    return TokenLoss(
+        loss,
+        {
+            "clipped_high_fraction": masked_pair(above.to(ratio), mask),
+            "clipped_low_fraction": masked_pair(below.to(ratio), mask),
+        },
+    )
+
+
+def check_clip(low: float, high: float, dual_clip: float = 0.0) -> None:
+    """Raise UserError unless [1 - low, 1 + high] is an interval around 1, inside the dual clip."""
+    if not 0 < low <= 1:
+        raise UserError("algorithm.clip_low", low, "is outside (0, 1]", "use 0.2")
+    if not (math.isfinite(high) and high > 0):
+        raise UserError("algorithm.clip_high", high, "is not above 0", "use 0.2 or 0.28")
+    if dual_clip and dual_clip <= 1 + high:
+        raise UserError(
+            "algorithm.dual_clip", dual_clip, f"is inside the interval up to {1 + high:g}", "use 3"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class GRPO(Objective):
-    """Group Relative Policy Optimization (arXiv 2402.03300) without its KL term.
+    """Group Relative Policy Optimization.
 
     ``-min(R A, clip(R, 1 - clip_low, 1 + clip_high) A)`` with ``A = (r - mean) / std`` over the
     group, population standard deviation; A is 0 where all rewards of a group are equal.
 
+    Right: ``sqrt((1-r)/r) R [R < 1+clip_high]``
+    Wrong: ``-sqrt(r/(1-r)) R [R > 1-clip_low]``
+    Source: arXiv 2402.03300, without its KL term unless kl_coefficient asks for it
+
     Attributes:
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
         normalize_std: divide by the group's standard deviation.
-        overlong_buffer_fraction: soft length penalty (DAPO, arXiv 2503.14476, Eq. 13) that grows
-            over the last fraction of ``max_new_tokens``; 0 is off.
-        overlong_penalty: the penalty at full length.
     """
 
     requires: ClassVar[Requires] = Requires(group_size=2)
+    refuses: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
     clip_low: float = 0.2
     clip_high: float = 0.2
     normalize_std: bool = True
-    overlong_buffer_fraction: float = 0.0
-    overlong_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.clip_low <= 1:
-            raise UserError("algorithm.clip_low", self.clip_low, "is outside (0, 1]", "use 0.2")
-        if not (math.isfinite(self.clip_high) and self.clip_high > 0):
-            raise UserError("algorithm.clip_high", self.clip_high, "is not above 0", "use 0.2 or 0.28")
-        if not 0 <= self.overlong_buffer_fraction < 1:
-            raise UserError(
-                "algorithm.overlong_buffer_fraction",
-                self.overlong_buffer_fraction,
-                "is outside [0, 1)",
-                "use 0 (off) or 0.2",
-            )
+        check_clip(self.clip_low, self.clip_high, self.dual_clip)
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """The advantage of each completion within its group."""
         rewards = outcomes.rewards.double()
-        shaped = rewards + self.length_penalty(outcomes)
-        centred = shaped - group_mean(shaped, outcomes.group_ids)
-        if self.normalize_std:
-            std = group_mean(centred**2, outcomes.group_ids).sqrt()
-            centred = torch.where(std > 1e-12, centred / std.clamp(min=1e-12), torch.zeros_like(std))
         keep = torch.ones_like(rewards, dtype=torch.bool)
         if self.drop_uniform_groups:
             keep = varied_groups(rewards, outcomes.group_ids)
-        return Signal({"reward": outcomes.rewards, "advantage": centred}, keep)
+        shaped = rewards + self.length_penalty(outcomes)
+        centred = shaped - group_mean(shaped, outcomes.group_ids)
+        advantage = self.scaled(centred, outcomes, keep)
+        return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
 
-    def length_penalty(self, outcomes: Outcomes) -> Tensor:
-        """[N], in [-overlong_penalty, 0]."""
-        lengths = outcomes.lengths.double()
-        if not self.overlong_buffer_fraction or outcomes.max_new_tokens is None:
-            return torch.zeros_like(lengths)
-        buffer = self.overlong_buffer_fraction * outcomes.max_new_tokens
-        excess = lengths - (outcomes.max_new_tokens - buffer)
-        return -(excess / buffer).clamp(min=0, max=1) * self.overlong_penalty
+    def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """[N]: ``r - mean`` over its group's standard deviation."""
+        if not self.normalize_std:
+            return centred
+        std = group_mean(centred**2, outcomes.group_ids).sqrt()
+        return torch.where(std > 1e-12, centred / std.clamp(min=1e-12), torch.zeros_like(std))
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
     ) -> TokenLoss:
         """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
-        log_ratio, ratio = self.ratio(logprobs, old_logprobs)
+        ratio = self.ratio(logprobs, old_logprobs)[1]
         advantage = signal["advantage"].to(ratio)[:, None]
-        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
-        loss = -torch.minimum(ratio * advantage, clipped * advantage)
-        high = (ratio > 1 + self.clip_high) & (advantage > 0)
-        low = (ratio < 1 - self.clip_low) & (advantage < 0)
-        metrics = self.diagnose(log_ratio, mask, signal["reward"])
-        metrics["clipped_high_fraction"] = masked_pair(high.to(ratio), mask)
-        metrics["clipped_low_fraction"] = masked_pair(low.to(ratio), mask)
-        return TokenLoss(loss, metrics)
+        return clipped_loss(ratio, advantage, mask, self.clip_low, self.clip_high, self.dual_clip)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrGRPO(GRPO):
-    """Dr. GRPO (arXiv 2503.20783): the advantage is ``r - mean``, without the division by std."""
+    """Dr. GRPO: the advantage is ``r - mean``, without the division by std.
+
+    Right: ``(1-r) R [R < 1+clip_high]``
+    Wrong: ``-r R [R > 1-clip_low]``
+    Source: arXiv 2503.20783
+    """
 
     normalize_std: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DAPO(GRPO):
-    """DAPO (arXiv 2503.14476): clip-higher, token-level loss, dynamic sampling, overlong shaping."""
+    """DAPO: clip-higher, token-level loss, dynamic sampling, overlong shaping.
+
+    Right: ``sqrt((1-r)/r) R [R < 1+clip_high]``
+    Wrong: ``-sqrt(r/(1-r)) R [R > 1-clip_low]``
+    Source: arXiv 2503.14476
+    """
 
     clip_high: float = 0.28
     drop_uniform_groups: bool = True
     overlong_buffer_fraction: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class GSPO(GRPO):
+    """Group Sequence Policy Optimization: GRPO on the length-normalised ratio of the sequence.
+
+    ``s = exp(mean_t log R_t)`` takes R's place; each token of a row holds the row's loss, so that
+    ``sequence_mean`` gives the published mean over sequences.
+
+    Right: ``sqrt((1-r)/r) s [s < 1+clip_high]``
+    Wrong: ``-sqrt(r/(1-r)) s [s > 1-clip_low]``
+    Source: arXiv 2507.18071
+    """
+
+    clip_low: float = 3e-4
+    clip_high: float = 4e-4
+
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
+        log_ratio = self.ratio(logprobs, old_logprobs)[0]
+        mean = sequence_sum(log_ratio, mask) / tokens_of(mask)
+        ratio = mean.clamp(max=self.max_log_ratio).exp().expand_as(log_ratio)
+        advantage = signal["advantage"].to(ratio)[:, None]
+        return clipped_loss(ratio, advantage, mask, self.clip_low, self.clip_high, self.dual_clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class REINFORCEPlusPlusBaseline(GRPO):
+    """REINFORCE++-baseline: ``r - group mean``, then whitened over the tokens of the whole rollout.
+
+    Whitening sees every completion that is kept, weighted by its length, before anything is cut
+    into batches. With a = mean and b = std of the advantages over all tokens:
+
+    Right: ``(1-r-a)/b R [R < 1+clip_high]``
+    Wrong: ``-(r+a)/b R [R > 1-clip_low]``
+    Source: arXiv 2501.03262
+    """
+
+    refuses: ClassVar[Mapping[str, str]] = {
+        "prompt_weight": OWN_WEIGHT,
+        "normalize_std": "divides by the deviation of the whole rollout, not of a group",
+    }
+    normalize_std: bool = False
+
+    def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """[N]: mean 0 and variance 1 over the rollout's tokens."""
+        weight = outcomes.lengths.double() * keep
+        total = weight.sum().clamp(min=1)
+        mean = (centred * weight).sum() / total
+        std = (((centred - mean) ** 2 * weight).sum() / total).sqrt()
+        return (centred - mean) / std if std > 1e-12 else torch.zeros_like(centred)

@@ -1,4 +1,4 @@
-"""Maximum likelihood on right and wrong answers: NFT and RFT (arXiv 2505.18116)."""
+"""Maximum likelihood on right and wrong answers: NFT, RFT; and on reference solutions: SFT."""
 
 from __future__ import annotations
 
@@ -11,17 +11,32 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import (
-    Objective,
-    Outcomes,
-    Requires,
+from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.options import BINARY, NO_CLIP
+from nft_lightning.objectives.tensors import (
+    check_binary,
     group_mean,
     masked_pair,
+    sequence_sum,
+    tokens_of,
     varied_groups,
+    widen,
 )
 from nft_lightning.types import Signal, TokenLoss
 
 PROMPT_WEIGHTS = ("one", "one_minus_accuracy", "sqrt_odds")
+RATIO_LEVELS = ("token", "sequence")
+
+SAMPLED_ONLY = (
+    "kl_coefficient",
+    "mask_truncated",
+    "overlong_buffer_fraction",
+    "dual_clip",
+    "engine_correction",
+    "prompt_weight",
+    "drop_uniform_groups",
+)
+NOT_SAMPLED = "learns from reference solutions, which no policy sampled"
 
 
 def straight_through_max(x: Tensor, floor: float) -> Tensor:
@@ -31,32 +46,65 @@ def straight_through_max(x: Tensor, floor: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class NFT(Objective):
-    """Negative-aware Fine-Tuning, Eq. 10, token ratio.
+    """Negative-aware Fine-Tuning, Eq. 10.
 
     Right tokens: ``-omega log R``. Wrong tokens: ``-omega log max_v((1 - r R)/(1 - r), epsilon)``.
+    With ``ratio_level=sequence`` (Eq. 9) R of a wrong answer is the product over its tokens, and
+    the sequence's loss is spread evenly over them; at length 1, and on policy, nothing changes.
+
+    Right: ``omega``
+    Wrong: ``-omega negative_weight r/(1-r) R / max((1-r R)/(1-r), epsilon)``
+    Source: arXiv 2505.18116
 
     Attributes:
         prompt_weight: omega(q): ``one``, ``one_minus_accuracy`` (1 - r_q; on policy Dr. GRPO's
             gradient) or ``sqrt_odds`` (sqrt((1 - r_q)/r_q); on policy GRPO's gradient).
         negative_floor: epsilon, bounds the penalty on a wrong token whose ratio rises.
         negative_weight: factor on the wrong half; 0 gives RFT.
+        ratio_level: ``token`` or ``sequence``.
+        accuracy_clamp: r_q is held inside; the official code uses [0.02, 0.98].
+        clamp_right: ``max_log_ratio`` bounds right tokens too, as in the official code; beyond it
+            their gradient is 0.
     """
 
     requires: ClassVar[Requires] = Requires(group_size=2, binary_rewards=True)
+    refuses: ClassVar[Mapping[str, str]] = {
+        "overlong_buffer_fraction": BINARY,
+        "dual_clip": NO_CLIP + "; negative_floor bounds the penalty",
+    }
     drop_uniform_groups: bool = True
     prompt_weight: str = "one_minus_accuracy"
     negative_floor: float = 1.0
     negative_weight: float = 1.0
+    ratio_level: str = "token"
+    accuracy_clamp: tuple[float, float] = (0.0, 1.0)
+    clamp_right: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prompt_weight not in PROMPT_WEIGHTS:
+        object.__setattr__(self, "accuracy_clamp", tuple(self.accuracy_clamp))
+        for name, choices, what in (
+            ("prompt_weight", PROMPT_WEIGHTS, "is not a prompt weight"),
+            ("ratio_level", RATIO_LEVELS, "is not a level"),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"algorithm.{name}", getattr(self, name), what, f"use one of {', '.join(choices)}"
+                )
+        if (
+            len(self.accuracy_clamp) != 2
+            or not 0 <= self.accuracy_clamp[0] < self.accuracy_clamp[1] <= 1
+        ):
             raise UserError(
-                "algorithm.prompt_weight",
-                self.prompt_weight,
-                "is not a prompt weight",
-                f"use one of {', '.join(PROMPT_WEIGHTS)}",
+                "algorithm.accuracy_clamp",
+                list(self.accuracy_clamp),
+                "is no interval inside [0, 1]",
+                "use [0, 1] (off) or [0.02, 0.98]",
             )
+        self.check_numbers()
+
+    def check_numbers(self) -> None:
+        """Raise UserError for a floor, a weight or a filter that can not work."""
         if not (math.isfinite(self.negative_floor) and self.negative_floor > 0):
             raise UserError(
                 "algorithm.negative_floor",
@@ -82,14 +130,8 @@ class NFT(Objective):
     def prepare(self, outcomes: Outcomes) -> Signal:
         """r_q and omega(q) of each completion's group; groups with r_q in {0, 1} are left out."""
         rewards = outcomes.rewards
-        if not bool(((rewards == 0) | (rewards == 1)).all()):
-            raise UserError(
-                "rewards",
-                sorted({round(float(r), 4) for r in rewards})[:5],
-                f"are not binary, which {type(self).__name__} needs",
-                "give 1 for right and 0 for wrong",
-            )
-        accuracy = group_mean(rewards.double(), outcomes.group_ids)
+        check_binary(rewards, type(self).__name__)
+        accuracy = group_mean(rewards.double(), outcomes.group_ids).clamp(*self.accuracy_clamp)
         keep = varied_groups(rewards, outcomes.group_ids)
         # Left-out rows get an accuracy that divides safely; their loss is never used.
         safe = torch.where(keep, accuracy, torch.full_like(accuracy, 0.5))
@@ -105,19 +147,21 @@ class NFT(Objective):
     ) -> TokenLoss:
         """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
         log_ratio, ratio = self.ratio(logprobs, old_logprobs)
+        spread: Tensor | float = 1.0
+        if self.ratio_level == "sequence":
+            ratio = sequence_sum(log_ratio, mask).clamp(max=self.max_log_ratio).exp()
+            ratio, spread = ratio.expand_as(log_ratio), tokens_of(mask)
         accuracy = signal["prompt_accuracy"].to(ratio)[:, None]
         weight = signal["prompt_weight"].to(ratio)[:, None]
         right = (signal["reward"] > 0)[:, None]
         # Relative likelihood of the token under the implicit negative policy.
         implicit = (1 - accuracy * ratio) / (1 - accuracy)
-        negative = -straight_through_max(implicit, self.negative_floor).log()
+        negative = -straight_through_max(implicit, self.negative_floor).log() / spread
+        if self.clamp_right:
+            log_ratio = log_ratio.clamp(max=self.max_log_ratio)
         loss = weight * torch.where(right, -log_ratio, self.negative_weight * negative)
-        wrong = mask & ~right
-        metrics = self.diagnose(log_ratio, mask, signal["reward"])
-        metrics["negative_clamped_fraction"] = masked_pair(
-            (implicit < self.negative_floor).to(ratio), wrong
-        )
-        return TokenLoss(loss, metrics)
+        clamped = masked_pair((implicit < self.negative_floor).to(ratio), mask & ~right)
+        return TokenLoss(loss, {"negative_clamped_fraction": clamped})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +169,10 @@ class RFT(NFT):
     """Rejection-sampling fine-tuning (RAFT): ``-log pi`` on right answers alone.
 
     It is NFT with negative weight 0 and prompt weight one, as the paper's baseline is.
+
+    Right: ``omega``, one by default
+    Wrong: ``0``
+    Source: arXiv 2304.06767; arXiv 2505.18116, App. B.2
     """
 
     prompt_weight: str = "one"
@@ -139,3 +187,27 @@ class RFT(NFT):
                 "has no place in RFT, which learns from right answers alone",
                 "use algorithm=nft",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFT(Objective):
+    """Supervised fine-tuning: ``-log pi`` on the data set's worked solutions; nothing is sampled.
+
+    Right: ``1``, on every token of a reference solution
+    Wrong: no wrong answers
+    Source: maximum likelihood
+    """
+
+    requires: ClassVar[Requires] = Requires(references=True)
+    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(SAMPLED_ONLY, NOT_SAMPLED)
+
+    def prepare(self, outcomes: Outcomes) -> Signal:
+        """Every row takes part."""
+        keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
+        return Signal({"reward": outcomes.rewards}, keep)
+
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
+        return TokenLoss(-widen(logprobs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 
 from nft_lightning.errors import UserError
@@ -64,4 +65,14 @@ class ArithmeticProblems:
             terms = [s * n for s, n in zip(signs, numbers, strict=True)]
             text = str(terms[0]) + "".join(f"{t:+d}" for t in terms[1:])
             if is_held_out(text, self.held_out_fraction) == held_out:
-                return Problem(f"arithmetic:{text}", text, str(sum(terms)))
+                return Problem(f"arithmetic:{text}", text, str(sum(terms)), worked_answer(text))
+
+
+def worked_answer(text: str) -> str:
+    """``7+12-5`` becomes ``7+12=19``, ``19-5=14`` and the boxed total, one operation a line."""
+    first, *rest = re.findall(r"[+-]?\d+", text)
+    total, lines = int(first), []
+    for term in rest:
+        lines.append(f"{total}{term}={total + int(term)}")
+        total += int(term)
+    return "\n".join([*lines, f"\\boxed{{{total}}}"])

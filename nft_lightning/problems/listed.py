@@ -59,7 +59,7 @@ class ListedProblems:
 
 @dataclass(frozen=True)
 class JsonlProblems(ListedProblems):
-    """JSON Lines with ``problem`` and ``answer`` (and ``id``, optional) on each line.
+    """JSON Lines with ``problem`` and ``answer`` on each line; ``id`` and ``solution`` are optional.
 
     Attributes:
         path: the training file.
@@ -94,6 +94,7 @@ class HubProblems(ListedProblems):
     subset: str | None = None
     problem_field: str = "problem"
     answer_field: str = "answer"
+    solution_field: str | None = None
     held_out_fraction: float = 0.1
 
     @cached_property
@@ -109,16 +110,22 @@ class HubProblems(ListedProblems):
                 "run: pip install 'nft-lightning[hub]'",
             ) from error
         rows = load_dataset(self.path, self.subset, split=self.split_name)
-        missing = {self.problem_field, self.answer_field} - set(rows.column_names)
+        fields = (self.problem_field, self.answer_field, self.solution_field)
+        missing = {f for f in fields if f is not None} - set(rows.column_names)
         if missing:
             raise UserError(
-                "problems.problem_field, problems.answer_field",
+                "problems.problem_field, problems.answer_field, problems.solution_field",
                 sorted(missing),
                 f"are not columns of {self.path}",
-                f"use two of {', '.join(rows.column_names)}",
+                f"use some of {', '.join(rows.column_names)}",
             )
         return [
-            Problem(f"{self.path}:{i}", str(row[self.problem_field]), str(row[self.answer_field]))
+            Problem(
+                f"{self.path}:{i}",
+                str(row[self.problem_field]),
+                str(row[self.answer_field]),
+                str(row[self.solution_field]) if self.solution_field else None,
+            )
             for i, row in enumerate(rows)
         ]
 
@@ -200,4 +207,6 @@ def parse_line(line: str, path: str, number: int, field: str) -> Problem:
                 f"lacks {name} at line {number}",
                 'give each line as {"problem": ..., "answer": ...}',
             )
-    return Problem(str(row.get("id", f"line-{number}")), str(row["problem"]), str(row["answer"]))
+    solution = str(row["solution"]) if row.get("solution") else None
+    name = str(row.get("id", f"line-{number}"))
+    return Problem(name, str(row["problem"]), str(row["answer"]), solution)

@@ -10,7 +10,7 @@ from nft_lightning.engines.base import Engine, Prompt, completion_seed
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.timing import PhaseTimer
-from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling
+from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
 
 
@@ -75,7 +75,9 @@ class Collector:
         encode: Callable[[str], Prompt],
         plan: RolloutPlan,
         timer: PhaseTimer,
+        encode_solution: Callable[[str], Prompt] | None = None,
     ) -> None:
+        self.encode_solution = encode_solution
         self.source, self.engine, self.verifier = source, engine, verifier
         self.rewards, self.encode, self.plan, self.timer = rewards, encode, plan, timer
 
@@ -95,6 +97,29 @@ class Collector:
                 break
         metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
         return Rollout(tuple(kept), self.engine.policy_version, metrics), cursor
+
+    def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
+        """The data set's worked solutions in place of completions; problems without one are left out."""
+        if self.encode_solution is None:
+            raise RuntimeError("reading solutions needs a way to encode them")
+        count, limit = self.plan.problems_per_rollout, self.plan.max_new_tokens
+        version, groups = self.engine.policy_version, []
+        for problem in (self.source.problem(i, seed) for i in range(cursor, cursor + count)):
+            if problem.solution is None:
+                continue
+            ids = self.encode_solution(problem.solution)
+            kept = ids[:limit]
+            written = Completion(kept, problem.solution, (0.0,) * len(kept), len(ids) > limit, version)
+            verdict = Verdict("correct", problem.answer)
+            groups.append(Group(problem, self.encode(problem.text), (written,), (verdict,), (1.0,)))
+        tokens = sum(len(g.completions[0].token_ids) for g in groups)
+        metrics = {
+            "rollout/kept_group_fraction": len(groups) / count,
+            "rollout/response_length_mean_tokens": tokens / max(1, len(groups)),
+            "rollout/completions": float(len(groups)),
+            "rollout/tokens": float(tokens),
+        }
+        return Rollout(tuple(groups), version, metrics), cursor + count
 
     def generate(self, cursor: int, count: int, seed: int, rollout_index: int) -> list[Group]:
         """``count`` problems from ``cursor`` on, answered and judged."""

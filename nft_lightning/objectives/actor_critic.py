@@ -1,0 +1,121 @@
+"""PPO: a value head, generalised advantages, and the clipped ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nft_lightning.errors import UserError
+from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.clipped import check_clip, clipped_loss
+from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
+from nft_lightning.types import Signal, TokenLoss
+
+
+def advantages(
+    values: Tensor, mask: Tensor, reward: Tensor, discount: float, trace: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (arXiv 1506.02438) with one reward at the last token.
+
+    Args:
+        values: [B, T] of the state before each token, without gradient.
+        mask: [B, T] bool; unmasked places are skipped over.
+        reward: [B].
+        discount, trace: gamma and lambda.
+
+    Returns:
+        advantages [B, T] and returns [B, T]; 0 where ``mask`` is false.
+    """
+    made = torch.zeros_like(values)
+    # Before any token has been seen from the end, the future is the reward itself.
+    ahead, following = torch.zeros_like(reward), torch.zeros_like(reward)
+    pending = reward
+    for t in range(values.shape[1] - 1, -1, -1):
+        here = mask[:, t]
+        delta = pending + discount * following - values[:, t]
+        advantage = delta + discount * trace * ahead
+        made[:, t] = torch.where(here, advantage, made[:, t])
+        ahead = torch.where(here, advantage, ahead)
+        following = torch.where(here, values[:, t], following)
+        pending = torch.where(here, torch.zeros_like(pending), pending)
+    return made, (made + values) * mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPO(Objective):
+    """Proximal Policy Optimization with a value head and GAE.
+
+    The head reads the policy's last hidden states without sending a gradient into them, so the
+    policy's gradient is the clipped one alone. Advantages are not whitened: no row depends on
+    another. With V the head's value and gamma = lambda = 1:
+
+    Right: ``(1-V) R [R < 1+clip_high]``, signs by that of 1-V
+    Wrong: ``-V R [R > 1-clip_low]``, signs by that of -V
+    Source: arXiv 1707.06347, arXiv 1506.02438
+
+    Attributes:
+        clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
+        discount, trace: gamma and lambda of GAE.
+        value_clip: the value may move this far from the rollout's before its loss stops falling.
+        value_learning_rate: of the head, apart from ``optimizer.learning_rate``.
+    """
+
+    requires: ClassVar[Requires] = Requires(values=True)
+    refuses: ClassVar[Mapping[str, str]] = {
+        "prompt_weight": "learns a baseline for each token and forms no groups"
+    }
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    discount: float = 1.0
+    trace: float = 1.0
+    value_clip: float = 0.2
+    value_learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_clip(self.clip_low, self.clip_high, self.dual_clip)
+        for name in ("discount", "trace"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"algorithm.{name}", getattr(self, name), "is outside [0, 1]", "use 1.0")
+        for name in ("value_clip", "value_learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"algorithm.{name}", getattr(self, name), "is not above 0", "use more")
+
+    def prepare(self, outcomes: Outcomes) -> Signal:
+        """The return at the last token: reward and length penalty."""
+        keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
+        if self.drop_uniform_groups:
+            keep = varied_groups(outcomes.rewards, outcomes.group_ids)
+        final = outcomes.rewards.double() + self.length_penalty(outcomes)
+        return Signal({"reward": outcomes.rewards, "final_reward": final}, keep)
+
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """Policy loss plus value loss, see :meth:`.Objective.token_loss`."""
+        ratio = self.ratio(logprobs, old_logprobs)[1]
+        values = widen(needed(signal, "values", type(self).__name__))
+        old_values = widen(signal.get("old_values", values)).detach()
+        advantage, returns = advantages(
+            old_values, mask, signal["final_reward"].to(old_values), self.discount, self.trace
+        )
+        policy = clipped_loss(
+            ratio, advantage.to(ratio), mask, self.clip_low, self.clip_high, self.dual_clip
+        )
+        moved = old_values + (values - old_values).clamp(-self.value_clip, self.value_clip)
+        error = torch.maximum((values - returns) ** 2, (moved - returns) ** 2) / 2
+        metrics = {**policy.metrics, "value_loss": masked_pair(error, mask)}
+        return TokenLoss(
+            policy.loss + error, metrics, {"value_moments": moments(values.detach(), returns, mask)}
+        )
+
+
+def moments(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """[5] for the explained variance, see :mod:`nft_lightning.objectives.diagnostics`."""
+    gain, error = returns[mask], (returns - values)[mask]
+    count = mask.sum().to(gain)
+    return torch.stack([count, gain.sum(), (gain**2).sum(), error.sum(), (error**2).sum()])

@@ -1,0 +1,128 @@
+"""Options that any algorithm may carry: reference KL, entropy, importance sampling, long answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nft_lightning.errors import UserError
+from nft_lightning.objectives.tensors import needed, sequence_sum, widen
+
+if TYPE_CHECKING:
+    from nft_lightning.objectives.base import Objective
+
+KL_ESTIMATORS = ("k1", "k2", "k3")
+CORRECTIONS = ("none", "truncate", "mask")
+LEVELS = ("token", "sequence")
+
+BINARY = "changes the right/wrong signal that the loss is derived from"
+NO_CLIP = "has no clipped ratio to bound"
+OWN_WEIGHT = "already weighs its prompts through the advantage"
+
+
+def check_options(objective: Objective) -> None:
+    """Raise UserError for an option whose value is wrong, or that has no effect as the rest stands."""
+    chosen: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("kl_estimator", KL_ESTIMATORS),
+        ("engine_correction", CORRECTIONS),
+        ("engine_correction_level", LEVELS),
+    )
+    for name, choices in chosen:
+        if getattr(objective, name) not in choices:
+            raise refusal(objective, name, "is not an option", f"use one of {', '.join(choices)}")
+    for name in ("kl_coefficient", "entropy_coefficient", "overlong_penalty"):
+        value = getattr(objective, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise refusal(objective, name, "is not 0 or more", "use 0 for off")
+    if objective.dual_clip and not (math.isfinite(objective.dual_clip) and objective.dual_clip > 1):
+        raise refusal(objective, "dual_clip", "is not above 1", "use 0 (off) or 3")
+    if not 0 <= objective.overlong_buffer_fraction < 1:
+        raise refusal(objective, "overlong_buffer_fraction", "is outside [0, 1)", "use 0 (off) or 0.2")
+    if not 0 <= objective.engine_ratio_low < 1 < objective.engine_ratio_high < math.inf:
+        raise refusal(
+            objective,
+            "engine_ratio_low" if not 0 <= objective.engine_ratio_low < 1 else "engine_ratio_high",
+            "does not bound a ratio around 1",
+            "use 0.5 and 2.0",
+        )
+    check_effect(objective)
+
+
+def check_effect(objective: Objective) -> None:
+    """Raise UserError for an option that is set and changes nothing."""
+    off = objective.engine_correction == "none"
+    idle = {
+        "kl_estimator": ("k3", not objective.kl_coefficient, "algorithm.kl_coefficient is 0"),
+        "engine_correction_level": ("token", off, "algorithm.engine_correction is none"),
+        "engine_ratio_high": (2.0, off, "algorithm.engine_correction is none"),
+        "engine_ratio_low": (
+            0.5,
+            objective.engine_correction != "mask",
+            "algorithm.engine_correction is not mask",
+        ),
+    }
+    for name, (default, without_effect, reason) in idle.items():
+        if without_effect and getattr(objective, name) != default:
+            raise refusal(objective, name, f"has no effect, because {reason}", f"leave it at {default}")
+
+
+def refusal(objective: Objective, name: str, problem: str, remedy: str) -> UserError:
+    """The error for one of the objective's fields."""
+    return UserError(f"algorithm.{name}", getattr(objective, name), problem, remedy)
+
+
+def with_options(
+    objective: Objective,
+    loss: Tensor,
+    logprobs: Tensor,
+    old_logprobs: Tensor | None,
+    mask: Tensor,
+    signal: Mapping[str, Tensor],
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """The token loss [B, T] with what the options add, and their (sum, count) metrics."""
+    metrics: dict[str, tuple[Tensor, Tensor]] = {}
+    if objective.engine_correction != "none":
+        engine = needed(signal, "engine_logprobs", "engine_correction")
+        old = logprobs if old_logprobs is None else old_logprobs
+        weight = importance_weight(objective, old.detach(), engine, mask)
+        loss = loss * weight
+        metrics["engine_weight_mean"] = ((weight * mask).sum(), mask.sum())
+    if objective.kl_coefficient:
+        reference = needed(signal, "reference_logprobs", "kl_coefficient")
+        penalty = reference_kl(logprobs, reference, objective.kl_estimator)
+        loss = loss + objective.kl_coefficient * penalty
+        metrics["kl_reference"] = ((penalty.detach() * mask).sum(), mask.sum())
+    if objective.entropy_coefficient:
+        loss = loss - objective.entropy_coefficient * needed(signal, "entropy", "entropy_coefficient")
+    return loss, metrics
+
+
+def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
+    """[B, T] estimates of KL(policy || reference) at sampled tokens (Schulman, 2020).
+
+    With d = log policy - log reference: ``k1`` has the value d and the gradient of k2, since its own
+    gradient is zero in expectation; ``k2`` is d^2 / 2; ``k3`` is exp(-d) - 1 + d.
+    """
+    d = widen(logprobs) - widen(reference).detach()
+    if estimator == "k3":
+        return (-d).clamp(max=10.0).exp() - 1 + d
+    half_square = d**2 / 2
+    if estimator == "k2":
+        return half_square
+    return d.detach() + (half_square - half_square.detach())
+
+
+def importance_weight(objective: Objective, old: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
+    """[B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS)."""
+    log_weight = widen(old) - widen(engine).detach()
+    if objective.engine_correction_level == "sequence":
+        log_weight = sequence_sum(log_weight, mask).expand_as(mask)
+    weight = log_weight.clamp(max=20.0).exp()
+    if objective.engine_correction == "truncate":
+        return weight.clamp(max=objective.engine_ratio_high)
+    inside = (weight >= objective.engine_ratio_low) & (weight <= objective.engine_ratio_high)
+    return torch.where(inside, weight, torch.zeros_like(weight))

@@ -1,0 +1,159 @@
+"""The score function: REINFORCE, RLOO, GPG; and CISPO, which clips the importance weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nft_lightning.errors import UserError
+from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.clipped import GRPO
+from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
+from nft_lightning.objectives.tensors import group_mean, group_size, masked_pair, varied_groups, widen
+from nft_lightning.types import Signal, TokenLoss
+
+BASELINES = ("none", "batch", "group", "leave_one_out")
+GROUPED = ("group", "leave_one_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class REINFORCE(Objective):
+    """``-sg(R) A log pi``: the plain policy gradient, importance-weighted after the first update.
+
+    ``A = r - baseline``; the baseline is taken over the whole rollout before it is cut.
+
+    Right: ``R (1-b)``, b = 0 or the rollout's accuracy
+    Wrong: ``-R b``
+    Source: Williams, 1992
+
+    Attributes:
+        baseline: ``none``, ``batch`` (mean of the kept rollout), ``group`` (mean of the problem's
+            completions) or ``leave_one_out`` (mean of the others, RLOO).
+        importance_ratio: weigh by R, so that later updates of a rollout stay unbiased.
+    """
+
+    requires: ClassVar[Requires] = Requires()
+    refuses: ClassVar[Mapping[str, str]] = {"dual_clip": NO_CLIP, "prompt_weight": OWN_WEIGHT}
+    baseline: str = "none"
+    importance_ratio: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baseline not in BASELINES:
+            raise UserError(
+                "algorithm.baseline",
+                self.baseline,
+                "is not a baseline",
+                f"use one of {', '.join(BASELINES)}",
+            )
+        if self.baseline in GROUPED and self.requires.group_size < 2:
+            raise UserError(
+                "algorithm.baseline",
+                self.baseline,
+                f"compares completions of one problem, for which {type(self).__name__} does not ask",
+                "use algorithm=rloo or algorithm=gpg",
+            )
+
+    def prepare(self, outcomes: Outcomes) -> Signal:
+        """``r - baseline`` of each completion."""
+        rewards, ids = outcomes.rewards.double(), outcomes.group_ids
+        keep = torch.ones_like(rewards, dtype=torch.bool)
+        if self.drop_uniform_groups:
+            keep = varied_groups(rewards, ids)
+        shaped = rewards + self.length_penalty(outcomes)
+        advantage = self.advantage(shaped, outcomes, keep)
+        return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
+
+    def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """[N], from shaped rewards [N]."""
+        if self.baseline == "none":
+            return shaped
+        if self.baseline == "batch":
+            return shaped - (shaped * keep).sum() / keep.sum().clamp(min=1)
+        centred = shaped - group_mean(shaped, outcomes.group_ids)
+        if self.baseline == "group":
+            return centred
+        size = group_size(outcomes.group_ids)
+        return centred * size / (size - 1).clamp(min=1)
+
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
+        ratio = self.ratio(logprobs.detach(), old_logprobs)[1]
+        weight = ratio if self.importance_ratio else torch.ones_like(ratio)
+        return TokenLoss(-weight * signal["advantage"].to(ratio)[:, None] * widen(logprobs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOO(REINFORCE):
+    """REINFORCE leave-one-out: the baseline is the mean reward of the other K - 1 completions.
+
+    Right: ``K/(K-1) (1-r) R``
+    Wrong: ``-K/(K-1) r R``
+    Source: arXiv 2402.14740
+    """
+
+    requires: ClassVar[Requires] = Requires(group_size=2)
+    baseline: str = "leave_one_out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPG(REINFORCE):
+    """Group Policy Gradient: ``-alpha A log pi`` with ``A = r - group mean`` and no ratio.
+
+    ``alpha`` makes up for groups that are all right or all wrong and give no gradient: the number
+    of kept completions over those in varied groups; 1 where uniform groups are left out.
+
+    Right: ``alpha (1-r)``
+    Wrong: ``-alpha r``
+    Source: arXiv 2504.02546
+    """
+
+    requires: ClassVar[Requires] = Requires(group_size=2)
+    baseline: str = "group"
+    importance_ratio: bool = False
+
+    def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """[N]: ``alpha (r - baseline)``."""
+        varied = (varied_groups(outcomes.rewards, outcomes.group_ids) & keep).sum().clamp(min=1)
+        return super().advantage(shaped, outcomes, keep) * keep.sum() / varied
+
+
+@dataclass(frozen=True, kw_only=True)
+class CISPO(GRPO):
+    """Clipped importance-sampling weights: ``-sg(clip(R, 1 - clip_low, 1 + clip_high)) A log pi``.
+
+    No token loses its gradient; only its weight is bounded. The default bounds R from above, at 5.
+
+    Right: ``sqrt((1-r)/r) clip(R, 1-clip_low, 1+clip_high)``
+    Wrong: ``-sqrt(r/(1-r)) clip(R, 1-clip_low, 1+clip_high)``
+    Source: arXiv 2506.13585; the bound of 5 from arXiv 2510.13786
+    """
+
+    refuses: ClassVar[Mapping[str, str]] = {
+        "dual_clip": "bounds the weight of both signs already",
+        "prompt_weight": OWN_WEIGHT,
+    }
+    clip_low: float = 1.0
+    clip_high: float = 4.0
+
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
+        ratio = self.ratio(logprobs.detach(), old_logprobs)[1]
+        advantage = signal["advantage"].to(ratio)[:, None]
+        low, high = 1 - self.clip_low, 1 + self.clip_high
+        loss = -ratio.clamp(low, high) * advantage * widen(logprobs)
+        return TokenLoss(
+            loss,
+            {
+                "clipped_high_fraction": masked_pair((ratio > high).to(ratio), mask),
+                "clipped_low_fraction": masked_pair((ratio < low).to(ratio), mask),
+            },
+        )

@@ -1,0 +1,34 @@
+"""Every algorithm of conf/algorithm, and one way to call them all."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import OmegaConf
+
+from nft_lightning.config import CONF_DIR, build
+
+FAMILY = {
+    path.stem: build(OmegaConf.load(path), "algorithm")
+    for path in sorted((CONF_DIR / "algorithm").glob("*.yaml"))
+}
+
+
+def extras(objective, logprobs, value=0.0):
+    """The [B, T] tensors that the objective asks for."""
+    needs, found = objective.needs, {}
+    if needs.values:
+        found["values"] = torch.full_like(logprobs.detach(), value).requires_grad_()
+        found["old_values"] = found["values"].detach()
+    if needs.reference_logprobs:
+        found["reference_logprobs"] = logprobs.detach() - 0.1
+    if needs.engine_logprobs:
+        found["engine_logprobs"] = logprobs.detach() + 0.1
+    if needs.entropy:
+        found["entropy"] = -logprobs
+    return found
+
+
+def evaluate(objective, logprobs, old, mask, rewards, ids, value=0.0, **more):
+    return objective(
+        logprobs, old, mask, rewards, ids, **{**extras(objective, logprobs, value), **more}
+    )
