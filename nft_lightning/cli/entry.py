@@ -11,9 +11,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nft_lightning.config import CONF_DIR
+from nft_lightning.engines.base import SyncError
 from nft_lightning.errors import UserError
 
 EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 1
 
 
 def take_debug_flag(arguments: list[str]) -> bool:
@@ -25,7 +27,7 @@ def take_debug_flag(arguments: list[str]) -> bool:
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:
-    """Run; a UserError becomes its sentence on standard error and exit code 2."""
+    """Run; bad input becomes one sentence and exit code 2, a failed weight sync one and exit code 1."""
     try:
         work()
     except UserError as error:
@@ -33,6 +35,11 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
+    except SyncError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"stopped: {error}\n")
+        sys.exit(EXIT_STOPPED)
 
 
 def is_plain_run(arguments: list[str]) -> bool:

@@ -83,5 +83,3 @@ def empty_cache() -> None:
     """Give cached blocks back before the engine takes its memory again."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-

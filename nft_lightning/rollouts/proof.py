@@ -62,10 +62,8 @@ class SyncProof:
         return found
 
     @torch.no_grad()
-    def check(
-        self, engine: Engine, policy: Policy, probe: Sequence[Prompt], version: int, autocast: torch.dtype
-    ) -> float:
-        """The largest gap. ``autocast`` is the type in which the forward passes are computed.
+    def check(self, engine: Engine, policy: Policy, probe: Sequence[Prompt], version: int) -> float:
+        """The largest gap of any token.
 
         Raises:
             SyncError: the engine says another version, or its log-probabilities are too far off.
@@ -78,14 +76,14 @@ class SyncProof:
         seeds = [[completion_seed(0, "probe", 0, i, 0)] for i in range(len(probe))]
         groups = engine.generate(probe, sampling, seeds)
         rows = [
-            Row(prompt, completion, 1.0, i)
+            Row(prompt, completion, 1.0, i, i)
             for i, (prompt, (completion,)) in enumerate(zip(probe, groups, strict=True))
         ]
         batch = token_batch(rows, Signal({}, torch.ones(len(rows))), policy.tokenizer.pad_token_id)
         batch = batch.to(next(policy.parameters()).device)
         gaps = (policy(batch).logprobs - batch.engine_logprobs)[batch.mask].abs()
         gap = float(gaps.max()) if bool(torch.isfinite(gaps).all()) else float("inf")
-        bound = self.max_logprob_gap or BOUNDS[autocast]
+        bound = self.max_logprob_gap or BOUNDS[computed_in(policy)]
         if gap > bound:
             raise SyncError(
                 f"the engine does not play policy version {version}: after the weight sync, "
@@ -93,3 +91,11 @@ class SyncProof:
                 "(rollout.proof.max_logprob_gap)"
             )
         return gap
+
+
+def computed_in(policy: Policy) -> torch.dtype:
+    """The type of the forward passes that are going on: autocast's, or the parameters' own."""
+    parameter = next(policy.parameters())
+    if torch.is_autocast_enabled(parameter.device.type):
+        return torch.get_autocast_dtype(parameter.device.type)
+    return parameter.dtype if parameter.dtype in BOUNDS else torch.float32

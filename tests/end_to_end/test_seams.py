@@ -48,6 +48,9 @@ class RecordingEngine:
         ]
         return made[:-1] if self.short else made
 
+    def rest(self):
+        pass
+
 
 class RecordingVerifier:
     def __init__(self, events, outcomes=("correct", "wrong")):

@@ -29,6 +29,4 @@ def extras(objective, logprobs, value=0.0):
 
 
 def evaluate(objective, logprobs, old, mask, rewards, ids, value=0.0, **more):
-    return objective(
-        logprobs, old, mask, rewards, ids, **{**extras(objective, logprobs, value), **more}
-    )
+    return objective(logprobs, old, mask, rewards, ids, **{**extras(objective, logprobs, value), **more})

@@ -99,9 +99,7 @@ def test_on_policy_nft_is_grpo_and_dr_grpo(right, floor, level):
 
 
 def test_a_floor_above_one_breaks_the_identity():
-    assert not same(
-        gradient(NFT(prompt_weight="sqrt_odds", negative_floor=1.5), 3), gradient(GRPO(), 3)
-    )
+    assert not same(gradient(NFT(prompt_weight="sqrt_odds", negative_floor=1.5), 3), gradient(GRPO(), 3))
 
 
 def test_off_policy_they_part():
