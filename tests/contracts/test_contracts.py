@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 
@@ -17,21 +16,13 @@ from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.types import OUTCOMES, Sampling, TokenLoss
 from nft_lightning.verifiers.math import MathVerifier
+from tests.engines.shared import shared_vllm_engine
 
 
 def hf_engine():
     policy = TinyModel("tiny_unsure").load(1.0)
     engine = HFEngine(policy.model, policy.tokenizer, max_rows=16)
     return engine, policy
-
-
-@functools.cache
-def shared_vllm_engine():
-    pytest.importorskip("vllm")
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
-
-    policy = TinyModel("tiny_unsure").load(1.0)
-    return VLLMEngineConfig(max_num_seqs=16).build(policy.model, policy.tokenizer)
 
 
 def vllm_engine():
