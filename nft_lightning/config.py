@@ -40,7 +40,8 @@ def target(node: DictConfig, field: str) -> Any:
 def build(node: DictConfig, field: str) -> Any:
     """The object a config node describes; its class is its schema.
 
-    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments.
+    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments,
+    and those of them that name a ``_target_`` are built first.
 
     Raises:
         UserError: an unknown key (with the nearest name), a wrong type, or what the class refuses.
@@ -56,7 +57,7 @@ def build(node: DictConfig, field: str) -> Any:
         if str(key) not in known and not takes_any:
             raise unknown_key(f"{field}.{key!s}", given[key], known, field)
     if not dataclasses.is_dataclass(cls):
-        return cls(**OmegaConf.to_container(given))  # type: ignore[arg-type]
+        return cls(**build_nested(OmegaConf.to_container(given), field))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), given)
         values = {
@@ -70,7 +71,19 @@ def build(node: DictConfig, field: str) -> Any:
             str(error).strip().splitlines()[0].rstrip("."),
             "give a value of the right type",
         ) from error
-    return cls(**values)
+    return cls(**build_nested(values, field))
+
+
+def build_nested(value: Any, field: str) -> Any:
+    """The same data with every node inside it that names a ``_target_`` built."""
+    if not isinstance(value, dict):
+        return value
+    made = {k: build_nested(v, f"{field}.{k}") if isinstance(v, dict) else v for k, v in value.items()}
+    return (
+        build(OmegaConf.create(made, flags={"allow_objects": True}), field)
+        if "_target_" in made
+        else made
+    )
 
 
 def resolved(node: DictConfig, field: str) -> dict[str, Any]:
@@ -142,14 +155,7 @@ def build_parts(cfg: DictConfig) -> Parts:
             f"is too few for {type(parts.objective).__name__}, which compares answers to one problem",
             f"use {needed} or more",
         )
-    rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
-    if needs.binary_rewards and not rewards <= {0.0, 1.0, None}:
-        raise UserError(
-            "verifier.rewards",
-            sorted(r for r in rewards if r is not None),
-            f"are not binary, which {type(parts.objective).__name__} needs",
-            "use 0, 1 or null",
-        )
+    check_rewards(parts)
     if needs.references and parts.source.problem(0, 0).solution is None:
         raise UserError(
             "problems",
@@ -160,6 +166,28 @@ def build_parts(cfg: DictConfig) -> Parts:
     check_trainer(cfg)
     check_prompts(parts)
     return parts
+
+
+def check_rewards(parts: Parts) -> None:
+    """Raise UserError where an algorithm that needs right and wrong alone would get anything else."""
+    if not parts.objective.requires.binary_rewards:
+        return
+    name = type(parts.objective).__name__
+    if getattr(parts.verifier, "continuous", False):
+        raise UserError(
+            "verifier",
+            type(parts.verifier).__name__,
+            f"gives continuous rewards, but {name} needs right or wrong",
+            "use verifier=math_verify, or an algorithm that takes them, such as grpo",
+        )
+    rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
+    if not rewards <= {0.0, 1.0, None}:
+        raise UserError(
+            "verifier.rewards",
+            sorted(r for r in rewards if r is not None),
+            f"are not binary, which {name} needs",
+            "use 0, 1 or null",
+        )
 
 
 def check_prompts(parts: Parts) -> None:

@@ -233,7 +233,6 @@ class RolloutDataModule(L.LightningDataModule):
         assert self.last_sync is not None
         return {
             "sync/bytes": float(self.last_sync.bytes),
-            "sync/seconds": self.last_sync.seconds,
             "sync/probe_logprob_gap": self.logprob_gap,
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nft_lightning.verdict import OUTCOMES as OUTCOMES
+from nft_lightning.verdict import Verdict as Verdict
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -43,25 +46,8 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the verifier says: ``outcome`` is one of :data:`OUTCOMES`."""
-
-    outcome: str
-    extracted: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def correct(self) -> bool:
-        """True for the outcome ``correct`` alone."""
-        return self.outcome == "correct"
-
-
-OUTCOMES = ("correct", "wrong", "unparsable", "timeout", "bad_gold", "error")
-
-
-@dataclass(frozen=True)
 class Group:
-    """One problem with its K completions, their verdicts and their rewards (1.0 or 0.0)."""
+    """One problem with its K completions, their verdicts and their rewards."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]

@@ -67,6 +67,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "after": after,
         "epochs": trainer.current_epoch,
         "updates": module.policy_version,
+        "learning_rate": module.learning_rates[0],
+        "tokens": data.tokens,
         "training_seconds": training_seconds,
         "total_seconds": time.perf_counter() - started,
         "conditions": conditions_hash(cfg),

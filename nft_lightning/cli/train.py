@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.cli.entry import (
@@ -17,10 +21,20 @@ from nft_lightning.cli.entry import (
 from nft_lightning.config import build_parts, check_run_dir
 
 
-def train(cfg: DictConfig) -> None:
-    from nft_lightning.cli.run import run
+def train(cfg: DictConfig) -> float:
+    """The final avg@k of one run: in this process, or of a multirun in one of its own."""
+    given = HydraConfig.get()
+    if given.mode == RunMode.MULTIRUN:
+        from nft_lightning.cli.trial import trial
 
-    run(cfg)
+        search_path = [o for o in given.overrides.hydra if "hydra.searchpath" in o]
+        named = any(o.startswith("run_dir=") for o in given.overrides.task)
+        folder = Path(cfg.run_dir if named else given.runtime.output_dir)
+        return trial(list(given.overrides.task), search_path, folder)
+    from nft_lightning.cli.run import run
+    from nft_lightning.cli.trial import final_accuracy
+
+    return final_accuracy(run(cfg))
 
 
 def check_before_start(cfg: DictConfig) -> None:
@@ -37,8 +51,21 @@ def main() -> None:
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.
             check_before_start(compose_or_explain("train", sys.argv[1:]))
-        task = hydra.main(str(config_dir()), "train")(lambda cfg: guarded(lambda: train(cfg), debug))
-        task()
+        values: list[float] = []
+        searching = False
+
+        def job(cfg: DictConfig) -> float:
+            nonlocal searching
+            searching = "Basic" not in HydraConfig.get().sweeper._target_
+            guarded(lambda: values.append(train(cfg)), debug)
+            return values[-1]
+
+        hydra.main(str(config_dir()), "train")(job)()
+        failed = sum(math.isnan(v) for v in values)
+        if failed:
+            sys.stderr.write(f"error: {failed} of {len(values)} runs failed, see their output.txt.\n")
+        if failed and (not searching or failed == len(values)):
+            sys.exit(1)
 
     guarded(work, debug)
 

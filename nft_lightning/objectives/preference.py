@@ -34,7 +34,7 @@ class DPO(Objective):
     holds the row's share of the loss, so that ``sequence_mean`` gives the mean over problems.
     Below, T is the row's length, P of the K completions are right, and the mean is over partners:
 
-    Right: ``beta T K/P mean_j sigmoid(-beta (D_i - D_j))``
+    Right: ``beta T K/P mean_j sigmoid(-beta (D_i - D_j)) + sft_coefficient``
     Wrong: ``-beta T K/(K-P) mean_i sigmoid(-beta (D_i - D_j))``
     Source: arXiv 2305.18290, iterated
 
@@ -126,7 +126,7 @@ class InfoNCA(DPO):
     ``-sum_k (r_k / sum r) log softmax_k(beta D)``; with one right and one wrong completion it is
     DPO. Below, p_k is the softmax, T the row's length and P of the K completions are right:
 
-    Right: ``beta T K (1/P - p_k)``
+    Right: ``beta T K (1/P - p_k) + sft_coefficient``
     Wrong: ``-beta T K p_k``
     Source: arXiv 2402.05369; arXiv 2505.18116, App. B.2
     """

@@ -31,9 +31,9 @@ def group_size(group_ids: Tensor) -> Tensor:
 
 
 def varied_groups(rewards: Tensor, group_ids: Tensor) -> Tensor:
-    """[N] bool: the row's group holds right and wrong answers, 0 < r_q < 1."""
-    accuracy = group_mean((rewards > 0).to(torch.float64), group_ids)
-    return (accuracy > 0) & (accuracy < 1)
+    """[N] bool: the rewards of the row's group differ; for right and wrong alone, 0 < r_q < 1."""
+    rewards = rewards.double()
+    return group_mean((rewards - group_mean(rewards, group_ids)) ** 2, group_ids) > 1e-12
 
 
 def masked_pair(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

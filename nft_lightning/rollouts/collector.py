@@ -92,7 +92,7 @@ class Collector:
             groups = self.generate(cursor, missing, seed, rollout_index)
             cursor += missing
             seen += groups
-            kept += [g for g in groups if usable(g) and (not drop_uniform or 0 < g.accuracy < 1)]
+            kept += [g for g in groups if usable(g) and (not drop_uniform or varied(g))]
             if len(kept) == self.plan.problems_per_rollout:
                 break
         metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
@@ -152,14 +152,14 @@ class Collector:
                 self.verifier.verify(
                     [c.text for group in answers for c in group],
                     [p.answer for p, group in zip(problems, answers, strict=True) for _ in group],
+                    [c.truncated for group in answers for c in group],
                 )
             )
         groups = []
         for problem, prompt, completions in zip(problems, prompts, answers, strict=True):
             judged = tuple(next(verdicts) for _ in completions)
-            worth = tuple(self.rewards.reward(v.outcome) for v in judged)
             # NaN marks a verdict that counts as nothing; the group is then left out.
-            rewards = tuple(float("nan") if r is None else r for r in worth)
+            rewards = tuple(self.rewards.worth(v) for v in judged)
             groups.append(Group(problem, prompt, tuple(completions), judged, rewards))
         return groups
 
@@ -167,6 +167,11 @@ class Collector:
 def usable(group: Group) -> bool:
     """No reward of the group is undefined."""
     return all(r == r for r in group.rewards)
+
+
+def varied(group: Group) -> bool:
+    """The rewards differ, so that there is something to learn."""
+    return min(group.rewards) < max(group.rewards)
 
 
 def check_answers(
@@ -203,4 +208,8 @@ def rollout_metrics(seen: Sequence[Group], kept: int, wanted: int) -> dict[str, 
         "rollout/tokens": float(tokens),
     }
     metrics.update({f"verdict/{o}_fraction": outcomes[o] / total for o in OUTCOMES})
+    parts = [v.parts for g in seen for v in g.verdicts if v.parts]
+    for name in parts[0] if parts else ():
+        known = [p[name] for p in parts if p[name] == p[name]]
+        metrics[f"verdict/part_{name}_mean"] = sum(known) / max(1, len(known))
     return metrics

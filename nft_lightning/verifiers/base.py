@@ -7,19 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nft_lightning.errors import UserError
-from nft_lightning.types import OUTCOMES, Verdict
-
-
-class Verifier(Protocol):
-    """Judges texts against golds."""
-
-    def verify(self, completions: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
-        """One verdict for each completion, in the same order."""
-        ...
-
-    def close(self) -> None:
-        """End whatever was started."""
-        ...
+from nft_lightning.verdict import OUTCOMES, Verdict
 
 
 @dataclass(frozen=True)
@@ -42,3 +30,45 @@ class RewardRules:
             raise UserError("outcome", outcome, "is not a verdict", f"use one of {', '.join(OUTCOMES)}")
         value: float | None = getattr(self, outcome)
         return value
+
+    def worth(self, verdict: Verdict) -> float:
+        """The verdict's own score, else its outcome's reward; NaN counts as nothing."""
+        if verdict.score is not None:
+            return verdict.score
+        value = self.reward(verdict.outcome)
+        return float("nan") if value is None else value
+
+
+class Verifier(Protocol):
+    """Judges texts against golds.
+
+    A verifier whose verdicts carry scores that are not 0 or 1 says ``continuous = True``; an
+    algorithm that needs binary rewards then refuses it.
+    """
+
+    @property
+    def rewards(self) -> RewardRules:
+        """What each outcome is worth."""
+        ...
+
+    def verify(
+        self,
+        completions: Sequence[str],
+        golds: Sequence[str],
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """One verdict for each completion, in the same order.
+
+        ``truncated`` says which completions met the token limit; None means that none did.
+        """
+        ...
+
+    def close(self) -> None:
+        """End whatever was started."""
+        ...
+
+
+def check_choice(field: str, value: object, choices: Sequence[str]) -> None:
+    """Raise UserError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UserError(field, value, "is not known", f"use one of {', '.join(choices)}")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.hf import HFEngine
-from nft_lightning.objectives import DAPO, GRPO, NFT, RFT, DrGRPO
 from nft_lightning.objectives.base import Outcomes
+from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.types import OUTCOMES, Sampling, TokenLoss
+from nft_lightning.verifiers.function import FunctionVerifier
 from nft_lightning.verifiers.math import MathVerifier
+from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
+from nft_lightning.verifiers.weighted import WeightedVerifier
 from tests.engines.shared import shared_vllm_engine
+from tests.objectives.family import FAMILY, extras
 
 
 def hf_engine():
@@ -36,9 +39,28 @@ def engine_and_policy(request):
     return engine, policy
 
 
-@pytest.fixture(params=[MathVerifier], ids=["math_verify"])
+def same_box(completion: str, gold: str) -> bool:
+    return f"\\boxed{{{gold}}}" in completion
+
+
+VERIFIERS = {
+    "math_verify": lambda: MathVerifier(timeout_seconds=20.0),
+    "math_verify_search": lambda: MathVerifier(timeout_seconds=20.0, extract="any"),
+    "exact": ExactVerifier,
+    "numeric": NumericVerifier,
+    "callable": lambda: FunctionVerifier(function=f"{__name__}.same_box"),
+    "weighted": lambda: WeightedVerifier(
+        parts={
+            "answer": {"weight": 1.0, "verifier": NumericVerifier()},
+            "math": {"weight": 0.5, "verifier": MathVerifier(timeout_seconds=20.0)},
+        }
+    ),
+}
+
+
+@pytest.fixture(params=VERIFIERS)
 def verifier(request):
-    made = request.param(timeout_seconds=3.0)
+    made = VERIFIERS[request.param]()
     yield made
     made.close()
 
@@ -123,47 +145,56 @@ class TestEngine:
 
 
 class TestVerifier:
-    def test_order_and_outcomes(self, verifier):
-        texts = [r"\boxed{4}", "no box", r"\boxed{\frac{1}{2}}", r"\boxed{5}", r"\boxed{}"]
-        golds = ["4", "4", "0.5", "4", "4"]
-        outcomes = [v.outcome for v in verifier.verify(texts, golds)]
-        assert outcomes == ["correct", "unparsable", "correct", "wrong", "unparsable"]
-        assert set(outcomes) <= set(OUTCOMES)
+    def test_counts_order_and_outcomes(self, verifier):
+        texts = [r"\boxed{4}", "no box", r"\boxed{5}", r"\boxed{}", r"\boxed{4}"]
+        verdicts = verifier.verify(texts, ["4"] * 5)
+        assert [v.correct for v in verdicts] == [True, False, False, False, True]
+        assert {v.outcome for v in verdicts} <= set(OUTCOMES)
+        assert verdicts[0].seconds >= 0
+        assert [v.outcome for v in verifier.verify(texts[::-1], ["4"] * 5)] == [
+            v.outcome for v in verdicts[::-1]
+        ]
+
+    def test_truncated_flags_are_taken(self, verifier):
+        verdicts = verifier.verify([r"\boxed{4}"] * 2, ["4"] * 2, [False, True])
+        assert len(verdicts) == 2
+        assert verdicts[0].correct
 
     def test_nothing_to_do(self, verifier):
         assert verifier.verify([], []) == []
 
-    def test_a_hung_job_is_killed_and_the_others_go_on(self, verifier):
-        started = time.perf_counter()
-        texts = [r"\boxed{9^{9^{9^9}}}", r"\boxed{\frac{2}{4}}", r"\boxed{7}"]
-        outcomes = [v.outcome for v in verifier.verify(texts, ["1.5", r"\frac{1}{2}", "7"])]
-        assert outcomes[1:] == ["correct", "correct"]
-        assert outcomes[0] in {"timeout", "wrong", "error", "unparsable"}
-        assert time.perf_counter() - started < 15
-        again = verifier.verify([r"\boxed{0.5}"], [r"\frac{1}{2}"])
-        assert again[0].outcome == "correct"
+    def test_lengths_that_differ_are_refused(self, verifier):
+        with pytest.raises(ValueError, match="zip"):
+            verifier.verify([r"\boxed{4}"], ["4", "5"])
 
-    def test_answers_are_never_executed(self, verifier, tmp_path):
+    def test_every_verdict_has_a_worth(self, verifier):
+        right, wrong = verifier.verify([r"\boxed{4}", r"\boxed{5}"], ["4", "4"])
+        assert verifier.rewards.worth(right) > verifier.rewards.worth(wrong)
+
+    def test_hostile_texts_are_judged_and_never_executed(self, verifier, tmp_path):
         canary = tmp_path / "canary"
         hostile = f"\\boxed{{__import__('pathlib').Path('{canary}').touch()}}"
-        verifier.verify([hostile, hostile], ["x+1", "4"])
+        texts = [hostile, hostile, "\ud800\x00", "\\boxed{" * 1000, ""]
+        assert not any(v.correct for v in verifier.verify(texts, ["x+1", "4", "4", "4", "4"]))
         assert not canary.exists()
 
-    def test_closing_ends_the_workers(self, verifier):
-        verifier.verify([r"\boxed{\frac{1}{2}}"], ["0.5"])
-        pids = [w.pid for w in verifier.pool.idle]
+    def test_closing_twice_and_going_on(self, verifier):
+        verifier.verify([r"\boxed{4}"], ["4"])
         verifier.close()
-        assert pids
-        for pid in pids:
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
+        verifier.close()
+        assert verifier.verify([r"\boxed{4}"], ["4"])[0].correct
+
+    def test_from_another_thread(self, verifier):
+        with ThreadPoolExecutor(1) as threads:
+            verdicts = threads.submit(verifier.verify, [r"\boxed{4}"], ["4"]).result(60)
+        assert verdicts[0].correct
 
 
-OBJECTIVES = [NFT(), RFT(), GRPO(), DrGRPO(), DAPO()]
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("objective", FAMILY.values(), ids=list(FAMILY))
 class TestObjective:
+    def loss(self, objective, logprobs, old, mask, signal):
+        return objective.loss(logprobs, old, mask, {**signal, **extras(objective, logprobs)})
+
     def outcomes(self):
         return Outcomes(
             torch.tensor([1.0, 0, 0, 1, 1, 1]),
@@ -185,7 +216,7 @@ class TestObjective:
         logprobs = torch.randn(6, 4, requires_grad=True)
         mask = torch.arange(4)[None] < self.outcomes().lengths[:, None]
         for old in (None, torch.randn(6, 4)):
-            out = objective.token_loss(logprobs, old, mask, signal.values)
+            out = self.loss(objective, logprobs, old, mask, signal.values)
             assert isinstance(out, TokenLoss)
             assert out.loss.shape == (6, 4)
             assert torch.isfinite(out.loss).all()
@@ -193,10 +224,13 @@ class TestObjective:
             for total, count in out.metrics.values():
                 assert total.dim() == count.dim() == 0
                 assert not total.requires_grad
+            for name, sums in out.sums.items():
+                assert not sums.requires_grad
+                assert summarise(name, sums)
 
     def test_missing_old_logprobs_mean_ratio_one(self, objective):
         signal = objective.prepare(self.outcomes())
         logprobs, mask = torch.randn(6, 4, requires_grad=True), torch.ones(6, 4).bool()
-        explicit = objective.token_loss(logprobs, logprobs.detach(), mask, signal.values).loss
-        implied = objective.token_loss(logprobs, None, mask, signal.values).loss
+        explicit = self.loss(objective, logprobs, logprobs.detach(), mask, signal.values).loss
+        implied = self.loss(objective, logprobs, None, mask, signal.values).loss
         assert torch.equal(explicit, implied)

@@ -100,8 +100,16 @@ def test_every_logged_metric_is_documented(finished):
     logged = {k.replace("_at_4", "_at_{k}") for k in logged}
     documented = documented_metrics()
     assert logged <= documented
-    others = {n for n in documented - logged if not n.startswith("objective/clipped")}
-    assert others == set()
+    # These belong to one algorithm, option or callback; test_algorithms runs them.
+    elsewhere = {n for n in documented - logged if not n.startswith("verdict/part_")}
+    assert elsewhere == {
+        "objective/value_loss",
+        "objective/explained_variance",
+        "objective/kl_reference",
+        "objective/engine_weight_mean",
+        "gradient/cosine_first_update",
+        "gradient/cosine_last_update",
+    }
 
 
 def test_the_export_gives_the_same_logprobs(finished):

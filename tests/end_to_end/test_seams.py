@@ -6,7 +6,6 @@ import csv
 from dataclasses import dataclass
 
 import lightning as L
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -57,7 +56,7 @@ class RecordingVerifier:
         self.events, self.outcomes = events, outcomes
         self.rewards = RewardRules()
 
-    def verify(self, completions, golds):
+    def verify(self, completions, golds, truncated=None):
         self.events.append("verify")
         return [Verdict(self.outcomes[i % len(self.outcomes)]) for i in range(len(completions))]
 
@@ -221,21 +220,3 @@ def test_a_new_algorithm_is_one_class_and_one_yaml(tmp_path, compose_config, qui
     assert parts.objective == Throwaway(factor=2.0)
     summary = running.run(cfg)
     assert summary["updates"] == 4
-
-
-@pytest.mark.parametrize("algorithm", ["nft", "rft", "grpo", "dr_grpo", "dapo"])
-def test_every_algorithm_trains_from_the_same_first_completions(
-    algorithm, tmp_path, compose_config, quick
-):
-    first = {}
-    for name in dict.fromkeys(("grpo", algorithm)):
-        folder = tmp_path / name
-        running.run(compose_config(f"algorithm={name}", f"run_dir={folder}", *quick))
-        rows = pq.read_table(folder / "rollouts" / "epoch_0000.parquet").to_pylist()
-        first[name] = {(r["problem_id"], r["sample"]): r["completion"] for r in rows}
-        with open(folder / "metrics.csv") as file:
-            logged = list(csv.DictReader(file))
-        assert any(r.get("objective/loss") for r in logged)
-    shared = first["grpo"].keys() & first[algorithm].keys()
-    assert len(shared) >= 8
-    assert all(first["grpo"][k] == first[algorithm][k] for k in shared)

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives import DAPO, GRPO, NFT, RFT, DrGRPO
+from nft_lightning.objectives import DAPO, GRPO, NFT, RFT
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.objectives.likelihood import straight_through_max
+from tests.objectives.family import FAMILY, evaluate
 
-ALL = [NFT(), NFT(prompt_weight="sqrt_odds"), RFT(), GRPO(), DrGRPO(), DAPO()]
+ALL = list(FAMILY.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -21,18 +22,38 @@ def test_straight_through_maximum(dtype, value):
     assert x.grad.item() == 1.0
 
 
-@pytest.mark.parametrize("objective", ALL, ids=lambda o: type(o).__name__)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shift", [-50.0, 0.0, 50.0])
-def test_finite_at_extreme_ratios(objective, dtype, shift):
-    logprobs = torch.full((4, 3), -1.0, dtype=dtype, requires_grad=True)
-    old = torch.full((4, 3), -1.0 - shift, dtype=dtype)
-    mask = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]])
-    out = objective(logprobs, old, mask, torch.tensor([1.0, 0, 0, 0]), torch.zeros(4))
+@pytest.mark.parametrize("right", [1, 7])
+def test_finite_at_extremes(name, dtype, shift, right):
+    """r_q at 1/K and (K-1)/K, one-token and empty completions, whole rows masked."""
+    logprobs = torch.full((8, 3), -1.0, dtype=dtype, requires_grad=True)
+    old = torch.full((8, 3), -1.0 - shift, dtype=dtype)
+    old[::3] = -1.0
+    mask = torch.tensor(
+        [[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 1, 1], [0] * 3]
+    )
+    rewards = (torch.arange(8) < right).float()
+    out = evaluate(FAMILY[name], logprobs, old, mask, rewards, torch.zeros(8))
     assert torch.isfinite(out.loss)
+    assert all(v == v for k, v in out.metrics.items() if not k.startswith("ratio_"))
     (grad,) = torch.autograd.grad(out.loss, logprobs)
     assert torch.isfinite(grad).all()
-    assert (grad[1] == 0).all()
+    assert (grad[mask == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_nothing_left_to_learn_from_is_no_error(name):
+    logprobs = torch.full((4, 2), -1.0, requires_grad=True)
+    for mask, rewards in (
+        (torch.zeros(4, 2), torch.tensor([1.0, 0, 1, 0])),
+        (torch.ones(4, 2), torch.ones(4)),
+    ):
+        out = evaluate(FAMILY[name], logprobs, logprobs.detach(), mask, rewards, torch.zeros(4))
+        (grad,) = torch.autograd.grad(out.loss, logprobs)
+        assert torch.isfinite(out.loss)
+        assert torch.isfinite(grad).all()
 
 
 def test_the_loss_is_the_mean_over_all_unmasked_tokens():
@@ -50,8 +71,8 @@ def test_group_ids_need_not_be_sorted_or_adjacent():
     order = torch.tensor([3, 0, 4, 1, 5, 2])
     old, mask = logprobs - 0.1, torch.ones(6, 2)
     for objective in ALL:
-        straight = objective(logprobs, old, mask, rewards, ids).loss
-        mixed = objective(logprobs[order], old[order], mask, rewards[order], ids[order]).loss
+        straight = evaluate(objective, logprobs, old, mask, rewards, ids).loss
+        mixed = evaluate(objective, logprobs[order], old[order], mask, rewards[order], ids[order]).loss
         assert straight.item() == pytest.approx(mixed.item(), abs=1e-12)
 
 

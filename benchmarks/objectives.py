@@ -1,0 +1,180 @@
+"""Write docs/objectives.md and draw docs/objectives.png from the objectives themselves.
+
+    python benchmarks/objectives.py
+
+The table's formulas are the ``Right:`` and ``Wrong:`` lines of the docstrings, which
+tests/objectives/test_coefficients.py proves; reduction and needs are those of conf/algorithm. The
+picture is drawn by autograd: no formula is written a second time.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from nft_lightning.config import CONF_DIR, build
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FAMILIES = {
+    "supervised": ("nft", "nft_sequence", "nft_official", "rft", "sft"),
+    "group-relative": ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "gpg"),
+    "REINFORCE": ("reinforce", "reinforce_batch_baseline", "rloo", "reinforce_pp_baseline"),
+    "actor-critic": ("ppo",),
+    "preference": ("dpo", "infonca"),
+    "signed likelihood": ("topr", "psr", "nsr", "w_reinforce"),
+}
+NEEDS = {
+    "binary_rewards": "binary rewards",
+    "values": "value head",
+    "whole_groups": "whole groups",
+    "references": "reference solutions",
+    "reference_logprobs": "reference policy",
+}
+ACCURACIES, K = (0.25, 0.5, 0.75), 8
+INTRODUCTION = """# Objectives
+
+Made by `python benchmarks/objectives.py` from the docstrings and from `conf/algorithm`; do not edit.
+
+Every algorithm's gradient is a sum over sampled tokens, `grad L = - sum c grad log pi(token)`, times the
+weights of the reduction. The table gives c for tokens of right and of wrong answers. R is the token's
+ratio to the policy that wrote the rollout, S that of the whole sequence, s its length-normalised form;
+r is r_q, the share of right answers to the problem; omega is the prompt weight. `[..]` is 1 where the
+condition holds, else 0. `tests/objectives/test_coefficients.py` proves each line in float64.
+
+![Coefficient against ratio](objectives.png)
+
+Solid: tokens of right answers. Dashed: of wrong ones. One problem with eight one-token answers; the row
+that is drawn moves, the others stay at ratio 1. PPO's value head is taken to know r_q.
+
+"""
+OPTIONS = """
+Options of every algorithm where they make sense; where one makes none it is refused with the reason:
+
+| option | what it does |
+|---|---|
+| `kl_coefficient`, `kl_estimator` | KL to the frozen initial policy, by k1, k2 or k3 |
+| `entropy_coefficient` | bonus on the policy's entropy |
+| `dual_clip` | bounds R where the advantage is negative |
+| `overlong_buffer_fraction`, `overlong_penalty` | soft length penalty on the reward |
+| `mask_truncated` | completions that met the token limit leave the loss |
+| `engine_correction`, `engine_correction_level`, `engine_ratio_low`, `engine_ratio_high` | \
+truncated (TIS) or masked (MIS) importance sampling against the engine's log-probabilities |
+
+Equal on policy, proved on a transformer's parameters: NFT with `sqrt_odds` and GRPO; NFT with
+`one_minus_accuracy` and Dr. GRPO, for `negative_floor` of at most 1. Equal always: RFT and NFT with
+negative weight 0 and prompt weight one; InfoNCA and DPO at K = 2; GSPO and GRPO at length 1; DAPO and
+GRPO, CISPO and REINFORCE where nothing is clipped.
+"""
+
+
+def algorithms() -> dict[str, Any]:
+    """Each yaml's objective, family after family."""
+    names = [name for family in FAMILIES.values() for name in family]
+    folder = CONF_DIR / "algorithm"
+    assert sorted(names) == sorted(p.stem for p in folder.glob("*.yaml"))
+    return {n: build(OmegaConf.load(folder / f"{n}.yaml"), "algorithm") for n in names}
+
+
+def line(objective: Any, label: str) -> str:
+    """What the docstring says after ``label:``."""
+    found = re.search(rf"^{label}: (.+)$", inspect.getdoc(type(objective)) or "", re.M)
+    assert found, f"{type(objective).__name__} has no line {label}:"
+    text = found[1].replace("``", "`").replace("|", "\\|")
+    return text.replace("R", "S") if getattr(objective, "ratio_level", "") == "sequence" else text
+
+
+def needs(objective: Any) -> str:
+    """What the collector must provide."""
+    given = objective.needs
+    words = [f"K >= {given.group_size}"] if given.group_size > 1 else []
+    words += [text for name, text in NEEDS.items() if getattr(given, name)]
+    if objective.drop_uniform_groups:
+        words.append("varied groups")
+    return ", ".join(words)
+
+
+def page() -> str:
+    """The whole of docs/objectives.md."""
+    rows = [
+        "| family | `algorithm=` | class | right tokens | wrong tokens | reduction | needs | source |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    made = algorithms()
+    for family, names in FAMILIES.items():
+        for name in names:
+            o = made[name]
+            rows.append(
+                f"| {family} | `{name}` | `{type(o).__name__}` | {line(o, 'Right')} | "
+                f"{line(o, 'Wrong')} | {o.reduction} | {needs(o)} | {line(o, 'Source')} |"
+            )
+    return INTRODUCTION + "\n".join(rows) + "\n" + OPTIONS
+
+
+def coefficient(objective: Any, accuracy: float, log_ratio: float, right: bool) -> float:
+    """c of one token by autograd; nan where the algorithm has no such token."""
+    count = round(accuracy * K)
+    if objective.needs.references and not right:
+        return math.nan
+    row = 0 if right else K - 1
+    old = torch.full((K, 1), -1.0, dtype=torch.float64)
+    logprobs = old.clone()
+    logprobs[row] += log_ratio
+    logprobs.requires_grad_()
+    rewards = (torch.arange(K) < count).double()
+    values = torch.full((K, 1), accuracy, dtype=torch.float64)
+    given = {"values": values, "old_values": values} if objective.needs.values else {}
+    ids = torch.zeros(K)
+    out = objective(logprobs, old, torch.ones(K, 1), rewards, ids, **given)
+    (slope,) = torch.autograd.grad(out.loss, logprobs)
+    # Undo the weight of a row, which is 1 over the rows that take part, or 1/1000.
+    kept = int((out.token_loss.new_tensor(weights(objective, rewards, ids)) > 0).sum())
+    scale = 1000 if objective.reduction == "sum_per_1000" else kept
+    return -float(slope[row]) * scale
+
+
+def weights(objective: Any, rewards: torch.Tensor, ids: torch.Tensor) -> list[bool]:
+    """Which rows take part."""
+    from nft_lightning.objectives import Outcomes
+
+    kept: list[bool] = objective.signal(Outcomes(rewards, ids, torch.ones(K))).keep.tolist()
+    return kept
+
+
+def draw(path: Path) -> None:
+    """A row of panels for each family, a column for each r_q."""
+    from matplotlib.figure import Figure
+
+    made = algorithms()
+    ratios = [0.02 * i for i in range(10, 101)]
+    # A ratio just off 1 would fall on GSPO's narrow interval; the grid holds 1 itself.
+    figure = Figure(figsize=(13, 16), layout="constrained")
+    axes = figure.subplots(len(FAMILIES), len(ACCURACIES), sharex=True)
+    for panels, (family, names) in zip(axes, FAMILIES.items(), strict=True):
+        for axis, accuracy in zip(panels, ACCURACIES, strict=True):
+            for index, name in enumerate(n for n in names if n != "nft_official"):
+                for right, style in ((True, "-"), (False, "--")):
+                    c = [coefficient(made[name], accuracy, math.log(r), right) for r in ratios]
+                    label = name if right else None
+                    # Curves that coincide stay visible through different widths.
+                    width = 3.6 - 0.55 * index
+                    axis.plot(ratios, c, style, color=f"C{index}", lw=width, label=label)
+            axis.axhline(0, color="black", lw=0.6)
+            axis.axvline(1, color="black", lw=0.6, ls=":")
+            axis.grid(alpha=0.25)
+            axis.set_title(f"{family}, r_q = {accuracy}", fontsize=10)
+        panels[0].set_ylabel("coefficient c")
+        panels[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    for axis in axes[-1]:
+        axis.set_xlabel("ratio R")
+    figure.savefig(path, dpi=90)
+
+
+if __name__ == "__main__":
+    (DOCS / "objectives.md").write_text(page(), encoding="utf-8")
+    draw(DOCS / "objectives.png")

@@ -1,0 +1,85 @@
+"""A verifier that asks a Python function."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from nft_lightning.errors import UserError
+from nft_lightning.verdict import Verdict
+from nft_lightning.verifiers.base import RewardRules, check_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionVerifier:
+    """``function(completion, gold)`` decides, in the trainer's own process and without a deadline.
+
+    It returns a bool, 0 or 1; with ``continuous`` any finite number, which is the reward, and 1.0 or
+    more counts as correct. What it raises, or anything else it returns, is an ``error``.
+
+    Attributes:
+        function: its dotted name, ``package.module.name``.
+        continuous: rewards between right and wrong; algorithms that need binary ones refuse.
+        truncated: ``judge`` truncated completions like others, or call them ``unparsable``.
+        rewards: what each outcome counts as.
+    """
+
+    function: str
+    continuous: bool = False
+    truncated: str = "judge"
+    rewards: RewardRules = field(default_factory=RewardRules)
+
+    def __post_init__(self) -> None:
+        check_choice("verifier.truncated", self.truncated, ("judge", "unparsable"))
+        if not callable(self.call):
+            raise UserError("verifier.function", self.function, "can not be called", "name a function")
+
+    @cached_property
+    def call(self) -> Callable[[str, str], object]:
+        """The function itself."""
+        module, _, name = self.function.rpartition(".")
+        try:
+            found: Callable[[str, str], object] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                "verifier.function",
+                self.function,
+                f"can not be imported ({error})",
+                "give package.module.function",
+            ) from error
+        return found
+
+    def verify(
+        self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
+    ) -> list[Verdict]:
+        """See :class:`nft_lightning.verifiers.base.Verifier`."""
+        cut = (
+            truncated
+            if truncated is not None and self.truncated == "unparsable"
+            else [False] * len(golds)
+        )
+        return [
+            Verdict("unparsable") if c else self.judge(text, gold)
+            for text, gold, c in zip(completions, golds, cut, strict=True)
+        ]
+
+    def judge(self, text: str, gold: str) -> Verdict:
+        """One verdict."""
+        started = time.perf_counter()
+        try:
+            said = self.call(text, gold)
+            value = math.nan if isinstance(said, str) else float(said)  # type: ignore[arg-type]
+        except Exception:
+            return Verdict("error", seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if not math.isfinite(value) or (not self.continuous and value not in (0.0, 1.0)):
+            return Verdict("error", seconds=seconds)
+        outcome = "correct" if value >= 1 else "wrong"
+        return Verdict(outcome, seconds=seconds, score=value if self.continuous else None)
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,121 @@
+"""Verifiers without computer algebra: the same string, or the same number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from nft_lightning.errors import UserError
+from nft_lightning.verdict import Verdict
+from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer, readable
+from nft_lightning.verifiers.number import parse_number
+
+WHOLE = ("whole",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactVerifier:
+    r"""Right where the answer is the gold, character by character, spaces around them aside.
+
+    With ``extract=official`` this is the reward of the official NFT code (``strict_box_verify``).
+
+    Attributes:
+        extract: ``boxed``, ``official`` (see :class:`nft_lightning.verifiers.math.MathVerifier`), or
+            ``whole``: the whole completion is the answer.
+        which, truncated, rewards: as for :class:`nft_lightning.verifiers.math.MathVerifier`.
+        ignore_case: ``Yes`` is ``yes``.
+    """
+
+    extract: str = "boxed"
+    which: str = "last"
+    truncated: str = "judge"
+    ignore_case: bool = False
+    rewards: RewardRules = field(default_factory=RewardRules)
+
+    def __post_init__(self) -> None:
+        check_rules(self.extract, self.which, self.truncated, BOX_RULES + WHOLE)
+
+    def verify(
+        self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
+    ) -> list[Verdict]:
+        """See :class:`nft_lightning.verifiers.base.Verifier`."""
+        return judge_answers(self, completions, golds, truncated, self.outcome)
+
+    def outcome(self, answer: str, gold: str) -> str:
+        """The outcome of an answer that is not empty."""
+        gold = gold.strip()
+        if not gold:
+            return "bad_gold"
+        if self.ignore_case:
+            answer, gold = answer.casefold(), gold.casefold()
+        return "correct" if answer == gold else "wrong"
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericVerifier:
+    r"""Right where answer and gold are numbers that differ by no more than a tolerance.
+
+    Numbers are integers, decimals, fractions (``3/4``, ``\frac{3}{4}``), E-notation and percent;
+    thousands separators are fine.
+
+    Attributes:
+        relative_tolerance: of the gold; absolute_tolerance: the larger of the two counts.
+        extract, which, truncated, rewards: as for :class:`ExactVerifier`.
+    """
+
+    relative_tolerance: float = 1e-6
+    absolute_tolerance: float = 0.0
+    extract: str = "boxed"
+    which: str = "last"
+    truncated: str = "judge"
+    rewards: RewardRules = field(default_factory=RewardRules)
+
+    def __post_init__(self) -> None:
+        check_rules(self.extract, self.which, self.truncated, BOX_RULES + WHOLE)
+        for name in ("relative_tolerance", "absolute_tolerance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"verifier.{name}", value, "is no tolerance", "use 0 or more")
+
+    def verify(
+        self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
+    ) -> list[Verdict]:
+        """See :class:`nft_lightning.verifiers.base.Verifier`."""
+        return judge_answers(self, completions, golds, truncated, self.outcome)
+
+    def outcome(self, answer: str, gold: str) -> str:
+        """The outcome of an answer that is not empty."""
+        expected, given = parse_number(gold_answer(gold)), parse_number(readable(answer))
+        if expected is None:
+            return "bad_gold"
+        if given is None:
+            return "unparsable"
+        allowed = max(
+            Fraction(self.absolute_tolerance), Fraction(self.relative_tolerance) * abs(expected)
+        )
+        return "correct" if abs(given - expected) <= allowed else "wrong"
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def judge_answers(
+    verifier: ExactVerifier | NumericVerifier,
+    completions: Sequence[str],
+    golds: Sequence[str],
+    truncated: Sequence[bool] | None,
+    outcome: Callable[[str, str], str],
+) -> list[Verdict]:
+    """One verdict a completion: no answer is unparsable, the rest is up to ``outcome``."""
+    rule = verifier.extract
+    answers = find_answers(completions, truncated, rule, verifier.which, verifier.truncated)
+    return [
+        Verdict(outcome(answer, gold), answer) if answer else Verdict("unparsable", answer)
+        for answer, gold in zip(answers, golds, strict=True)
+    ]

@@ -1,0 +1,87 @@
+"""A weighted sum of several verifiers' rewards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nft_lightning.errors import UserError
+from nft_lightning.verdict import Verdict
+from nft_lightning.verifiers.base import RewardRules, Verifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedVerifier:
+    """The reward is the sum of weight x reward over the parts; each part is logged.
+
+    Outcome and answer are the first part's: it decides what is right. Where a part's verdict counts
+    as nothing (its reward is null), the sum does too, and the group is left out.
+
+    Attributes:
+        parts: by name, each ``{weight: 1.0, verifier: {_target_: ...}}``.
+    """
+
+    continuous: ClassVar[bool] = True
+    parts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise UserError("verifier.parts", {}, "holds no verifier", "give one or more")
+        for name, part in self.parts.items():
+            if not isinstance(part, Mapping) or set(part) != {"weight", "verifier"}:
+                raise UserError(f"verifier.parts.{name}", part, "is no part", "give weight and verifier")
+            weight = part["weight"]
+            if (
+                isinstance(weight, bool)
+                or not isinstance(weight, int | float)
+                or not math.isfinite(weight)
+            ):
+                raise UserError(f"verifier.parts.{name}.weight", weight, "is no weight", "use a number")
+            if not hasattr(part["verifier"], "verify"):
+                raise UserError(
+                    f"verifier.parts.{name}.verifier",
+                    part["verifier"],
+                    "is no verifier",
+                    "give a _target_",
+                )
+
+    @property
+    def judges(self) -> dict[str, Verifier]:
+        """The parts' verifiers by name."""
+        return {name: part["verifier"] for name, part in self.parts.items()}
+
+    @property
+    def rewards(self) -> RewardRules:
+        """The first part's."""
+        return next(iter(self.judges.values())).rewards
+
+    def verify(
+        self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
+    ) -> list[Verdict]:
+        """See :class:`nft_lightning.verifiers.base.Verifier`."""
+        columns = [judge.verify(completions, golds, truncated) for judge in self.judges.values()]
+        return [self.combine(row) for row in zip(*columns, strict=True)]
+
+    def combine(self, verdicts: Sequence[Verdict]) -> Verdict:
+        """One verdict from the parts'."""
+        worth = {
+            name: judge.rewards.worth(verdict)
+            for (name, judge), verdict in zip(self.judges.items(), verdicts, strict=True)
+        }
+        score = sum(self.parts[name]["weight"] * value for name, value in worth.items())
+        first = verdicts[0]
+        return Verdict(first.outcome, first.extracted, sum(v.seconds for v in verdicts), score, worth)
+
+    def close(self) -> None:
+        """End what the parts started."""
+        for judge in self.judges.values():
+            judge.close()
+
+
+def has_box(completion: str, gold: str) -> bool:
+    r"""True where the completion shows a complete ``\boxed{}``, right or wrong: a format reward."""
+    from nft_lightning.verifiers.extract import last_boxed
+
+    return last_boxed(completion) is not None

@@ -1,0 +1,273 @@
+"""The options around every algorithm, and the combinations that are refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nft_lightning.errors import UserError
+from nft_lightning.objectives import (
+    CISPO,
+    DAPO,
+    DPO,
+    GPG,
+    GRPO,
+    GSPO,
+    NFT,
+    NSR,
+    PPO,
+    PSR,
+    REINFORCE,
+    RFT,
+    SFT,
+    TOPR,
+    InfoNCA,
+    REINFORCEPlusPlusBaseline,
+    WeightedREINFORCE,
+)
+from tests.objectives.family import FAMILY, evaluate
+
+MASK = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]).bool()
+REWARDS, IDS = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.long)
+
+
+def tensors(seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    made = -torch.rand(4, 4, 3, generator=generator, dtype=torch.float64)
+    logprobs, old, reference, engine = made.unbind(0)
+    return logprobs.clone().requires_grad_(), old, reference, engine
+
+
+def slope(out, logprobs):
+    return torch.autograd.grad(out.loss, logprobs)[0]
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILY if n != "sft"])
+@pytest.mark.parametrize(
+    ("estimator", "coefficient"),
+    [("k1", lambda d: d), ("k2", lambda d: d), ("k3", lambda d: 1 - torch.exp(-d))],
+)
+def test_reference_kl_adds_its_gradient(name, estimator, coefficient):
+    from dataclasses import replace
+
+    logprobs, old, reference, _ = tensors()
+    plain = FAMILY[name]
+    with_kl = replace(plain, kl_coefficient=0.3, kl_estimator=estimator)
+    assert with_kl.needs.reference_logprobs
+    assert not plain.needs.reference_logprobs
+    a = slope(evaluate(plain, logprobs, old, MASK, REWARDS, IDS), logprobs)
+    out = evaluate(with_kl, logprobs, old, MASK, REWARDS, IDS, reference_logprobs=reference)
+    b = slope(out, logprobs)
+    kept = MASK & plain.prepare(outcomes()).keep[:, None]
+    from nft_lightning.batching.weights import token_weights
+
+    weights = token_weights(kept.sum(1), kept.any(1), plain.reduction, 3)[:, None] * kept
+    expected = 0.3 * coefficient(logprobs.detach() - reference) * weights
+    assert torch.allclose(b - a, expected, rtol=0, atol=1e-12)
+    assert math.isfinite(out.metrics["kl_reference"])
+
+
+def outcomes():
+    from nft_lightning.objectives import Outcomes
+
+    return Outcomes(REWARDS, IDS, MASK.sum(1))
+
+
+def test_the_estimators_estimate_the_same_divergence():
+    from nft_lightning.objectives.options import reference_kl
+
+    generator = torch.Generator().manual_seed(0)
+    logits, other = torch.randn(2, 50, generator=generator, dtype=torch.float64)
+    p, q = logits.log_softmax(0), (logits + 0.1 * other).log_softmax(0)
+    exact = float((p.exp() * (p - q)).sum())
+    for estimator in ("k1", "k3"):
+        assert float((p.exp() * reference_kl(p, q, estimator)).sum()) == pytest.approx(exact, abs=1e-12)
+    assert float((p.exp() * reference_kl(p, q, "k2")).sum()) == pytest.approx(exact, rel=0.1)
+
+
+def test_entropy_bonus():
+    logprobs, old, _, _ = tensors()
+    entropy = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+    objective = GRPO(entropy_coefficient=0.5)
+    assert objective.needs.entropy
+    out = objective(logprobs, old, MASK, REWARDS, IDS, entropy=entropy)
+    (grad,) = torch.autograd.grad(out.loss, entropy)
+    assert torch.allclose(grad, -0.5 * MASK.double() / MASK.sum(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("kind", ["truncate", "mask"])
+def test_importance_sampling_against_the_engine(kind, level):
+    logprobs, old, _, engine = tensors()
+    plain, options = GRPO(), {"engine_correction": kind, "engine_correction_level": level}
+    low = {"engine_ratio_low": 0.8} if kind == "mask" else {}
+    corrected = GRPO(**options, **low, engine_ratio_high=1.2)
+    gap = old - engine
+    if level == "sequence":
+        gap = (gap * MASK).sum(1, keepdim=True).expand(4, 3)
+    weight = gap.exp()
+    weight = (
+        weight.clamp(max=1.2) if kind == "truncate" else weight * ((weight >= 0.8) & (weight <= 1.2))
+    )
+    assert 0 < (weight[MASK] != gap.exp()[MASK]).sum() < MASK.sum()
+    a = slope(plain(logprobs, old, MASK, REWARDS, IDS), logprobs)
+    b = slope(corrected(logprobs, old, MASK, REWARDS, IDS, engine_logprobs=engine), logprobs)
+    assert torch.allclose(b, a * weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [GRPO, DAPO, GSPO, REINFORCEPlusPlusBaseline, NSR])
+def test_dual_clip_bounds_a_wrong_token_whose_ratio_rises(cls):
+    old = torch.full((2, 1), -9.0, dtype=torch.float64)
+    logprobs = (old + math.log(5.0)).requires_grad_()
+    rewards, ids = torch.tensor([1.0, 0.0]), torch.zeros(2)
+    free = cls()(logprobs, old, torch.ones(2, 1), rewards, ids)
+    bound = cls(dual_clip=3.0)(logprobs, old, torch.ones(2, 1), rewards, ids)
+    assert slope(free, logprobs)[1] != 0
+    assert slope(bound, logprobs)[1] == 0
+    assert bound.token_loss[1].item() == pytest.approx(free.token_loss[1].item() * 3 / 5)
+    assert torch.equal(bound.token_loss[0], free.token_loss[0])
+
+
+def test_truncated_completions_leave_the_loss():
+    logprobs, old, _, _ = tensors()
+    truncated = torch.tensor([False, False, False, True])
+    out = GRPO(mask_truncated=True)(logprobs, old, MASK, REWARDS, IDS, truncated=truncated)
+    grad = slope(out, logprobs)
+    assert (grad[3] == 0).all()
+    assert (grad[0] != 0).all()
+    dpo = DPO(mask_truncated=True)
+    out = dpo(logprobs, old, MASK, REWARDS, IDS, truncated=torch.tensor([True, False, False, True]))
+    assert out.loss == 0  # no right answer remains, so there is no pair
+    with pytest.raises(UserError, match="truncated"):
+        GRPO(mask_truncated=True)(logprobs, old, MASK, REWARDS, IDS)
+
+
+def test_overlong_shaping_changes_the_advantage():
+    logprobs, old, _, _ = tensors()
+    for objective in (GRPO, REINFORCE, GPG, PPO, CISPO):
+        made = objective(overlong_buffer_fraction=0.5, overlong_penalty=2.0)
+        a = evaluate(objective(), logprobs, old, MASK, REWARDS, IDS, max_new_tokens=3)
+        b = evaluate(made, logprobs, old, MASK, REWARDS, IDS, max_new_tokens=3)
+        assert not torch.equal(a.token_loss[0], b.token_loss[0])
+
+
+REFUSED = [
+    (NFT, "overlong_buffer_fraction", 0.2, "right/wrong signal"),
+    (RFT, "overlong_buffer_fraction", 0.2, "right/wrong signal"),
+    (TOPR, "overlong_buffer_fraction", 0.2, "right/wrong signal"),
+    (PSR, "overlong_buffer_fraction", 0.2, "right/wrong signal"),
+    (NFT, "dual_clip", 3.0, "negative_floor"),
+    (GPG, "dual_clip", 3.0, "no clipped ratio"),
+    (CISPO, "dual_clip", 3.0, "both signs"),
+    (PPO, "prompt_weight", "sqrt_odds", "no groups"),
+    (GRPO, "prompt_weight", "sqrt_odds", "already weighs"),
+    (TOPR, "prompt_weight", "one", "constants"),
+    (DPO, "engine_correction", "truncate", "whole completions"),
+    (InfoNCA, "dual_clip", 3.0, "no clipped ratio"),
+    (SFT, "kl_coefficient", 0.1, "no policy sampled"),
+    (SFT, "engine_correction", "mask", "no policy sampled"),
+    (SFT, "mask_truncated", True, "no policy sampled"),
+    (REINFORCEPlusPlusBaseline, "normalize_std", True, "whole rollout"),
+]
+
+
+@pytest.mark.parametrize(("cls", "field", "value", "reason"), REFUSED)
+def test_combinations_without_sense_are_refused_with_the_reason(cls, field, value, reason):
+    with pytest.raises(UserError, match=f"algorithm.{field}.*{cls.__name__}.*{reason}"):
+        cls(**{field: value})
+
+
+INERT = [
+    ({"kl_estimator": "k1"}, "kl_coefficient is 0"),
+    ({"engine_ratio_high": 3.0}, "engine_correction is none"),
+    ({"engine_correction_level": "sequence"}, "engine_correction is none"),
+    ({"engine_correction": "truncate", "engine_ratio_low": 0.1}, "not mask"),
+    ({"kl_coefficient": -0.1}, "0 or more"),
+    ({"kl_coefficient": 0.1, "kl_estimator": "k4"}, "k1, k2, k3"),
+    ({"entropy_coefficient": math.inf}, "0 or more"),
+    ({"engine_correction": "tis"}, "none, truncate, mask"),
+    ({"engine_correction": "mask", "engine_ratio_low": 1.5}, "around 1"),
+    ({"dual_clip": 0.5}, "above 1"),
+    ({"dual_clip": 1.1}, "inside the interval"),
+]
+
+
+@pytest.mark.parametrize(("options", "reason"), INERT)
+def test_options_that_are_wrong_or_idle_are_refused(options, reason):
+    with pytest.raises(UserError, match=reason):
+        GRPO(**options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: REINFORCE(baseline="leave_one_out"),
+        lambda: REINFORCE(baseline="mean"),
+        lambda: PSR(negative_weight=1.0),
+        lambda: NSR(positive_weight=1.0),
+        lambda: WeightedREINFORCE(positive_weight=0.0, negative_weight=0.0),
+        lambda: WeightedREINFORCE(positive_weight=-1.0),
+        lambda: TOPR(negative_weight=-1.0),
+        lambda: DPO(beta=0.0),
+        lambda: DPO(sft_coefficient=-1.0),
+        lambda: DPO(drop_uniform_groups=False),
+        lambda: PPO(discount=1.1),
+        lambda: PPO(value_clip=0.0),
+        lambda: PPO(value_learning_rate=0.0),
+        lambda: NFT(ratio_level="word"),
+        lambda: NFT(accuracy_clamp=(0.9, 0.1)),
+    ],
+)
+def test_settings_without_sense_are_refused(make):
+    with pytest.raises(UserError, match=r"algorithm\."):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [
+        (GRPO(kl_coefficient=0.1), "reference_logprobs"),
+        (NFT(engine_correction="truncate"), "engine_logprobs"),
+        (GRPO(entropy_coefficient=0.1), "entropy"),
+        (PPO(), "values"),
+    ],
+)
+def test_a_missing_tensor_is_named(objective, name):
+    logprobs, old, _, _ = tensors()
+    with pytest.raises(UserError, match=name):
+        objective(logprobs, old, MASK, REWARDS, IDS)
+
+
+def test_an_unknown_or_misshapen_tensor_is_refused():
+    logprobs, old, reference, _ = tensors()
+    with pytest.raises(UserError, match="referenc"):
+        GRPO()(logprobs, old, MASK, REWARDS, IDS, referenc=reference)
+    with pytest.raises(UserError, match="differs from logprobs"):
+        GRPO()(logprobs, old, MASK, REWARDS, IDS, reference_logprobs=reference[:, :2])
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_yaml_names_every_option_that_its_class_takes(name):
+    """So that each can be set on the command line, and a refused one says why."""
+    from dataclasses import fields
+
+    from omegaconf import OmegaConf
+
+    from nft_lightning.config import CONF_DIR
+
+    given = set(OmegaConf.load(CONF_DIR / "algorithm" / f"{name}.yaml")) - {"_target_"}
+    cls = type(FAMILY[name])
+    idle = {"overlong_penalty", "max_log_ratio"} | {"kl_estimator"}
+    idle |= {"engine_correction_level", "engine_ratio_low", "engine_ratio_high"}
+    missing = {f.name for f in fields(cls)} - given - set(cls.refuses)
+    assert missing <= idle if cls.refuses else missing == set()
+    assert given <= {f.name for f in fields(cls)} - set(cls.refuses)
+
+
+def test_tools_see_the_fields():
+    import inspect
+
+    assert "prompt_weight" in inspect.signature(NFT).parameters
+    assert "clip_low" in inspect.signature(GRPO).parameters
