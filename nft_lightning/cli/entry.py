@@ -55,10 +55,18 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         try:
-            own = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
-            return compose(config_name, own, return_hydra_config=True)
+            return compose(config_name, without_hydra(overrides), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(config_name, overrides, str(error)) from error
+
+
+def without_hydra(overrides: list[str]) -> list[str]:
+    """What concerns the config, and where more of it lies; Hydra's own settings wait for Hydra."""
+    return [
+        o
+        for o in overrides
+        if not o.lstrip("+~").startswith("hydra") or o.lstrip("+~").startswith("hydra.searchpath")
+    ]
 
 
 def explain(config_name: str, overrides: list[str], message: str) -> UserError:
