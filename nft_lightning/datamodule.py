@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from nft_lightning.batching.layout import layout
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
+from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.rollouts.collector import Collector
@@ -96,8 +97,10 @@ class RolloutDataModule(L.LightningDataModule):
         evaluation: EvaluationPlan,
         seed: int,
         timer: PhaseTimer,
+        prove: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__()
+        self.prove, self.logprob_gap = prove, 0.0
         self.collector, self.engine, self.objective = collector, engine, objective
         self.batching, self.evaluation = batching, evaluation
         self.seed, self.timer = seed, timer
@@ -134,13 +137,15 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.lightning_module
 
     def sync(self) -> None:
-        """Give the engine the current weights."""
+        """Give the engine the current weights, and prove that it plays them."""
         module = self.policy_module
         with self.timer.phase("sync"):
-            named = module.policy.model.named_parameters()
             self.last_sync = self.engine.load_weights(
-                ((n, p.detach()) for n, p in named), module.policy_version
+                full_tensors(module.policy.model), module.policy_version
             )
+        if self.prove is not None:
+            with self.timer.phase("proof"):
+                self.logprob_gap = self.prove(module.policy_version)
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """The epoch's batches, computed in the precision that trains: else the ratio would not be 1."""
@@ -157,6 +162,7 @@ class RolloutDataModule(L.LightningDataModule):
             rollout, self.cursor = self.collector.collect(
                 self.cursor, self.seed, self.rollout_index, self.objective.drop_uniform_groups
             )
+        self.engine.rest()
         self.rollout = rollout
         self.completions += int(rollout.metrics["rollout/completions"])
         self.tokens += int(rollout.metrics["rollout/tokens"])
@@ -219,11 +225,15 @@ class RolloutDataModule(L.LightningDataModule):
         ]
         problems = [self.held_out[i] for i in indices]
         self.last_evaluation = self.collector.answer(problems, sampling, seeds, ("evaluate", "evaluate"))
+        self.engine.rest()
         return self.last_evaluation
 
     def progress(self) -> dict[str, float]:
-        """The axes of every curve: problems, completions and tokens so far."""
+        """The axes of every curve, problems, completions and tokens so far, and the last sync."""
+        assert self.last_sync is not None
         return {
+            "sync/bytes": float(self.last_sync.bytes),
+            "sync/probe_logprob_gap": self.logprob_gap,
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),
             "progress/tokens": float(self.tokens),

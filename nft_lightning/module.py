@@ -24,6 +24,7 @@ from nft_lightning.objectives.diagnostics import gradient_pair, summarise
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
+from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
 
@@ -87,6 +88,7 @@ class PolicyModule(L.LightningModule):
         self.answers = AnswerCounts()
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tallies: dict[str, Tensor] = {}
+        self.mismatch = Mismatch()
         needs = objective.needs
         hidden_size: Any = getattr(policy.model.config, "hidden_size", 0)
         self.critic = ValueHead(hidden_size) if needs.values else None
@@ -147,6 +149,9 @@ class PolicyModule(L.LightningModule):
                 out, tokens = self.token_loss(self.objective, micro)
                 loss = (tokens.loss * micro.token_weight).sum()
                 self.watch_gradient(out.logprobs, micro)
+                if not self.objective.needs.references:
+                    old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
+                    self.mismatch.add(old, micro.engine_logprobs, micro.mask)
                 self.manual_backward(loss * self.trainer.world_size)
             self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
             self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
@@ -224,10 +229,15 @@ class PolicyModule(L.LightningModule):
         if "objective/loss" in logged:
             logged["objective/loss"] *= self.trainer.world_size
         for name in sorted(self.tallies):
-            tally = self.trainer.strategy.reduce(self.tallies[name], reduce_op="sum")
+            tally = self.trainer.strategy.reduce(self.tallies[name].to(self.device), reduce_op="sum")
             logged.update({f"objective/{k}": v for k, v in summarise(name, tally).items()})
+        reduce = self.trainer.strategy.reduce
+        moments = reduce(self.mismatch.moments.to(self.device), reduce_op="sum")
+        largest = reduce(self.mismatch.largest.to(self.device), reduce_op="max")
+        logged.update(mismatch_metrics(moments, largest))
         self.sums.clear()
         self.tallies.clear()
+        self.mismatch = Mismatch()
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
         logged.update(self.timer.drain())

@@ -22,6 +22,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def best_rate(algorithm: str, given: argparse.Namespace) -> float | None:
             # A sampler that goes on with its first seed would draw its first proposals again.
             f"hydra.sweeper.sampler.seed={TUNING_SEED + done}",
             f"hydra.sweep.dir={given.out / 'runs' / algorithm / f'search_{done}'}",
+            f"trainer.max_epochs={given.search_epochs}",
+            f"evaluation.every_epochs={given.search_epochs}",
+            f"optimizer.learning_rate={given.search_range}",
             *given.override,
         )
     finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
@@ -115,6 +119,9 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=names, choices=names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--search-epochs", type=int, default=10, help="epochs of a trial")
+    parser.add_argument("--search-range", default="tag(log, interval(1e-6, 1e-3))")
+    parser.add_argument("--jobs", type=int, default=1, help="algorithms at a time")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("override", nargs="*", help="further overrides of every run")
     given = parser.parse_args()
@@ -126,13 +133,17 @@ def main() -> None:
         "worst seed | seconds | tokens |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for algorithm in given.algorithms:
+
+    def work(algorithm: str) -> tuple[str, float | None, list[dict[str, Any]]]:
         rate = best_rate(algorithm, given)
-        runs = train_seeds(algorithm, rate, given) if rate else []
-        results[algorithm] = {"learning_rate": rate, "runs": runs}
-        rows.append(row(algorithm, rate, runs))
-        (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        (given.out / "results.md").write_text("\n".join(rows) + "\n")
+        return algorithm, rate, train_seeds(algorithm, rate, given) if rate else []
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for algorithm, rate, runs in pool.map(work, given.algorithms):
+            results[algorithm] = {"learning_rate": rate, "runs": runs}
+            rows.append(row(algorithm, rate, runs))
+            (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            (given.out / "results.md").write_text("\n".join(rows) + "\n")
     sys.stdout.write("\n".join(rows) + "\n")
 
 

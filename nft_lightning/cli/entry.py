@@ -11,9 +11,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nft_lightning.config import CONF_DIR
+from nft_lightning.engines.base import SyncError
 from nft_lightning.errors import UserError
 
 EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 1
 
 
 def take_debug_flag(arguments: list[str]) -> bool:
@@ -25,7 +27,7 @@ def take_debug_flag(arguments: list[str]) -> bool:
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:
-    """Run; a UserError becomes its sentence on standard error and exit code 2."""
+    """Run; bad input becomes one sentence and exit code 2, a failed weight sync one and exit code 1."""
     try:
         work()
     except UserError as error:
@@ -33,6 +35,11 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
+    except SyncError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"stopped: {error}\n")
+        sys.exit(EXIT_STOPPED)
 
 
 def is_plain_run(arguments: list[str]) -> bool:
@@ -48,10 +55,18 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         try:
-            own = [o for o in overrides if not o.lstrip("+~").startswith("hydra")]
-            return compose(config_name, own, return_hydra_config=True)
+            return compose(config_name, without_hydra(overrides), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(config_name, overrides, str(error)) from error
+
+
+def without_hydra(overrides: list[str]) -> list[str]:
+    """What concerns the config, and where more of it lies; Hydra's own settings wait for Hydra."""
+    return [
+        o
+        for o in overrides
+        if not o.lstrip("+~").startswith("hydra") or o.lstrip("+~").startswith("hydra.searchpath")
+    ]
 
 
 def explain(config_name: str, overrides: list[str], message: str) -> UserError:

@@ -151,8 +151,16 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         timer,
         encode_solution,
     )
+    probe = parts.proof.probe([encode(p.text) for p in parts.source.held_out(8)], context)
     data = RolloutDataModule(
-        collector, engine, parts.objective, parts.batching, parts.evaluation, cfg.seed, timer
+        collector,
+        engine,
+        parts.objective,
+        parts.batching,
+        parts.evaluation,
+        cfg.seed,
+        timer,
+        (lambda version: parts.proof.check(engine, policy, probe, version)) if probe else None,
     )
     return PolicyModule(policy, parts.objective, parts.optimizer, timer), data
 

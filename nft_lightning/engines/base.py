@@ -39,6 +39,10 @@ class Engine(Protocol):
         """For each prompt as many completions as it has seeds, in the same order."""
         ...
 
+    def rest(self) -> None:
+        """Give memory back to the trainer until the next sync; no more is generated before it."""
+        ...
+
 
 class SyncError(RuntimeError):
     """The engine does not hold the trainer's weights."""

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.base import Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import Prompt, SyncReport
 from nft_lightning.engines.cache import with_room
+from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
 
@@ -57,23 +58,20 @@ class HFEngine:
         self.policy_version = -1
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
-        """Copy what is not shared; SyncError names tensors that are missing, unknown or misshapen."""
+        """Copy what is not shared; see :meth:`nft_lightning.engines.weight_sync.Manifest.checked`."""
         started = time.perf_counter()
         own = dict(self.model.named_parameters())
-        copied, written = 0, set()
-        for name, tensor in named_tensors:
-            if name not in own:
-                raise SyncError(f"weight sync {version}: the engine has no tensor {name!r}")
-            if own[name].shape != tensor.shape:
-                raise SyncError(f"weight sync {version}: {name!r} is {tuple(tensor.shape)}")
+        tally: dict[str, int] = {}
+        copied = 0
+        for name, tensor in Manifest.of(self.model).checked(named_tensors, version, tally):
             if own[name].data_ptr() != tensor.data_ptr():
                 own[name].data.copy_(tensor)
                 copied += tensor.nbytes
-            written.add(name)
-        if missing := own.keys() - written:
-            raise SyncError(f"weight sync {version}: {len(missing)} tensors missing, {min(missing)!r}")
         self.policy_version = version
-        return SyncReport(version, len(written), copied, time.perf_counter() - started)
+        return SyncReport(version, len(tally), copied, time.perf_counter() - started)
+
+    def rest(self) -> None:
+        """Nothing to give back: the weights are the trainer's own."""
 
     @torch.no_grad()
     def generate(

