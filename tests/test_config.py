@@ -120,6 +120,8 @@ BAD = [
     (["rollout.plan.max_new_tokens=300"], ["max_new_tokens", "300", "context"]),
     (["+trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "no effect"]),
     (["+trainer.max_epochss=2"], ["max_epochss"]),
+    (["algorithm=ppo", "algorithm.value_clp=1"], ["algorithm.value_clp", "algorithm.value_clip"]),
+    (["algorithm.beta=3"], ["algorithm.beta", "use one of algorithm.prompt_weight"]),
     (["just_a_word"], ["just_a_word", "key=value"]),
 ]
 

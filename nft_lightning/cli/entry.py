@@ -73,8 +73,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
     """A sentence for an override that Hydra refused."""
     from hydra import compose
 
-    base = compose(config_name)
-    names = dotted(base)
+    names = dotted(compose(config_name, valid_choices(overrides)))
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.split("@")[0].lstrip("/")
@@ -85,10 +84,16 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
         if (CONF_DIR / group).is_dir():
             options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
             if value not in options and "," not in value:
-                return UserError(group, value, "is not an option", nearest(value, options, ""))
+                return UserError(group, value, "is not an option", nearest(value, options))
         elif key not in names and any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1])):
-            return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()], ""))
+            return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()]))
     return UserError("arguments", " ".join(overrides), message.splitlines()[0].rstrip("."), "see --help")
+
+
+def valid_choices(overrides: list[str]) -> list[str]:
+    """Those overrides that choose an option that exists: what the other keys belong to."""
+    pairs = [(o, *o.partition("=")[::2]) for o in overrides]
+    return [o for o, group, value in pairs if (CONF_DIR / group / f"{value}.yaml").is_file()]
 
 
 def groups() -> list[str]:
@@ -108,20 +113,24 @@ def dotted(node: DictConfig, prefix: str = "") -> list[str]:
     return found
 
 
-def nearest(given: str, names: list[str], prefix: str) -> str:
-    """A remedy that names the closest valid choice, or all of them."""
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    if not near:
-        last = given.rsplit(".", 1)[-1]
-        near = [n for n in names if n.rsplit(".", 1)[-1] == last][:1]
-    if not near:
-        tails = {n.rsplit(".", 1)[-1]: n for n in names}
-        near = [
-            tails[t] for t in difflib.get_close_matches(given.rsplit(".", 1)[-1], list(tails), 1, 0.6)
-        ]
+def nearest(given: str, names: list[str]) -> str:
+    """A remedy that names the closest valid choice, or all of those beside it."""
+    parent, _, last = given.rpartition(".")
+    beside = {
+        n.rpartition(".")[2]: n
+        for n in names
+        if n.rpartition(".")[0] == parent and not n.endswith("_target_")
+    }
+    # Under a key that exists, its own subtree; else the whole config.
+    root = given.partition(".")[0]
+    inside = [n for n in names if n.partition(".")[0] == root and parent] or names
+    below = {n.rpartition(".")[2]: n for n in inside}
+    near = [below[last]] if last in below else []
+    for tails in (beside, below):
+        near = near or [tails[t] for t in difflib.get_close_matches(last, list(tails), 1, 0.7)]
     if near:
-        return f"did you mean {prefix}{near[0]}"
-    return f"use one of {', '.join(names)}" if len(names) < 20 else "see nft-train --help"
+        return f"did you mean {near[0]}"
+    return f"use one of {', '.join(beside.values())}" if 0 < len(beside) < 30 else "see nft-train --help"
 
 
 def config_dir() -> Path:
