@@ -96,12 +96,15 @@ def build_trainer(cfg: DictConfig, parts: Parts) -> L.Trainer:
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(options, dict)
     options.pop("threads", None)
-    loggers = [build(node, f"logger.{name}") for name, node in (cfg.logger or {}).items()]
-    callbacks = [build(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
+    # ``callbacks.progress=null`` leaves one out.
+    loggers, callbacks = (
+        [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
+        for group in ("logger", "callbacks")
+    )
     defaults: dict[str, Any] = {
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "enable_checkpointing": "checkpoint" in (cfg.callbacks or {}),
+        "enable_checkpointing": bool((cfg.callbacks or {}).get("checkpoint")),
         "log_every_n_steps": 1,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
