@@ -55,7 +55,7 @@ class Progress(L.Callback):
         rollout = getattr(pl_module, "data").rollout  # noqa: B009
         if rollout is not None and not rollout.groups and trainer.is_global_zero:
             self.console.print(
-                f"epoch {trainer.current_epoch + 1}: no problem had both right and wrong answers, no update"
+                f"epoch {trainer.current_epoch + 1}: no problem had right and wrong answers, no update"
             )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
