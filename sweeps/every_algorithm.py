@@ -41,10 +41,14 @@ def nft_train(*arguments: str) -> None:
     subprocess.run(command, check=False, env=environment)
 
 
+def storage_of(given: argparse.Namespace) -> str:
+    """One file for all studies."""
+    return f"sqlite:///{given.out / 'sweeps.sqlite3'}"
+
+
 def best_rate(algorithm: str, given: argparse.Namespace) -> float | None:
     """Search until the study holds enough trials; the best rate, or None where no trial finished."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = f"sqlite:///{given.out / 'sweeps.sqlite3'}"
+    storage = storage_of(given)
     name = f"{algorithm}_{given.experiment}"
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", load_if_exists=True
@@ -138,6 +142,9 @@ def main() -> None:
         rate = best_rate(algorithm, given)
         return algorithm, rate, train_seeds(algorithm, rate, given) if rate else []
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # The tables are made once, before several algorithms want them at the same moment.
+    optuna.storages.RDBStorage(storage_of(given))
     with ThreadPoolExecutor(given.jobs) as pool:
         for algorithm, rate, runs in pool.map(work, given.algorithms):
             results[algorithm] = {"learning_rate": rate, "runs": runs}
