@@ -2,6 +2,7 @@
 
     python benchmarks/arithmetic.py default --algorithms nft --out benchmarks/results/default
     python benchmarks/arithmetic.py arithmetic_compare --out benchmarks/results/arithmetic_compare
+    python benchmarks/arithmetic.py default --algorithms nft nft+rollout=vllm --out OUT
 
 Each run is a process of its own with one thread; ``--jobs`` of them go on at a time. Finished runs
 are not run again. Writes ``results.json``, ``results.md`` and ``curves.png``.
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -28,26 +30,28 @@ WORK = ("generate", "verify", "old_logprobs", "train", "optimizer", "evaluate")
 
 def train(experiment: str, algorithm: str, seed: int, runs: Path) -> dict[str, float]:
     """One run in its own process, and what its files say."""
-    folder = runs / f"{algorithm}_seed{seed}"
+    name, *overrides = algorithm.split("+")
+    folder = runs / f"{re.sub(r'[^a-z_]+', '_', algorithm)}_seed{seed}"
     if not (folder / "summary.json").exists():
         chosen = [] if experiment == "default" else [f"experiment={experiment}"]
         command = [sys.executable, "-m", "nft_lightning.cli.train", *chosen]
-        command += [f"algorithm={algorithm}", f"seed={seed}", f"run_dir={folder}", "trainer.threads=1"]
+        command += [f"algorithm={name}", f"seed={seed}", f"run_dir={folder}", "trainer.threads=1"]
+        command += overrides
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     summary = json.loads((folder / "summary.json").read_text())
-    name = next(k for k in summary["after"] if k.startswith("eval/avg_at_") and k[-1].isdigit())
+    metric = next(k for k in summary["after"] if k.startswith("eval/avg_at_") and k[-1].isdigit())
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     worked = sum(float(r[f"time/{w}_seconds"]) for r in rows for w in WORK if r.get(f"time/{w}_seconds"))
     # Lightning numbers a step when it begins; the curve counts those that are done.
-    steps = [int(r["step"] or 0) for r in rows if r.get(name)]
-    values = [float(r[name]) for r in rows if r.get(name)]
+    steps = [int(r["step"] or 0) for r in rows if r.get(metric)]
+    values = [float(r[metric]) for r in rows if r.get(metric)]
     curve = [(s + 1 if s else 0, v) for s, v in zip(steps, values, strict=True)]
     tokens = [float(r["progress/tokens"]) for r in rows if r.get("progress/tokens")]
     return {
-        "before": summary["before"][name],
-        "after": summary["after"][name],
+        "before": summary["before"][metric],
+        "after": summary["after"][metric],
         "seconds": summary["training_seconds"],
         "other_fraction": 1 - worked / summary["training_seconds"],
         "tokens": tokens[-1],
