@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -46,6 +47,8 @@ GROUP_OPTIONS = [(p.name, o) for p in sorted(CONF_DIR.iterdir()) if p.is_dir() f
 
 @pytest.mark.parametrize(("group", "option"), GROUP_OPTIONS)
 def test_every_option_composes_and_builds(compose_config, problem_file, group, option, tmp_path):
+    if option == "vllm":
+        pytest.importorskip("vllm")
     extra = NEEDS.get(option, []) if (group, option) != ("rollout", "hf") else []
     extra = [e.replace("PATH", str(problem_file)) for e in extra]
     cfg = compose_config(f"{group}={option}", f"run_dir={tmp_path}", *extra)
@@ -140,6 +143,12 @@ def test_bad_input_ends_in_one_sentence(arguments, words, tmp_path):
         assert word in sentence[0]
     assert time.perf_counter() - started < 30
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_vllm_the_way_to_get_it_is_named(compose_config, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs vLLM, which is not installed: run: pip install"):
+        build_parts(compose_config("rollout=vllm", "run_dir=x"))
 
 
 def test_a_used_run_folder_is_left_alone(tmp_path):
