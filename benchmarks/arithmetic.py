@@ -22,13 +22,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ALGORITHMS = ("nft", "rft", "grpo", "dr_grpo", "dapo")
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+Run = dict[str, Any]
 WORK = ("generate", "verify", "old_logprobs", "train", "optimizer", "evaluate")
 
 
-def train(experiment: str, algorithm: str, seed: int, runs: Path) -> dict[str, float]:
+def train(experiment: str, algorithm: str, seed: int, runs: Path) -> Run:
     """One run in its own process, and what its files say."""
     name, *overrides = algorithm.split("+")
     folder = runs / f"{re.sub(r'[^a-z_]+', '_', algorithm)}_seed{seed}"
@@ -55,7 +57,7 @@ def train(experiment: str, algorithm: str, seed: int, runs: Path) -> dict[str, f
         "seconds": summary["training_seconds"],
         "other_fraction": 1 - worked / summary["training_seconds"],
         "tokens": tokens[-1],
-        "curve": curve,  # type: ignore[dict-item]
+        "curve": curve,
     }
 
 
@@ -69,13 +71,13 @@ def interval(values: list[float]) -> tuple[float, float]:
     return mean, T95.get(n, 1.96) * deviation / math.sqrt(n)
 
 
-def height(run: dict[str, float]) -> float:
+def height(run: Run) -> float:
     """Mean accuracy over the evaluations after the start: steadier than the last one alone."""
-    points = [value for _, value in run["curve"][1:]]  # type: ignore[index]
+    points = [value for _, value in run["curve"][1:]]
     return sum(points) / len(points)
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
+def table(results: dict[str, list[Run]]) -> str:
     """A Markdown table, one row an algorithm."""
     lines = [
         "| algorithm | seeds | before | after (mean, 95 % interval over seeds) | worst seed | "
@@ -100,15 +102,15 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
+def draw(results: dict[str, list[Run]], path: Path) -> None:
     """Mean curves with 95 % intervals over seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axis = figure.subplots()
     for algorithm, runs in results.items():
-        steps = [s for s, _ in runs[0]["curve"]]  # type: ignore[attr-defined]
-        points = [interval([r["curve"][i][1] for r in runs]) for i in range(len(steps))]  # type: ignore[index]
+        steps = [s for s, _ in runs[0]["curve"]]
+        points = [interval([r["curve"][i][1] for r in runs]) for i in range(len(steps))]
         means = [m for m, _ in points]
         (line,) = axis.plot(steps, means, marker="o", markersize=3, label=algorithm)
         if len(runs) > 1:
@@ -134,7 +136,7 @@ def main() -> None:
     jobs = [(a, s) for s in given.seeds for a in given.algorithms]
     with ThreadPoolExecutor(given.jobs) as pool:
         done = list(pool.map(lambda job: train(given.experiment, *job, runs), jobs))
-    results: dict[str, list[dict[str, float]]] = {a: [] for a in given.algorithms}
+    results: dict[str, list[Run]] = {a: [] for a in given.algorithms}
     for (algorithm, _), result in zip(jobs, done, strict=True):
         results[algorithm].append(result)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

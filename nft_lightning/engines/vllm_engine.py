@@ -87,8 +87,10 @@ class VLLMEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version, self.asleep = -1, False
         self.manifest = Manifest.of(model)
-        self.llm = start(config, model, tokenizer)
-        (names,) = self.llm.apply_model(parameter_names_of())
+        self.llm = start(config, model)
+        from nft_lightning.engines.vllm_transfer import parameter_names
+
+        (names,) = self.llm.apply_model(parameter_names)
         self.own_names = set(names)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
@@ -167,14 +169,7 @@ class VLLMEngine:
             self.asleep = True
 
 
-def parameter_names_of() -> Any:
-    """The function that runs in vLLM's worker; imported late, since it needs vLLM."""
-    from nft_lightning.engines.vllm_transfer import parameter_names
-
-    return parameter_names
-
-
-def start(config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> Any:
+def start(config: VLLMEngineConfig, model: nn.Module) -> Any:
     """A vLLM ``LLM`` of the model's shape and type, with dummy weights."""
     on_gpu = torch.cuda.is_available()
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
@@ -77,9 +76,3 @@ def register() -> None:
     """Make the backend known to vLLM, once a process."""
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, InProcessTransfer)
-
-
-def empty_cache() -> None:
-    """Give cached blocks back before the engine takes its memory again."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from functools import lru_cache
 from typing import Protocol
 
 from nft_lightning.types import Problem
@@ -30,6 +31,12 @@ def is_held_out(text: str, fraction: float) -> bool:
 def shuffled_index(index: int, size: int, seed: int) -> int:
     """The position drawn at ``index`` when a list of ``size`` is reshuffled every pass."""
     passes, offset = divmod(index, size)
+    return shuffled(size, f"{seed}/{passes}")[offset]
+
+
+@lru_cache(maxsize=4)
+def shuffled(size: int, seed: str) -> tuple[int, ...]:
+    """The order of one pass, made once and not for every problem drawn from it."""
     order = list(range(size))
-    random.Random(f"{seed}/{passes}").shuffle(order)
-    return order[offset]
+    random.Random(seed).shuffle(order)
+    return tuple(order)
