@@ -56,9 +56,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         before = trainer.validate(module, data, verbose=False)[0]
         samples_before = list(data.last_evaluation)
         module.timer.drain()
-        fit_started = time.perf_counter()
+        fit_started, cpu_started = time.perf_counter(), time.process_time()
         trainer.fit(module, data)
         training_seconds = time.perf_counter() - fit_started
+        training_cpu_seconds = time.process_time() - cpu_started
         after = final_evaluation(trainer, module, data)
     finally:
         parts.verifier.close()
@@ -70,6 +71,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "learning_rate": module.learning_rates[0],
         "tokens": data.tokens,
         "training_seconds": training_seconds,
+        "training_cpu_seconds": training_cpu_seconds,
         "total_seconds": time.perf_counter() - started,
         "conditions": conditions_hash(cfg),
         "stopped_early": data.empty_rollouts >= parts.batching.stop_after_empty_rollouts,
