@@ -81,8 +81,8 @@ def main() -> None:
     ratio = {k: found["median"][k] / found["none"][k] for k in ("accuracy", "updates", "tokens")}
     text = "\n".join(lines) + (
         f"\n\nPruned against not: {ratio['accuracy']:.1%} of the accuracy, {ratio['updates']:.1%} of "
-        f"the updates, {ratio['tokens']:.1%} of the tokens. {os.cpu_count()} cores {platform.machine()}, "
-        "one thread a run.\n"
+        f"the updates, {ratio['tokens']:.1%} of the tokens. {os.cpu_count()} cores "
+        f"{platform.machine()}, one thread a run.\n"
     )
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
