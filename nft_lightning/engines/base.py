@@ -44,7 +44,11 @@ class Engine(Protocol):
         ...
 
 
-class SyncError(RuntimeError):
+class EngineError(RuntimeError):
+    """The engine can not go on; the message is one sentence for the person who runs it."""
+
+
+class SyncError(EngineError):
     """The engine does not hold the trainer's weights."""
 
 
