@@ -102,6 +102,9 @@ class RolloutDataModule(L.LightningDataModule):
         super().__init__()
         self.prove, self.logprob_gap = prove, 0.0
         self.collector, self.engine, self.objective = collector, engine, objective
+        if hasattr(engine, "resync"):
+            # Servers may come back without their weights between two syncs.
+            engine.resync = self.sync
         self.batching, self.evaluation = batching, evaluation
         self.seed, self.timer = seed, timer
         self.cursor = self.rollout_index = self.empty_rollouts = 0

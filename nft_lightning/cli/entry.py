@@ -27,7 +27,7 @@ def take_debug_flag(arguments: list[str]) -> bool:
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:
-    """Run; bad input becomes one sentence and exit code 2, an engine that can not go on one and exit code 1."""
+    """Run; bad input becomes one sentence and exit code 2, an engine that stops one and exit code 1."""
     try:
         work()
     except UserError as error:

@@ -39,6 +39,10 @@ class Engine(Protocol):
         """For each prompt as many completions as it has seeds, in the same order."""
         ...
 
+    def replicas(self) -> Sequence[Engine]:
+        """Engines that each write with one copy of the weights; the proof asks every one."""
+        ...
+
     def rest(self) -> None:
         """Give memory back to the trainer until the next sync; no more is generated before it."""
         ...

@@ -70,6 +70,10 @@ class HFEngine:
         self.policy_version = version
         return SyncReport(version, len(tally), copied, time.perf_counter() - started)
 
+    def replicas(self) -> list[HFEngine]:
+        """One copy of the weights."""
+        return [self]
+
     def rest(self) -> None:
         """Nothing to give back: the weights are the trainer's own."""
 

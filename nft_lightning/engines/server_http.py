@@ -15,7 +15,7 @@ READ_BYTES = 1 << 16
 HEALTH_SECONDS = 5.0
 
 
-class ServerFault(Exception):
+class ServerError(Exception):
     """A request that another try, another server or a fresh sync may answer.
 
     ``gone``: nobody listens, or the server plays other weights: it is of no use before a sync.
@@ -53,25 +53,27 @@ class Server:
         self.secure, self.host, self.port = parts.scheme == "https", parts.hostname, port
         self.path = parts.path.rstrip("/")
         self.up = False
-        self.fault: ServerFault | None = None
+        self.fault: ServerError | None = None
         self.failures, self.rest_until = 0, 0.0
 
     def call(self, method: str, path: str, body: Any = None, *, seconds: float) -> Any:
         """The JSON answer, all of it within ``seconds``.
 
         Raises:
-            ServerFault: no answer, a late one, a 5xx status or no JSON.
+            ServerError: no answer, a late one, a 5xx status or no JSON.
             EngineError: a 4xx status: asking again would not help.
         """
         status, text = self.exchange(method, path, body, seconds)
         if 400 <= status < 500:
             raise EngineError(refusal(self.address, path, status, text))
         if status >= 500:
-            raise ServerFault(self.address, f"answered {status} to {path} ({short(text)})", "see its log")
+            raise ServerError(
+                self.address, f"answered {status} to {path} ({short(text)})", "see its log"
+            )
         try:
             return json.loads(text) if text else None
         except ValueError:
-            raise ServerFault(
+            raise ServerError(
                 self.address,
                 f"answered {path} with something that is no JSON ({short(text)})",
                 "check that it is vLLM, started by nft-serve, and no proxy in between",
@@ -96,13 +98,13 @@ class Server:
                     raise TimeoutError
             return response.status, b"".join(pieces)
         except TimeoutError:
-            raise ServerFault(
+            raise ServerError(
                 self.address,
                 f"did not answer {path} within {seconds:g} seconds",
                 "see its log, or raise rollout.engine.request_timeout_seconds",
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise ServerFault(
+            raise ServerError(
                 self.address,
                 f"can not be reached ({type(error).__name__}: {str(error) or 'connection closed'})",
                 "start it with nft-serve, or take it out of rollout.engine.addresses",
@@ -115,7 +117,7 @@ class Server:
         """Whether it says so itself, within seconds."""
         try:
             return self.exchange("GET", "/health", None, HEALTH_SECONDS)[0] == 200
-        except ServerFault as fault:
+        except ServerError as fault:
             self.fault = fault
             return False
 

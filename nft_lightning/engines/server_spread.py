@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nft_lightning.engines.base import EngineError
-from nft_lightning.engines.server_http import Server, ServerFault
+from nft_lightning.engines.server_http import Server, ServerError
 
 log = logging.getLogger(__name__)
 Job = TypeVar("Job")
@@ -38,7 +38,7 @@ class Spread(Generic[Job, Answer]):
     """Jobs, their answers so far, and the threads that get the rest.
 
     Args:
-        jobs: what to ask. ask: puts one job to one server, or raises ServerFault.
+        jobs: what to ask. ask: puts one job to one server, or raises ServerError.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Spread(Generic[Job, Answer]):
             asked = time.monotonic()
             try:
                 answer = self.ask(server, self.jobs[i])
-            except ServerFault as fault:
+            except ServerError as fault:
                 self.failed(server, i, fault, asked)
             except Exception as error:
                 with self.change:
@@ -114,7 +114,7 @@ class Spread(Generic[Job, Answer]):
                 self.change.wait(rest if rest > 0 else None)
         return None
 
-    def failed(self, server: Server, i: int, fault: ServerFault, asked: float) -> None:
+    def failed(self, server: Server, i: int, fault: ServerError, asked: float) -> None:
         """Give the job back; let the server rest, or give it up."""
         limit = self.retries.max_attempts
         with self.change:

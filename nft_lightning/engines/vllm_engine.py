@@ -162,6 +162,10 @@ class VLLMEngine:
             for o, tokens, text in zip(ordered, ids, texts, strict=True)
         ]
 
+    def replicas(self) -> list[VLLMEngine]:
+        """One copy of the weights, however many GPUs hold it."""
+        return [self]
+
     def rest(self) -> None:
         """Give the GPU's memory to the trainer until the next sync."""
         if self.config.sleep and torch.cuda.is_available() and not self.asleep:

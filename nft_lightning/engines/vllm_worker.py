@@ -24,7 +24,6 @@ from nft_lightning.engines.vllm_names import BACKEND
 from nft_lightning.engines.vllm_transfer import retie
 
 
-
 @dataclass
 class NoInitInfo(WeightTransferInitInfo):
     """Nothing to agree on."""
