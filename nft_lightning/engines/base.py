@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,24 @@ class Engine(Protocol):
 
     def rest(self) -> None:
         """Give memory back to the trainer until the next sync; no more is generated before it."""
+        ...
+
+
+class Follow(Protocol):
+    """Told of a prompt's completions while others are still being written."""
+
+    def __call__(
+        self,
+        index: int,
+        completions: list[Completion],
+        go_on: Callable[[Sequence[tuple[Prompt, Sequence[int]]]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """Answer number ``index``, in the order in which prompts were asked.
+
+        Either ``go_on`` with further prompts and their seeds, or ``fail``, must be called once, from
+        any thread.
+        """
         ...
 
 

@@ -39,22 +39,44 @@ class Spread(Generic[Job, Answer]):
 
     Args:
         jobs: what to ask. ask: puts one job to one server, or raises ServerError.
+        follow: told of each answer, in the thread that got it; :meth:`go_on` must be called once
+            for each, from any thread, before all counts as done.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], ask: Callable[[Server, Job], Answer], retries: Retries
+        self,
+        jobs: Sequence[Job],
+        ask: Callable[[Server, Job], Answer],
+        retries: Retries,
+        follow: Callable[[int, Answer], None] | None = None,
     ) -> None:
-        self.jobs, self.ask, self.retries = jobs, ask, retries
+        self.jobs, self.ask, self.retries, self.follow = list(jobs), ask, retries, follow
         self.answers: dict[int, Answer] = {}
         self.tries = [0] * len(jobs)
         self.todo = deque(range(len(jobs)))
+        self.followed = 0
         self.fatal: Exception | None = None
         self.change = threading.Condition()
 
     @property
     def done(self) -> bool:
-        """Whether every job has its answer."""
-        return len(self.answers) == len(self.jobs)
+        """Whether every job has its answer, and nothing more can come of one."""
+        return len(self.answers) == len(self.jobs) and not self.followed
+
+    def go_on(self, more: Sequence[Job]) -> None:
+        """An answer that was followed brings these further jobs, or none."""
+        with self.change:
+            self.todo.extend(range(len(self.jobs), len(self.jobs) + len(more)))
+            self.jobs += more
+            self.tries += [0] * len(more)
+            self.followed -= 1
+            self.change.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """Stop asking; ``run`` raises this."""
+        with self.change:
+            self.fatal = self.fatal or error
+            self.change.notify_all()
 
     def run(self, servers: Sequence[Server]) -> bool:
         """Ask until all is answered (True) or no server is up (False); answers are kept.
@@ -75,9 +97,7 @@ class Spread(Generic[Job, Answer]):
                     self.change.wait()
         except BaseException as error:
             # An interrupt reaches this thread alone; the others must not go on asking.
-            with self.change:
-                self.fatal = error if isinstance(error, Exception) else EngineError("interrupted")
-                self.change.notify_all()
+            self.fail(error if isinstance(error, Exception) else EngineError("interrupted"))
             raise
         if self.fatal:
             raise self.fatal
@@ -95,14 +115,15 @@ class Spread(Generic[Job, Answer]):
             except ServerError as fault:
                 self.failed(server, i, fault, asked)
             except Exception as error:
-                with self.change:
-                    self.fatal = self.fatal or error
-                    self.change.notify_all()
+                self.fail(error)
             else:
                 with self.change:
                     self.answers[i] = answer
+                    self.followed += self.follow is not None
                     server.failures = 0
                     self.change.notify_all()
+                if self.follow is not None:
+                    self.follow(i, answer)
 
     def next_job(self, server: Server) -> int | None:
         """The next job once the server has rested; None where there is nothing left for it to do."""

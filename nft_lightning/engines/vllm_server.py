@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nft_lightning.engines.base import EngineError, Prompt, SyncReport
+from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncReport
 from nft_lightning.engines.ranks import first, from_all, from_first, several
 from nft_lightning.engines.server_ask import Request, Written, ask
 from nft_lightning.engines.server_http import Server
@@ -182,23 +182,61 @@ class VLLMServerEngine:
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
     ) -> list[list[Completion]]:
         """See :class:`nft_lightning.engines.base.Engine`. The group's first seed draws all of it."""
-        limit, timeout = self.config.max_attempts, self.config.request_timeout_seconds
-        eos = self.tokenizer.eos_token_id
-        mine = [Request(tuple(p), tuple(s), sampling, eos) for p, s in zip(prompts, seeds, strict=True)]
+        mine = [self.request(p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
         # Ranks that ask the same get the same: they must not train on different samples.
         jobs = list(dict.fromkeys(job for jobs in from_all(mine) for job in jobs))
-        version = self.policy_version
-        retries = Retries(limit, self.config.backoff_seconds, self.config.requests_per_server)
-        spread = Spread(jobs, lambda server, job: ask(server, job, self.label, timeout), retries)
-        losses = 0
+        spread = self.spread(jobs)
+        self.finish(spread)
+        answers = from_first(lambda: spread.answers)
+        index = {job: i for i, job in enumerate(jobs)}
+        return [self.completions(answers[index[job]]) for job in mine]
+
+    @property
+    def follows(self) -> bool:
+        """Whether :meth:`generate_following` may be used: ranks would each ask for other things."""
+        return not several()
+
+    def generate_following(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        seeds: Sequence[Sequence[int]],
+        follow: Follow,
+    ) -> None:
+        """As ``generate``, with each prompt's completions told as soon as they are there."""
+
+        def told(i: int, written: list[Written]) -> None:
+            def go_on(more: Sequence[tuple[Prompt, Sequence[int]]]) -> None:
+                spread.go_on([self.request(p, s, sampling) for p, s in more])
+
+            follow(i, self.completions(written), go_on, spread.fail)
+
+        jobs = [self.request(p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
+        spread = self.spread(jobs, told)
+        self.finish(spread)
+
+    def request(self, prompt: Prompt, seeds: Sequence[int], sampling: Sampling) -> Request:
+        """One prompt as a job."""
+        return Request(tuple(prompt), tuple(seeds), sampling, self.tokenizer.eos_token_id)
+
+    def spread(
+        self, jobs: Sequence[Request], follow: Callable[[int, list[Written]], None] | None = None
+    ) -> Spread[Request, list[Written]]:
+        """Jobs to be asked of the servers in use."""
+        retries = Retries(
+            self.config.max_attempts, self.config.backoff_seconds, self.config.requests_per_server
+        )
+        seconds = self.config.request_timeout_seconds
+        return Spread(jobs, lambda server, job: ask(server, job, self.label, seconds), retries, follow)
+
+    def finish(self, spread: Spread[Request, list[Written]]) -> None:
+        """Ask until all is answered, with the weights given again where every server lost them."""
+        version, limit, losses = self.policy_version, self.config.max_attempts, 0
         while not from_first(lambda: spread.run(self.servers)):
             losses += 1
             if losses == limit:
                 raise EngineError(f"servers were lost {limit} times: {from_first(self.last_fault)}")
             self.give_weights_again(version)
-        answers = from_first(lambda: spread.answers)
-        index = {job: i for i, job in enumerate(jobs)}
-        return [self.completions(answers[index[job]]) for job in mine]
 
     def last_fault(self) -> str:
         """The fault to tell of: rather what a server said than that it can not be reached."""
