@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.engines.adapters import checkpoint_parameters
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.server_sync import Fleet, Stream
 
@@ -24,7 +25,7 @@ class NcclSender:
     """
 
     def __init__(self, model: nn.Module, address: str, seconds: float) -> None:
-        self.shapes = [(name, p.dtype, tuple(p.shape)) for name, p in model.named_parameters()]
+        self.shapes = [(name, p.dtype, tuple(p.shape)) for name, p, _ in checkpoint_parameters(model)]
         self.address, self.seconds = address, seconds
         self.engine: Any = None
         self.members: list[tuple[str, str]] = []

@@ -150,7 +150,8 @@ def test_the_only_server_killed_mid_epoch_and_started_again(train, after_answers
         again.append(ServedVLLM(victim.port))
 
     answered = after_answers(2, lambda: threading.Thread(target=restart).start())
-    assert train(victim.address, wait=240)["updates"] == 4
+    one_round = ("rollout.plan.max_generation_rounds=1",)
+    assert train(victim.address, wait=240, overrides=one_round)["updates"] == 4
     assert len(answered) == 8  # what was written before is kept, what was not is asked again
     after_answers(2, again[0].kill)
     with pytest.raises(
