@@ -236,6 +236,7 @@ class RolloutDataModule(L.LightningDataModule):
         assert self.last_sync is not None
         return {
             "sync/bytes": float(self.last_sync.bytes),
+            "sync/replicas": float(self.last_sync.replicas),
             "sync/probe_logprob_gap": self.logprob_gap,
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),

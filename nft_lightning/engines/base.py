@@ -16,12 +16,13 @@ Prompt = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a weight transfer did."""
+    """What a weight transfer did; ``replicas``: copies of the weights that took it."""
 
     version: int
     tensors: int
     bytes: int
     seconds: float
+    replicas: int = 1
 
 
 class Engine(Protocol):

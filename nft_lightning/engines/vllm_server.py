@@ -140,7 +140,9 @@ class VLLMServerEngine:
         if failed := [e for e in from_all(error) if e is not None]:
             raise failed[0]
         self.policy_version = version
-        return SyncReport(version, len(tally), sum(tally.values()), time.perf_counter() - started)
+        replicas = from_first(lambda: sum(s.up for s in self.servers))
+        seconds = time.perf_counter() - started
+        return SyncReport(version, len(tally), sum(tally.values()), seconds, replicas)
 
     def update(self, stream: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Send the stream to the servers that answer, which play ``version`` from then on."""
