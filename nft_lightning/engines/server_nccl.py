@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nft_lightning.engines.adapters import checkpoint_parameters
-from nft_lightning.engines.base import SyncError
+from nft_lightning.engines.base import EngineError, SyncError
+from nft_lightning.engines.server_http import ServerError
 from nft_lightning.engines.server_sync import Fleet, Stream
 
 
@@ -127,8 +128,14 @@ def within(seconds: float, work: Callable[[], None]) -> None:
             f"the weights did not reach all servers within {seconds:g} seconds: see their logs, or "
             "raise rollout.engine.request_timeout_seconds"
         )
-    if outcome[0] is not None:
-        raise outcome[0]
+    error = outcome[0]
+    if isinstance(error, Exception) and not isinstance(error, (EngineError, ServerError)):
+        raise SyncError(
+            f"the weights could not be broadcast ({type(error).__name__}: {error}): the trainer needs "
+            "vLLM and a GPU that no server uses; else start the servers with --transfer files"
+        ) from error
+    if error is not None:
+        raise error
 
 
 def free_port() -> int:

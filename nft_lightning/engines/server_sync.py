@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -115,9 +116,19 @@ class FileSender:
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="nft-weights-") as folder:
             path = Path(folder) / "chunk.safetensors"
             for chunk in self.chunks(stream):
-                save_file(chunk, path)
+                self.save(chunk, path)
                 fleet.post("/update_weights", {"update_info": {"path": str(path)}})
                 path.unlink()
+
+    def save(self, chunk: dict[str, Tensor], path: Path) -> None:
+        """Write one file; SyncError where the folder has no room for it."""
+        try:
+            save_file(chunk, path)
+        except (OSError, SafetensorError) as error:
+            raise SyncError(
+                f"the weights could not be written to {path.parent.parent} ({error}): name a larger "
+                "folder in rollout.engine.transfer_folder, or lower rollout.engine.transfer_chunk_mib"
+            ) from error
 
     def chunks(self, stream: Stream) -> Iterator[dict[str, Tensor]]:
         """Tensors on the CPU, together no more than ``chunk_bytes``."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncReport
+from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
 from nft_lightning.engines.ranks import first, from_all, from_first, several
 from nft_lightning.engines.server_ask import Request, Written, ask
-from nft_lightning.engines.server_http import Server
+from nft_lightning.engines.server_http import Server, ServerError
 from nft_lightning.engines.server_nccl import NcclSender
 from nft_lightning.engines.server_spread import Retries, Spread
 from nft_lightning.engines.server_sync import FileSender, Fleet
@@ -155,7 +155,10 @@ class VLLMServerEngine:
             else:
                 self.files.send(fleet, stream)
 
-        fleet.update(label, send)
+        try:
+            fleet.update(label, send)
+        except ServerError as error:
+            raise SyncError(f"weight sync {version}: {error}") from error
         self.label = label
         for server in self.servers:
             server.up = server in fleet.servers

@@ -48,6 +48,7 @@ class FakeServer:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
+        self.http.handle_error = lambda *_: None  # the other side may hang up
         self.address = f"http://127.0.0.1:{self.http.server_port}"
 
     def answer(self, name, body):

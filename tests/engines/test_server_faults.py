@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nft_lightning.config import build
+from nft_lightning.engines import server_sync
 from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.server_http import Server
 from nft_lightning.engines.server_nccl import Control, within
@@ -299,8 +300,24 @@ class TestSync:
             within(0.1, lambda: time.sleep(5))
 
     def test_what_a_broadcast_raises(self):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(
+            SyncError, match=r"could not be broadcast \(ZeroDivisionError: .*--transfer files"
+        ):
             within(5, lambda: 1 // 0)
+
+    def test_a_full_folder(self, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(server_sync, "save_file", full)
+        with fakes() as (fake,), pytest.raises(SyncError, match=r"No space left .*transfer_folder"):
+            engine(fake)
+
+    def test_servers_that_vanish_while_nccl_asks_them(self):
+        with fakes(backend="nccl") as (fake,):
+            fake.faults["/weight_info"] = status(500)
+            with pytest.raises(SyncError, match=r"weight sync 5: .* answered 500 to /weight_info"):
+                engine(fake)
 
 
 @pytest.mark.parametrize(
