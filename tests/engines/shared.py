@@ -64,6 +64,13 @@ class ServedVLLM:
                 return self
         raise AssertionError(f"nft-serve did not start: {self.log.read_text()[-3000:]}")
 
+    def kill_engine(self):
+        """SIGKILL to the process that computes, which is the largest of the server's children."""
+        import psutil
+
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        max(children, key=lambda child: child.memory_info().rss).kill()
+
     def kill(self):
         """SIGKILL to the server and its engine; nothing where they are gone."""
         if self.process.poll() is None:

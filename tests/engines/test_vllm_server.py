@@ -160,7 +160,7 @@ def test_the_only_server_killed_mid_epoch_and_started_again(train, after_answers
         train(victim.address, wait=2, overrides=(f"run_dir={again[0].log.parent / 'run'}",))
 
 
-def test_a_key_guards_every_endpoint(monkeypatch):
+def test_a_key_guards_every_endpoint_and_the_engine_inside_is_killed(monkeypatch):
     policy = TinyModel().load(1.0)
     guarded = ServedVLLM(VLLM_API_KEY="k3y").wait()
     for key, words in (("", "refused .* with 401"), ("other", "refused .* with 401")):
@@ -168,7 +168,11 @@ def test_a_key_guards_every_endpoint(monkeypatch):
         with pytest.raises(EngineError, match=words):
             served_engine(policy, guarded.address).load_weights(full_tensors(policy.model), 1)
     monkeypatch.setenv("VLLM_API_KEY", "k3y")
-    engine = served_engine(policy, guarded.address)
+    engine = served_engine(policy, guarded.address, wait_for_server_seconds=2.0)
     assert engine.load_weights(full_tensors(policy.model), 1).tensors == 39
     assert len(engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)) == 35
+    engine.resync = lambda: engine.load_weights(full_tensors(policy.model), 1)
+    guarded.kill_engine()
+    with pytest.raises(EngineError, match=r"none of the 1 vLLM servers was well within 2 seconds"):
+        engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)
     guarded.kill()
