@@ -78,12 +78,9 @@ def build_nested(value: Any, field: str) -> Any:
     """The same data with every node inside it that names a ``_target_`` built."""
     if not isinstance(value, dict):
         return value
-    made = {k: build_nested(v, f"{field}.{k}") if isinstance(v, dict) else v for k, v in value.items()}
-    return (
-        build(OmegaConf.create(made, flags={"allow_objects": True}), field)
-        if "_target_" in made
-        else made
-    )
+    if "_target_" in value:
+        return build(OmegaConf.create(value), field)
+    return {k: build_nested(v, f"{field}.{k}") for k, v in value.items()}
 
 
 def resolved(node: DictConfig, field: str) -> dict[str, Any]:
@@ -204,11 +201,17 @@ def check_prompts(parts: Parts) -> None:
         check_length(len(ids), longest, peeked.context_tokens, problem.text)
 
 
-def check_length(prompt: int, new: int, context: int | None, text: str) -> None:
+def check_length(
+    prompt: int,
+    new: int,
+    context: int | None,
+    text: str,
+    field: str = "rollout.plan.max_new_tokens",
+) -> None:
     """Raise UserError where prompt and completion exceed the model's context."""
     if context is not None and prompt + new > context:
         raise UserError(
-            "rollout.plan.max_new_tokens",
+            field,
             new,
             f"and a prompt of {prompt} tokens exceed the model's context of {context} "
             f"(problem {text[:60]!r})",

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.errors import UserError
 from nft_lightning.metrics.estimates import AnswerCounts
+from nft_lightning.metrics.majority import majority_at_k
 from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair, summarise
 from nft_lightning.objectives.tensors import masked_pair
@@ -252,7 +253,9 @@ class PolicyModule(L.LightningModule):
         groups = self.data.evaluate(indices.tolist())
         right = torch.tensor([sum(v.correct for v in g.verdicts) for g in groups])
         samples = torch.tensor([len(g.verdicts) for g in groups])
-        self.answers.update(indices, right.to(indices), samples.to(indices))
+        k = self.data.evaluation.completions_per_problem
+        voted = torch.tensor([majority_at_k(g.verdicts, k) for g in groups], device=self.device)
+        self.answers.update(indices, right.to(indices), samples.to(indices), voted)
         completions = [c for g in groups for c in g.completions]
         count = max(1, len(completions))
         for name, total in (
@@ -262,7 +265,7 @@ class PolicyModule(L.LightningModule):
             self.log(f"eval/{name}", total / count, batch_size=count, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """avg@k and pass@k with their intervals."""
+        """avg@k, pass@k and maj@k with their intervals."""
         found = {f"eval/{k}": v.float() for k, v in self.answers.compute().items()}
         self.answers.reset()
         self.log_dict(found, rank_zero_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.cli.screen import print_plan, print_summary
@@ -64,6 +65,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     finally:
         parts.verifier.close()
     summary = {
+        "algorithm": algorithm_name(cfg),
+        "seed": cfg.seed,
         "before": before,
         "after": after,
         "epochs": trainer.current_epoch,
@@ -168,6 +171,13 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         (lambda version: parts.proof.check(engine, policy, probe, version)) if probe else None,
     )
     return PolicyModule(policy, parts.objective, parts.optimizer, timer), data
+
+
+def algorithm_name(cfg: DictConfig) -> str:
+    """The option of ``algorithm`` that was chosen; its class's name where no command line chose it."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices["algorithm"])
+    return str(cfg.algorithm["_target_"]).rpartition(".")[2]
 
 
 def write_conditions(cfg: DictConfig, folder: Path) -> None:

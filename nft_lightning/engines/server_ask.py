@@ -22,12 +22,17 @@ class Request:
     sampling: Sampling
     eos_token_id: int
 
+    @property
+    def samples(self) -> int:
+        """How many vLLM is to write: one where it is greedy, since the others would be the same."""
+        return len(self.seeds) if self.sampling.temperature else 1
+
     def body(self) -> dict[str, Any]:
         """As vLLM's ``/inference/v1/generate`` takes it."""
         return {
             "token_ids": self.prompt,
             "sampling_params": {
-                "n": len(self.seeds),
+                "n": self.samples,
                 "seed": self.seeds[0],
                 "temperature": self.sampling.temperature,
                 "top_p": self.sampling.top_p,
@@ -56,7 +61,7 @@ def ask(server: Server, request: Request, label: str, seconds: float) -> list[Wr
             f"answered in a form that is not vLLM's ({type(error).__name__}: {error})",
             "check its version: rollout=vllm_server was tested with vLLM 0.32",
         ) from error
-    asked = len(request.seeds)
+    asked = request.samples
     if len(written) != asked:
         raise ServerError(
             server.address,
@@ -72,7 +77,7 @@ def ask(server: Server, request: Request, label: str, seconds: float) -> list[Wr
             "it was restarted, or another run uses it",
             gone=True,
         )
-    return written
+    return written * (len(request.seeds) // asked)
 
 
 def read_choices(answer: Any) -> tuple[list[Written], set[str], set[str]]:

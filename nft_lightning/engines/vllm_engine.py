@@ -129,9 +129,11 @@ class VLLMEngine:
             return []
         from vllm import SamplingParams
 
+        # vLLM takes one greedy sample a prompt; the others would be the same.
+        copies = [len(group) if sampling.temperature == 0 else 1 for group in seeds]
         requests = [
             SamplingParams(
-                n=len(group),
+                n=len(group) // same,
                 seed=group[0],
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -141,13 +143,13 @@ class VLLMEngine:
                 detokenize=False,
                 stop_token_ids=[self.tokenizer.eos_token_id],
             )
-            for group in seeds
+            for group, same in zip(seeds, copies, strict=True)
         ]
         with one_sentence("while it wrote completions"):
             outputs = self.llm.generate(
                 [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
             )
-        return [self.completions(output.outputs) for output in outputs]
+        return [self.completions(o.outputs) * same for o, same in zip(outputs, copies, strict=True)]
 
     def completions(self, outputs: Sequence[Any]) -> list[Completion]:
         """One request's samples in the order of their index."""

@@ -1,4 +1,4 @@
-"""avg@k and pass@k with intervals, as torchmetrics metrics."""
+"""avg@k, pass@k and maj@k with intervals, as a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -54,43 +54,50 @@ def estimate(values: Tensor) -> Estimate:
 
 
 class AnswerCounts(Metric):
-    """Right answers and samples by problem, gathered over ranks; every estimate derives from it."""
+    """Right answers, samples and votes by problem, gathered over ranks."""
 
     full_state_update = False
     index: Any
     right: Any
     samples: Any
+    voted: Any
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("index", default=[], dist_reduce_fx="cat")
-        self.add_state("right", default=[], dist_reduce_fx="cat")
-        self.add_state("samples", default=[], dist_reduce_fx="cat")
+        for name in ("index", "right", "samples", "voted"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, index: Tensor, right: Tensor, samples: Tensor) -> None:
-        """Problem indices [P], right answers [P], samples [P]."""
+    def update(self, index: Tensor, right: Tensor, samples: Tensor, voted: Tensor) -> None:
+        """Problem indices [P], right answers [P], samples [P], results of the vote [P] (maj@k)."""
         self.index.append(index)
         self.right.append(right)
         self.samples.append(samples)
+        self.voted.append(voted)
 
-    def counts(self) -> tuple[Tensor, Tensor]:
-        """(right [P], samples [P]) in problem order; a problem seen by two ranks counts once."""
+    def counts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(right, samples, voted), each [P] in problem order; a problem of two ranks counts once."""
 
         def joined(state: list[Tensor] | Tensor) -> Tensor:
             return state if isinstance(state, Tensor) else torch.cat(state)
 
-        index, right, samples = joined(self.index), joined(self.right), joined(self.samples)
+        index = joined(self.index)
+        columns = [joined(state) for state in (self.right, self.samples, self.voted)]
         _, inverse = torch.unique(index, return_inverse=True)
         first = torch.full((int(inverse.max()) + 1,), len(index)).scatter_reduce(
             0, inverse.cpu(), torch.arange(len(index)), "amin"
         )
-        return right[first], samples[first]
+        right, samples, voted = (column[first] for column in columns)
+        return right, samples, voted
 
     def compute(self) -> dict[str, Tensor]:
-        """avg@k and pass@k with the ends of their intervals."""
-        right, samples = self.counts()
+        """avg@k, pass@k and maj@k with the ends of their intervals."""
+        right, samples, voted = self.counts()
         k = int(samples.min())
-        values = {"avg": right.double() / samples, "pass": pass_at_k(right, samples, k)}
+        values = {
+            "avg": right.double() / samples,
+            "pass": pass_at_k(right, samples, k),
+            "maj": voted.double(),
+        }
         found = {}
         for name, per_problem in values.items():
             result = estimate(per_problem)

@@ -17,18 +17,20 @@ TEMPLATES = {
 CHAT = "chat"
 
 
-def check_template(template: str) -> None:
+def check_template(template: str, field: str = "problems.prompt_template") -> None:
     """Raise UserError unless ``template`` is ``chat`` or a name in :data:`TEMPLATES`."""
     if template != CHAT and template not in TEMPLATES:
         raise UserError(
-            "problems.prompt_template",
+            field,
             template,
             "is not a template",
             f"use one of {', '.join([CHAT, *TEMPLATES])}",
         )
 
 
-def prompt_ids(tokenizer: Any, text: str, template: str) -> tuple[int, ...]:
+def prompt_ids(
+    tokenizer: Any, text: str, template: str, field: str = "problems.prompt_template"
+) -> tuple[int, ...]:
     """Token ids of the prompt. ``chat`` is the tokenizer's own chat template."""
     if template != CHAT:
         # Problem text may hold braces, so it is never a format string itself.
@@ -36,7 +38,7 @@ def prompt_ids(tokenizer: Any, text: str, template: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(prompt, add_special_tokens=False))
     if not tokenizer.chat_template:
         raise UserError(
-            "problems.prompt_template",
+            field,
             CHAT,
             "needs a tokenizer with a chat template, which this model lacks",
             f"use one of {', '.join(TEMPLATES)}",

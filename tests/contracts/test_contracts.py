@@ -126,6 +126,12 @@ class TestEngine:
             expected = policy.model.generate(ids, do_sample=False, max_new_tokens=24)[0, len(prompt) :]
             assert list(group[0].token_ids) == expected.tolist()[: len(group[0].token_ids)]
 
+    def test_a_greedy_group_is_copies_of_one(self, engine_and_policy):
+        engine, policy = engine_and_policy
+        groups = engine.generate(self.prompts(policy), Sampling(0.0, 24), [[1, 2, 3]] * 4)
+        assert [len({c.token_ids for c in group}) for group in groups] == [1] * 4
+        assert [len(group) for group in groups] == [3] * 4
+
     def test_the_limit_truncates(self, engine_and_policy):
         engine, policy = engine_and_policy
         out = engine.generate(self.prompts(policy), Sampling(1.0, 1), [[1], [2], [3], [4]])

@@ -41,8 +41,10 @@ def test_the_interval_stays_in_bounds_and_is_never_empty():
 
 def test_counts_over_updates_and_doubled_problems():
     counts = AnswerCounts()
-    counts.update(torch.tensor([0, 2]), torch.tensor([4, 0]), torch.tensor([4, 4]))
-    counts.update(torch.tensor([1, 0]), torch.tensor([2, 4]), torch.tensor([4, 4]))
+    four = torch.tensor([4, 4])
+    counts.update(torch.tensor([0, 2]), torch.tensor([4, 0]), four, torch.tensor([1.0, 0.0]))
+    counts.update(torch.tensor([1, 0]), torch.tensor([2, 4]), four, torch.tensor([0.5, 1.0]))
     found = counts.compute()
     assert found["avg_at_4"].item() == pytest.approx(0.5)
     assert found["pass_at_4"].item() == pytest.approx(2 / 3)
+    assert found["maj_at_4"].item() == pytest.approx(0.5)

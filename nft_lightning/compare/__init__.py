@@ -1,0 +1,1 @@
+"""Many runs, one honest report: equal conditions or none, paired, with intervals."""

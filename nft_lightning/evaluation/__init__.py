@@ -1,0 +1,1 @@
+"""A model on benchmark sets: answers once, kept, and numbers with intervals."""

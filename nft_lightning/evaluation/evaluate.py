@@ -1,0 +1,69 @@
+"""Answer what is missing, judge it, save it; then count."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nft_lightning.engines.base import completion_seed
+from nft_lightning.evaluation.plan import EvalPlan, EvalSet
+from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
+from nft_lightning.evaluation.store import Store
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.types import Problem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One set of a plan with its problems, cut into parts."""
+
+    name: str
+    plan: EvalPlan
+    chosen: EvalSet
+    problems: Sequence[Problem]
+
+    @property
+    def parts(self) -> list[range]:
+        """The positions of each part's problems."""
+        size = self.plan.problems_per_part
+        return [range(i, min(i + size, len(self.problems))) for i in range(0, len(self.problems), size)]
+
+    def protocol(self, model: str, verifier: Any, seed: int) -> dict[str, Any]:
+        """What the answers depend on; two runs with the same protocol may share them."""
+        return {
+            "model": model,
+            "verifier": verifier,
+            "seed": seed,
+            "sampling": asdict(self.plan.sampling),
+            "prompt_template": self.plan.prompt_template,
+            "completions_per_problem": self.chosen.completions_per_problem,
+            "problems_per_part": self.plan.problems_per_part,
+            "problem_ids": [p.id for p in self.problems],
+        }
+
+    def missing(self, store: Store) -> list[int]:
+        """The parts that are not on disk."""
+        return [i for i in range(len(self.parts)) if not store.done(self.name, i)]
+
+
+def answer(work: Work, collector: Collector, store: Store, seed: int) -> None:
+    """Every missing part of a set, one after another."""
+    k, missing = work.chosen.completions_per_problem, work.missing(store)
+    for part in missing:
+        positions = work.parts[part]
+        seeds = [
+            [completion_seed(seed, f"eval/{work.name}", 0, i, j) for j in range(k)] for i in positions
+        ]
+        groups = collector.answer([work.problems[i] for i in positions], work.plan.sampling, seeds)
+        store.add(work.name, part, groups)
+        log.info("%s: part %d of %d", work.name, part + 1, len(work.parts))
+
+
+def count(works: Sequence[Work], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:
+    """The numbers of every set, and of every problem."""
+    found = [evaluate_set(w.name, store.read(w.name), w.chosen.in_mean) for w in works]
+    return [result for result, _ in found], [p for _, problems in found for p in problems]

@@ -1,0 +1,80 @@
+"""Answers on disk, part by part, so that nothing is answered twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
+
+from nft_lightning.callbacks.record import answers, write
+from nft_lightning.errors import UserError
+from nft_lightning.types import Group
+
+EDGE = 4096
+
+
+@dataclass(frozen=True)
+class Store:
+    """``folder/SET/protocol.json`` and ``folder/SET/part_NNNN.parquet``, one row a completion."""
+
+    folder: Path
+
+    def check(self, name: str, protocol: dict[str, Any]) -> None:
+        """Raise UserError where the folder holds answers under another protocol."""
+        path = self.folder / name / "protocol.json"
+        if not path.exists():
+            return
+        known = json.loads(path.read_text())
+        for key in sorted(known.keys() | protocol.keys()):
+            if known.get(key) != protocol.get(key):
+                raise UserError(
+                    "out",
+                    str(self.folder),
+                    f"holds answers to {name} with another {key} ({path} tells which)",
+                    "give another folder",
+                )
+
+    def begin(self, name: str, protocol: dict[str, Any]) -> None:
+        """Check, and write the protocol where there is none yet."""
+        self.check(name, protocol)
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "protocol.tmp"
+        partial.write_text(json.dumps(protocol, indent=1) + "\n")
+        partial.rename(folder / "protocol.json")
+
+    def path(self, name: str, part: int) -> Path:
+        """Where part number ``part`` lies."""
+        return self.folder / name / f"part_{part:04d}.parquet"
+
+    def done(self, name: str, part: int) -> bool:
+        """Is that part finished?"""
+        return self.path(name, part).exists()
+
+    def add(self, name: str, part: int, groups: Sequence[Group]) -> None:
+        """Save a part, in one piece."""
+        write(answers(groups), self.path(name, part))
+
+    def read(self, name: str) -> pa.Table:
+        """Every row of a set."""
+        paths = sorted((self.folder / name).glob("part_*.parquet"))
+        return pa.concat_tables([pq.read_table(p) for p in paths])
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Eight bytes that tell models apart: every tensor's name, shape and ends."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().reshape(-1)
+        ends = (flat[:EDGE].float().cpu(), flat[-EDGE:].float().cpu())
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        for end in ends:
+            digest.update(end.numpy().tobytes())
+    return digest.hexdigest()
