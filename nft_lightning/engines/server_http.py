@@ -49,6 +49,13 @@ class Server:
                 "is not an address",
                 "use one like http://127.0.0.1:8000",
             )
+        if parts.username or parts.password:
+            raise UserError(
+                "rollout.engine.addresses",
+                f"...@{parts.hostname}",
+                "holds a name or a password, which the saved config would show",
+                "put the key into the variable that rollout.engine.api_key_variable names",
+            )
         self.address, self.key = address.rstrip("/"), key
         self.secure, self.host, self.port = parts.scheme == "https", parts.hostname, port
         self.path = parts.path.rstrip("/")

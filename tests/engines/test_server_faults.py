@@ -326,6 +326,7 @@ class TestSync:
         ({"addresses": []}, "names no server"),
         ({"addresses": ["127.0.0.1:8000"]}, "is not an address"),
         ({"addresses": ["http://a:b"]}, "is not an address"),
+        ({"addresses": ["http://me:s3cret@a:1"]}, "holds a name or a password"),
         ({"addresses": ["http://a:1", "http://a:1"]}, "is given twice"),
         ({"max_attempts": 0}, "max_attempts=0 is below 1"),
         ({"request_timeout_seconds": 0}, "leaves no time"),
