@@ -64,9 +64,8 @@ def best_rate(algorithm: str, given: argparse.Namespace) -> float | None:
             f"seed={TUNING_SEED}",
             f"hydra.sweeper.storage={storage}",
             f"hydra.sweeper.study_name={name}",
-            f"hydra.sweeper.n_trials={given.trials - done}",
-            # A sampler that goes on with its first seed would draw its first proposals again.
-            f"hydra.sweeper.sampler.seed={TUNING_SEED + done}",
+            f"hydra.sweeper.n_trials={given.trials}",
+            "hydra.sweeper.pruner=null",  # a trial is evaluated once, at its end
             f"hydra.sweep.dir={given.out / 'runs' / algorithm / f'search_{done}'}",
             f"trainer.max_epochs={given.search_epochs}",
             f"evaluation.every_epochs={given.search_epochs}",

@@ -19,22 +19,38 @@ from nft_lightning.cli.entry import (
     take_debug_flag,
 )
 from nft_lightning.config import build_parts, check_run_dir
+from nft_lightning.errors import UserError
 
 
 def train(cfg: DictConfig) -> float:
     """The final avg@k of one run: in this process, or of a multirun in one of its own."""
     given = HydraConfig.get()
     if given.mode == RunMode.MULTIRUN:
-        from nft_lightning.cli.trial import trial
+        from nft_lightning.search.trial import trial
 
         search_path = [o for o in given.overrides.hydra if "hydra.searchpath" in o]
         named = any(o.startswith("run_dir=") for o in given.overrides.task)
         folder = Path(cfg.run_dir if named else given.runtime.output_dir)
         return trial(list(given.overrides.task), search_path, folder)
     from nft_lightning.cli.run import run
-    from nft_lightning.cli.trial import final_accuracy
+    from nft_lightning.search.trial import final_accuracy
 
     return final_accuracy(run(cfg))
+
+
+def offer_searches(arguments: list[str]) -> None:
+    """Make ``sweep=`` known where there are many runs; UserError where what it needs is missing."""
+    if not {"-m", "--multirun"} & set(arguments):
+        return
+    try:
+        from nft_lightning.search.sweeper import register
+    except ImportError as error:
+        chosen = next((a for a in arguments if a.startswith("sweep=")), None)
+        if chosen is None:
+            return
+        remedy = "run: pip install 'nft-lightning[sweep]'"
+        raise UserError("sweep", chosen.partition("=")[2], "needs Optuna", remedy) from error
+    register()
 
 
 def check_before_start(cfg: DictConfig) -> None:
@@ -51,6 +67,7 @@ def main() -> None:
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.
             check_before_start(compose_or_explain("train", sys.argv[1:]))
+        offer_searches(sys.argv[1:])
         values: list[float] = []
         searching = False
 

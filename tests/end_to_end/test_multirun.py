@@ -11,7 +11,7 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.cli.trial import check_resolved, proposed, quoted, trial
+from nft_lightning.search.trial import check_resolved, proposed, quoted, trial
 from tests.test_config import cli
 from tests.test_house import ROOT
 
@@ -31,17 +31,17 @@ BRIEF = (
 
 
 def test_a_search_goes_on_where_it_stood(tmp_path):
-    command = ("-m", "sweep=learning_rate", "algorithm=rft", "hydra.sweeper.n_trials=1", *BRIEF)
-    for extra in ((), ("hydra.sweeper.sampler.seed=1",)):
-        result = cli(*command, *extra, f"hydra.sweep.dir={tmp_path / f'run{len(extra)}'}", cwd=tmp_path)
+    command = ("-m", "sweep=learning_rate", "algorithm=rft", *BRIEF, "hydra.sweeper.pruner=null")
+    for trials in (1, 2):
+        more = (f"hydra.sweeper.n_trials={trials}", f"hydra.sweep.dir={tmp_path / f'run{trials - 1}'}")
+        result = cli(*command, *more, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     study = optuna.load_study(study_name="rft_None", storage=f"sqlite:///{tmp_path}/sweeps.sqlite3")
-    assert isinstance(study.sampler, optuna.samplers.TPESampler)
     rates = [t.params["optimizer.learning_rate"] for t in study.trials]
     assert len(set(rates)) == 2
     assert all(1e-6 <= rate <= 1e-3 for rate in rates)
     for index, rate in enumerate(rates):
-        (folder,) = (tmp_path / f"run{index}").glob("0_rft_seed0")
+        folder = tmp_path / f"run{index}" / f"trial_{index:04d}"
         record = json.loads((folder / "trial.json").read_text())
         assert record["resolved"]["optimizer.learning_rate"] == rate
         assert OmegaConf.load(folder / "config.yaml").optimizer.learning_rate == rate

@@ -1,4 +1,4 @@
-"""One run of a multirun: a process of its own, whose failure ends nothing but itself."""
+"""One run of a multirun or a search: a process of its own, whose failure ends nothing but itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import math
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,34 @@ from nft_lightning.config import CONF_DIR
 
 log = logging.getLogger(__name__)
 NOT_PASSED_ON = ("sweep", "run_dir")
+POLL_SECONDS, GRACE_SECONDS = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its summary where it finished; else the error, or ``pruned``."""
+
+    summary: dict[str, Any] | None = None
+    error: str = ""
+    pruned: bool = False
 
 
 def trial(overrides: list[str], search_path: list[str], folder: Path) -> float:
-    """Run ``nft-train OVERRIDES`` in a process of its own; its final avg@k, nan where it failed.
+    """The final avg@k of ``nft-train OVERRIDES`` in a process of its own; nan where it failed."""
+    outcome = run_apart(overrides, search_path, folder)
+    return final_accuracy(outcome.summary) if outcome.summary else math.nan
 
-    Writes ``output.txt`` and ``trial.json`` (proposed, resolved, objective) into ``folder``.
+
+def run_apart(
+    overrides: list[str],
+    search_path: list[str],
+    folder: Path,
+    stop: Callable[[Path], bool] | None = None,
+) -> Outcome:
+    """Run ``nft-train OVERRIDES`` in a process of its own, into ``folder``.
+
+    ``stop`` is asked about the folder from time to time; where it says yes, the run is ended as pruned.
+    Writes ``output.txt`` and, when finished, ``trial.json`` (proposed, resolved, objective).
 
     Raises:
         SystemExit: the run did not use what was proposed, so that no result would mean anything.
@@ -32,17 +56,51 @@ def trial(overrides: list[str], search_path: list[str], folder: Path) -> float:
     command = [sys.executable, "-m", "nft_lightning.cli.train", *search_path, *passed]
     command.append(f"run_dir={quoted(str(folder))}")
     with open(folder / "output.txt", "w", encoding="utf-8") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-    if code != 0:
-        lines = (folder / "output.txt").read_text(encoding="utf-8").strip().splitlines()
-        log.warning("%s failed with code %d: %s", folder, code, lines[-1] if lines else "no output")
-        return math.nan
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            pruned = wait(process, lambda: stop is not None and stop(folder))
+        finally:
+            end(process)
+    if pruned:
+        return Outcome(pruned=True)
+    if process.returncode != 0:
+        lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "no output")
+        error = f"code {process.returncode}: {last.strip()}"
+        log.warning("%s failed with %s", folder, error)
+        return Outcome(error=error)
     summary = json.loads((folder / "summary.json").read_text())
     resolved = check_resolved(passed, OmegaConf.load(folder / "config.yaml"), summary)  # type: ignore[arg-type]
-    objective = final_accuracy(summary)
-    record = {"proposed": proposed(passed), "resolved": resolved, "objective": objective}
+    record = {
+        "proposed": proposed(passed),
+        "resolved": resolved,
+        "objective": final_accuracy(summary),
+    }
     (folder / "trial.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
-    return objective
+    return Outcome(summary)
+
+
+def wait(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> bool:
+    """Until the process has ended, or ``stop`` says so, which is returned."""
+    while True:
+        try:
+            process.wait(POLL_SECONDS)
+            return False
+        except subprocess.TimeoutExpired:
+            if stop():
+                return True
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no process behind: ask first, then kill."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def quoted(text: str) -> str:

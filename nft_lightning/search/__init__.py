@@ -1,0 +1,1 @@
+"""Searches: Optuna studies whose trials are training runs in processes of their own."""
