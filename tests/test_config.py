@@ -16,9 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from nft_lightning.assets import tiny_policy_path
+from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.config import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
+from nft_lightning.search.sweeper import register
 
 ALGORITHMS = sorted(p.stem for p in (CONF_DIR / "algorithm").glob("*.yaml"))
 NEEDS = {
@@ -42,13 +44,20 @@ def options(group: str) -> list[str]:
     return sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
 
 
-GROUP_OPTIONS = [(p.name, o) for p in sorted(CONF_DIR.iterdir()) if p.is_dir() for o in options(p.name)]
+GROUP_OPTIONS = [
+    (p.name, o)
+    for p in sorted(CONF_DIR.iterdir())
+    if p.is_dir() and p.name != "eval"
+    for o in options(p.name)
+]
 
 
 @pytest.mark.parametrize(("group", "option"), GROUP_OPTIONS)
 def test_every_option_composes_and_builds(compose_config, problem_file, group, option, tmp_path):
     if option == "vllm":
         pytest.importorskip("vllm")
+    if group == "sweep":
+        register()
     extra = NEEDS.get(option, []) if (group, option) != ("rollout", "hf") else []
     extra = [e.replace("PATH", str(problem_file)) for e in extra]
     cfg = compose_config(f"{group}={option}", f"run_dir={tmp_path}", *extra)
@@ -218,3 +227,22 @@ def test_help_is_worth_reading():
     assert result.returncode == 0
     for word in ("algorithm: cispo, dapo, dpo, dr_grpo", "nft-train -m", "learning_rate"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize("option", options("eval"))
+def test_every_evaluation_composes_and_builds(problem_file, option):
+    extra = {"jsonl": ["eval.path=FILE"], "hf_dataset": ["eval.path=some/name"]}.get(option, [])
+    if option.startswith("math_suite"):
+        for name in compose_or_explain("evaluate", ["eval=math_suite"]).eval.plan.sets:
+            shutil.copy(problem_file, problem_file.parent / f"{name}.jsonl")
+        extra = [f"eval.data_dir={problem_file.parent}"]
+    extra = [e.replace("FILE", str(problem_file)) for e in extra]
+    cfg = compose_or_explain("evaluate", [f"eval={option}", *extra])
+    assert build(cfg.eval.plan, "eval.plan").sets
+
+
+def test_a_search_without_many_runs_is_refused(tmp_path):
+    result = cli("sweep=learning_rate", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "sweep='learning_rate' is many runs: add -m" in result.stderr
+    assert os.listdir(tmp_path) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -39,17 +38,19 @@ def train(cfg: DictConfig) -> float:
 
 
 def offer_searches(arguments: list[str]) -> None:
-    """Make ``sweep=`` known where there are many runs; UserError where what it needs is missing."""
+    """Make ``sweep=`` known where there are many runs; UserError where it can not work."""
+    chosen = next((a.partition("=")[2] for a in arguments if a.startswith("sweep=")), None)
     if not {"-m", "--multirun"} & set(arguments):
+        if chosen is not None and is_plain_run(arguments):
+            raise UserError("sweep", chosen, "is many runs", "add -m: nft-train -m sweep=...")
         return
     try:
         from nft_lightning.search.sweeper import register
     except ImportError as error:
-        chosen = next((a for a in arguments if a.startswith("sweep=")), None)
         if chosen is None:
             return
         remedy = "run: pip install 'nft-lightning[sweep]'"
-        raise UserError("sweep", chosen.partition("=")[2], "needs Optuna", remedy) from error
+        raise UserError("sweep", chosen, "needs Optuna", remedy) from error
     register()
 
 
@@ -59,30 +60,34 @@ def check_before_start(cfg: DictConfig) -> None:
         check_run_dir(str(cfg.run_dir))
 
 
+def report_failed_runs() -> None:
+    """After a multirun: exit code 1 and one sentence where runs failed."""
+    from nft_lightning.search.failed import ended, failed
+
+    if failed:
+        names = ", ".join(str(f) for f in failed[:3]) + (" ..." if len(failed) > 3 else "")
+        sys.stderr.write(
+            f"error: {len(failed)} of {len(ended)} runs failed, see output.txt in {names}.\n"
+        )
+        sys.exit(1)
+
+
 def main() -> None:
     """The console command."""
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
+        offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.
             check_before_start(compose_or_explain("train", sys.argv[1:]))
-        offer_searches(sys.argv[1:])
+        hydra.main(str(config_dir()), "train")(run_or_trial)()
+        report_failed_runs()
+
+    def run_or_trial(cfg: DictConfig) -> float:
         values: list[float] = []
-        searching = False
-
-        def job(cfg: DictConfig) -> float:
-            nonlocal searching
-            searching = "Basic" not in HydraConfig.get().sweeper._target_
-            guarded(lambda: values.append(train(cfg)), debug)
-            return values[-1]
-
-        hydra.main(str(config_dir()), "train")(job)()
-        failed = sum(math.isnan(v) for v in values)
-        if failed:
-            sys.stderr.write(f"error: {failed} of {len(values)} runs failed, see their output.txt.\n")
-        if failed and (not searching or failed == len(values)):
-            sys.exit(1)
+        guarded(lambda: values.append(train(cfg)), debug)
+        return values[0]
 
     guarded(work, debug)
 

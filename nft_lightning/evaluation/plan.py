@@ -40,7 +40,7 @@ class EvalSet:
             raise UserError("part", self.part, "is not a part", "use all or held_out")
         if self.part == "held_out" and self.problems is None:
             raise UserError("problems", None, "is needed with part=held_out", "give a number")
-        if self.part == "all" and not hasattr(self.source, "problems"):
+        if self.part == "all" and not hasattr(type(self.source), "problems"):
             raise UserError("part", "all", "of an endless source has no end", "use part=held_out")
 
     def listed(self) -> list[Problem]:

@@ -49,12 +49,14 @@ def test_a_search_goes_on_where_it_stood(tmp_path):
         assert study.trials[index].value == record["objective"] == summary["after"]["eval/avg_at_2"]
 
 
-def test_a_failed_run_ends_nothing_but_itself(tmp_path):
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_a_failed_run_ends_nothing_but_itself(tmp_path, launcher):
     # The floor of 0 is refused; the runs around it go on, and the command says that one failed.
     floors = "algorithm.negative_floor=1.0,0.0,0.5"
-    result = cli("-m", floors, f"hydra.sweep.dir={tmp_path}", *BRIEF, cwd=tmp_path)
+    more = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}")
+    result = cli("-m", floors, *more, *BRIEF, cwd=tmp_path)
     assert result.returncode == 1
-    assert "1 of 3 runs failed" in result.stderr
+    assert f"1 of 3 runs failed, see output.txt in {tmp_path / '1_nft_seed0'}" in result.stderr
     finished = {p.parent.name[0] for p in tmp_path.glob("*/summary.json")}
     assert finished == {"0", "2"}
     assert "negative_floor" in (tmp_path / "1_nft_seed0" / "output.txt").read_text()
