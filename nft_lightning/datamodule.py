@@ -102,6 +102,9 @@ class RolloutDataModule(L.LightningDataModule):
         super().__init__()
         self.prove, self.logprob_gap = prove, 0.0
         self.collector, self.engine, self.objective = collector, engine, objective
+        if hasattr(engine, "resync"):
+            # Servers may come back without their weights between two syncs.
+            engine.resync = self.sync
         self.batching, self.evaluation = batching, evaluation
         self.seed, self.timer = seed, timer
         self.cursor = self.rollout_index = self.empty_rollouts = 0
@@ -233,6 +236,7 @@ class RolloutDataModule(L.LightningDataModule):
         assert self.last_sync is not None
         return {
             "sync/bytes": float(self.last_sync.bytes),
+            "sync/replicas": float(self.last_sync.replicas),
             "sync/probe_logprob_gap": self.logprob_gap,
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),

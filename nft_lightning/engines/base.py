@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +16,13 @@ Prompt = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a weight transfer did."""
+    """What a weight transfer did; ``replicas``: copies of the weights that took it."""
 
     version: int
     tensors: int
     bytes: int
     seconds: float
+    replicas: int = 1
 
 
 class Engine(Protocol):
@@ -39,12 +40,38 @@ class Engine(Protocol):
         """For each prompt as many completions as it has seeds, in the same order."""
         ...
 
+    def replicas(self) -> Sequence[Engine]:
+        """Engines that each write with one copy of the weights; the proof asks every one."""
+        ...
+
     def rest(self) -> None:
         """Give memory back to the trainer until the next sync; no more is generated before it."""
         ...
 
 
-class SyncError(RuntimeError):
+class Follow(Protocol):
+    """Told of a prompt's completions while others are still being written."""
+
+    def __call__(
+        self,
+        index: int,
+        completions: list[Completion],
+        go_on: Callable[[Sequence[tuple[Prompt, Sequence[int]]]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """Answer number ``index``, in the order in which prompts were asked.
+
+        Either ``go_on`` with further prompts and their seeds, or ``fail``, must be called once, from
+        any thread.
+        """
+        ...
+
+
+class EngineError(RuntimeError):
+    """The engine can not go on; the message is one sentence for the person who runs it."""
+
+
+class SyncError(EngineError):
     """The engine does not hold the trainer's weights."""
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.base import Prompt, SyncReport
+from nft_lightning.engines.adapters import checkpoint_parameters, merged
+from nft_lightning.engines.base import Prompt, SyncError, SyncReport
 from nft_lightning.engines.cache import with_room
 from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
@@ -60,15 +61,24 @@ class HFEngine:
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """Copy what is not shared; see :meth:`nft_lightning.engines.weight_sync.Manifest.checked`."""
         started = time.perf_counter()
-        own = dict(self.model.named_parameters())
+        own = {name: (p, layer) for name, p, layer in checkpoint_parameters(self.model)}
         tally: dict[str, int] = {}
         copied = 0
         for name, tensor in Manifest.of(self.model).checked(named_tensors, version, tally):
-            if own[name].data_ptr() != tensor.data_ptr():
-                own[name].data.copy_(tensor)
+            parameter, layer = own[name]
+            if layer is not None:
+                # Its adapters are live in this model, which can not take the sum.
+                if not torch.equal(merged(parameter, layer), tensor):
+                    raise SyncError(f"weight sync {version}: {name!r} is not this model's own")
+            elif parameter.data_ptr() != tensor.data_ptr():
+                parameter.data.copy_(tensor)
                 copied += tensor.nbytes
         self.policy_version = version
         return SyncReport(version, len(tally), copied, time.perf_counter() - started)
+
+    def replicas(self) -> list[HFEngine]:
+        """One copy of the weights."""
+        return [self]
 
     def rest(self) -> None:
         """Nothing to give back: the weights are the trainer's own."""

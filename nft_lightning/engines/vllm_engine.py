@@ -7,7 +7,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.base import Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
 from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -102,9 +103,10 @@ class VLLMEngine:
         written: set[str] = set()
         stream = self.manifest.checked(named_tensors, version, tally)
         self.policy_version = -1  # until all is written, this engine plays no version
-        self.llm.start_weight_update()
-        self.llm.update_weights({"update_info": {"weights": stream, "written": written}})
-        self.llm.finish_weight_update(str(version))
+        with one_sentence(f"in weight sync {version}"):
+            self.llm.start_weight_update()
+            self.llm.update_weights({"update_info": {"weights": stream, "written": written}})
+            self.llm.finish_weight_update(str(version))
         if unwritten := self.own_names - written:
             raise SyncError(
                 f"weight sync {version}: vLLM left {len(unwritten)} of its {len(self.own_names)} "
@@ -143,9 +145,10 @@ class VLLMEngine:
             )
             for group, same in zip(seeds, copies, strict=True)
         ]
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
-        )
+        with one_sentence("while it wrote completions"):
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
+            )
         return [self.completions(o.outputs) * same for o, same in zip(outputs, copies, strict=True)]
 
     def completions(self, outputs: Sequence[Any]) -> list[Completion]:
@@ -164,11 +167,30 @@ class VLLMEngine:
             for o, tokens, text in zip(ordered, ids, texts, strict=True)
         ]
 
+    def replicas(self) -> list[VLLMEngine]:
+        """One copy of the weights, however many GPUs hold it."""
+        return [self]
+
     def rest(self) -> None:
         """Give the GPU's memory to the trainer until the next sync."""
         if self.config.sleep and torch.cuda.is_available() and not self.asleep:
             self.llm.sleep(level=2)
             self.asleep = True
+
+
+@contextmanager
+def one_sentence(when: str) -> Iterator[None]:
+    """What vLLM raises, as an EngineError; its processes may have died for want of memory."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or ["without a word"])[0].rstrip(".")
+        raise EngineError(
+            f"vLLM failed {when} ({type(error).__name__}: {said}): if memory ran out, lower "
+            "rollout.engine.max_num_seqs or gpu_memory_utilization; --debug shows where"
+        ) from error
 
 
 def start(config: VLLMEngineConfig, model: nn.Module) -> Any:

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.engines.adapters import checkpoint_parameters, merged
 from nft_lightning.engines.base import SyncError
 
 
 def full_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's parameters under their checkpoint names, gathered one by one.
+    """The model's parameters under their checkpoint names, gathered and LoRA merged one by one.
 
     FSDP2 shards are gathered here, a collective call: every rank must iterate in step.
     """
-    for name, parameter in model.named_parameters():
-        tensor = parameter.detach()
+    for name, parameter, layer in checkpoint_parameters(model):
+        tensor = merged(parameter, layer)
         gather = getattr(tensor, "full_tensor", None)
         yield name, gather() if callable(gather) else tensor
 
@@ -34,7 +35,7 @@ class Manifest:
     @classmethod
     def of(cls, model: nn.Module) -> Manifest:
         """What ``model`` will deliver."""
-        return cls({name: p.shape for name, p in model.named_parameters()})
+        return cls({name: p.shape for name, p, _ in checkpoint_parameters(model)})
 
     def checked(
         self, named: Iterable[tuple[str, Tensor]], version: int, tally: dict[str, int]

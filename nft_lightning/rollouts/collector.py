@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nft_lightning.engines.base import Engine, Prompt, completion_seed
+from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import ProblemSource
+from nft_lightning.rollouts.refill import Question, Refill, Rounds
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
@@ -85,18 +86,51 @@ class Collector:
         self, cursor: int, seed: int, rollout_index: int, drop_uniform: bool
     ) -> tuple[Rollout, int]:
         """The rollout and the cursor behind the last problem that was drawn."""
-        kept: list[Group] = []
-        seen: list[Group] = []
-        for _ in range(self.plan.max_generation_rounds):
-            missing = self.plan.problems_per_rollout - len(kept)
-            groups = self.generate(cursor, missing, seed, rollout_index)
-            cursor += missing
-            seen += groups
-            kept += [g for g in groups if usable(g) and (not drop_uniform or varied(g))]
-            if len(kept) == self.plan.problems_per_rollout:
-                break
+
+        def keep(group: Group) -> bool:
+            return usable(group) and (not drop_uniform or varied(group))
+
+        if getattr(self.engine, "follows", False):
+            seen = self.generate_and_refill(cursor, seed, rollout_index, keep)
+        else:
+            seen = []
+            missing = self.plan.problems_per_rollout
+            for _ in range(self.plan.max_generation_rounds):
+                groups = self.generate(cursor + len(seen), missing, seed, rollout_index)
+                seen += groups
+                missing -= sum(map(keep, groups))
+                if not missing:
+                    break
+        kept = tuple(filter(keep, seen))
         metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
-        return Rollout(tuple(kept), self.engine.policy_version, metrics), cursor
+        return Rollout(kept, self.engine.policy_version, metrics), cursor + len(seen)
+
+    def generate_and_refill(
+        self, cursor: int, seed: int, rollout_index: int, keep: Callable[[Group], bool]
+    ) -> list[Group]:
+        """What rounds of :meth:`generate` would give, with verification beside generation."""
+        rounds = Rounds(cursor, self.plan.problems_per_rollout, self.plan.max_generation_rounds)
+        refill = Refill(
+            rounds,
+            lambda position: self.question(position, seed, rollout_index),
+            lambda problems, prompts, answers: self.judge(problems, prompts, answers),
+            keep,
+        )
+        with self.timer.phase("generate"):
+            groups = refill.run(self.engine, self.plan.sampling)
+        answers = [g.completions for g in groups]
+        asked = [range(self.plan.completions_per_problem)] * len(groups)
+        check_answers(answers, asked, self.engine.policy_version)
+        self.timer.tokens["generate"] += sum(len(c.token_ids) for group in answers for c in group)
+        self.timer.seconds["verify"] += refill.verify_seconds
+        return groups
+
+    def question(self, position: int, seed: int, rollout_index: int) -> Question:
+        """The problem at a position of the stream, its prompt and its completions' seeds."""
+        problem = self.source.problem(position, seed)
+        count = self.plan.completions_per_problem
+        seeds = [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
+        return Question(problem, self.encode(problem.text), seeds)
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
         """The data set's worked solutions in place of completions; problems without one are left out."""
@@ -123,16 +157,8 @@ class Collector:
 
     def generate(self, cursor: int, count: int, seed: int, rollout_index: int) -> list[Group]:
         """``count`` problems from ``cursor`` on, answered and judged."""
-        positions = range(cursor, cursor + count)
-        problems = [self.source.problem(i, seed) for i in positions]
-        seeds = [
-            [
-                completion_seed(seed, "train", rollout_index, i, k)
-                for k in range(self.plan.completions_per_problem)
-            ]
-            for i in positions
-        ]
-        return self.answer(problems, self.plan.sampling, seeds)
+        asked = [self.question(i, seed, rollout_index) for i in range(cursor, cursor + count)]
+        return self.answer([q.problem for q in asked], self.plan.sampling, [q.seeds for q in asked])
 
     def answer(
         self,
@@ -148,13 +174,22 @@ class Collector:
         self.timer.tokens[phases[0]] += sum(len(c.token_ids) for group in answers for c in group)
         check_answers(answers, seeds, self.engine.policy_version)
         with self.timer.phase(phases[1]):
-            verdicts = iter(
-                self.verifier.verify(
-                    [c.text for group in answers for c in group],
-                    [p.answer for p, group in zip(problems, answers, strict=True) for _ in group],
-                    [c.truncated for group in answers for c in group],
-                )
+            return self.judge(problems, prompts, answers)
+
+    def judge(
+        self,
+        problems: Sequence[Problem],
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[Completion]],
+    ) -> list[Group]:
+        """Groups with their verdicts and rewards."""
+        verdicts = iter(
+            self.verifier.verify(
+                [c.text for group in answers for c in group],
+                [p.answer for p, group in zip(problems, answers, strict=True) for _ in group],
+                [c.truncated for group in answers for c in group],
             )
+        )
         groups = []
         for problem, prompt, completions in zip(problems, prompts, answers, strict=True):
             judged = tuple(next(verdicts) for _ in completions)
@@ -177,13 +212,15 @@ def varied(group: Group) -> bool:
 def check_answers(
     answers: Sequence[Sequence[Completion]], seeds: Sequence[Sequence[int]], version: int
 ) -> None:
-    """Raise unless every prompt got all its completions, from the current weights."""
+    """EngineError unless every prompt got all its completions, from the current weights."""
     given, asked = [len(a) for a in answers], [len(s) for s in seeds]
     if given != asked:
-        raise RuntimeError(f"the engine returned {sum(given)} completions where {sum(asked)} were asked")
+        raise EngineError(
+            f"the engine returned {sum(given)} completions where {sum(asked)} were asked: see its log"
+        )
     stale = {c.policy_version for group in answers for c in group} - {version}
     if stale:
-        raise RuntimeError(f"completions of policy version {min(stale)} met version {version}")
+        raise EngineError(f"completions of policy version {min(stale)} met version {version}")
 
 
 def rollout_metrics(seen: Sequence[Group], kept: int, wanted: int) -> dict[str, float]:

@@ -72,6 +72,18 @@ class SyncProof:
             raise SyncError(
                 f"after weight sync {version} the engine says it plays version {engine.policy_version}"
             )
+        gap = max(self.gap(one, policy, probe) for one in engine.replicas())
+        bound = self.max_logprob_gap or BOUNDS[computed_in(policy)]
+        if gap > bound:
+            raise SyncError(
+                f"the engine does not play policy version {version}: after the weight sync, "
+                f"log-probabilities of the probe differ by {gap:.3g} where {bound:g} is allowed "
+                "(rollout.proof.max_logprob_gap)"
+            )
+        return gap
+
+    def gap(self, engine: Engine, policy: Policy, probe: Sequence[Prompt]) -> float:
+        """The largest gap of any token that ``engine`` writes; infinite where one is not a number."""
         sampling = Sampling(policy.temperature, self.new_tokens)
         seeds = [[completion_seed(0, "probe", 0, i, 0)] for i in range(len(probe))]
         groups = engine.generate(probe, sampling, seeds)
@@ -82,15 +94,7 @@ class SyncProof:
         batch = token_batch(rows, Signal({}, torch.ones(len(rows))), policy.tokenizer.pad_token_id)
         batch = batch.to(next(policy.parameters()).device)
         gaps = (policy(batch).logprobs - batch.engine_logprobs)[batch.mask].abs()
-        gap = float(gaps.max()) if bool(torch.isfinite(gaps).all()) else float("inf")
-        bound = self.max_logprob_gap or BOUNDS[computed_in(policy)]
-        if gap > bound:
-            raise SyncError(
-                f"the engine does not play policy version {version}: after the weight sync, "
-                f"log-probabilities of the probe differ by {gap:.3g} where {bound:g} is allowed "
-                "(rollout.proof.max_logprob_gap)"
-            )
-        return gap
+        return float(gaps.max()) if bool(torch.isfinite(gaps).all()) else float("inf")
 
 
 def computed_in(policy: Policy) -> torch.dtype:

@@ -18,7 +18,7 @@ from nft_lightning.verifiers.function import FunctionVerifier
 from nft_lightning.verifiers.math import MathVerifier
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier
-from tests.engines.shared import shared_vllm_engine
+from tests.engines.shared import served_engine, shared_vllm_engine
 from tests.objectives.family import FAMILY, extras
 
 
@@ -32,7 +32,18 @@ def vllm_engine():
     return shared_vllm_engine(), TinyModel("tiny_unsure").load(1.0)
 
 
-@pytest.fixture(params=[hf_engine, pytest.param(vllm_engine, marks=pytest.mark.vllm)])
+def vllm_server_engine():
+    policy = TinyModel("tiny_unsure").load(1.0)
+    return served_engine(policy), policy
+
+
+@pytest.fixture(
+    params=[
+        hf_engine,
+        pytest.param(vllm_engine, marks=pytest.mark.vllm),
+        pytest.param(vllm_server_engine, marks=pytest.mark.vllm),
+    ]
+)
 def engine_and_policy(request):
     engine, policy = request.param()
     engine.load_weights(policy.model.named_parameters(), 7)
@@ -115,10 +126,22 @@ class TestEngine:
             expected = policy.model.generate(ids, do_sample=False, max_new_tokens=24)[0, len(prompt) :]
             assert list(group[0].token_ids) == expected.tolist()[: len(group[0].token_ids)]
 
+    def test_a_greedy_group_is_copies_of_one(self, engine_and_policy):
+        engine, policy = engine_and_policy
+        groups = engine.generate(self.prompts(policy), Sampling(0.0, 24), [[1, 2, 3]] * 4)
+        assert [len({c.token_ids for c in group}) for group in groups] == [1] * 4
+        assert [len(group) for group in groups] == [3] * 4
+
     def test_the_limit_truncates(self, engine_and_policy):
         engine, policy = engine_and_policy
         out = engine.generate(self.prompts(policy), Sampling(1.0, 1), [[1], [2], [3], [4]])
         assert all(len(c.token_ids) == 1 and c.truncated for g in out for c in g)
+
+    def test_every_copy_of_the_weights_can_be_asked(self, engine_and_policy):
+        engine, policy = engine_and_policy
+        for one in engine.replicas():
+            (group,) = one.generate(self.prompts(policy)[:1], Sampling(0.0, 4), [[0]])
+            assert group[0].policy_version == 7
 
     def test_no_prompts(self, engine_and_policy):
         assert engine_and_policy[0].generate([], Sampling(1.0, 4), []) == []

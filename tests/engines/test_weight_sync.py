@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from nft_lightning import datamodule
 from nft_lightning.cli import run as running
 from nft_lightning.cli.build_tiny import build_tokenizer
-from nft_lightning.engines.base import SyncError, SyncReport
+from nft_lightning.engines.base import EngineError, SyncError, SyncReport
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
@@ -112,6 +112,17 @@ def test_fewer_completions_than_asked(start, engine, monkeypatch):
     real = engine.completions
     monkeypatch.setattr(engine, "completions", lambda outputs: real(outputs)[:1])
     with pytest.raises(RuntimeError, match="completions where"):
+        start()
+
+
+def test_an_engine_that_died(start, engine, monkeypatch):
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    def die(*_, **__):
+        raise EngineDeadError
+
+    monkeypatch.setattr(engine.llm, "generate", die)
+    with pytest.raises(EngineError, match=r"vLLM failed while it wrote completions \(EngineDeadError: "):
         start()
 
 

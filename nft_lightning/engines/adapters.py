@@ -1,0 +1,80 @@
+"""A model's checkpoint as if its LoRA adapters were merged, without touching the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from nft_lightning.engines.base import SyncError
+
+PEFT_PREFIX = "base_model.model."
+BASE = ".base_layer."
+
+
+def checkpoint_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor, Any]]:
+    """Name in the checkpoint, parameter, and the LoRA layer of peft that changes it (None: nobody).
+
+    Of a layer that peft trains whole (``modules_to_save``) it is the trained copy that counts.
+
+    Raises:
+        SyncError: an adapter that is not plain LoRA, so that adding its product would be wrong.
+    """
+    if not hasattr(model, "peft_config"):
+        yield from ((name, parameter, None) for name, parameter in model.named_parameters())
+        return
+    refuse_other_adapters(model)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name or ".original_module." in name:
+            continue
+        plain = re.sub(r"\.modules_to_save\.[^.]+\.", ".", name.removeprefix(PEFT_PREFIX))
+        if BASE not in name:
+            yield plain, parameter, None
+            continue
+        layer = model.get_submodule(name.partition(BASE)[0])
+        yield plain.replace(BASE, "."), parameter, layer if name.endswith(".weight") else None
+
+
+def refuse_other_adapters(model: nn.Module) -> None:
+    """Raise SyncError where merging would not be W + scaling B A."""
+    kinds = {str(getattr(c.peft_type, "value", c.peft_type)) for c in adapters(model).values()}
+    if kinds - {"LORA"}:
+        raise SyncError(f"weight sync: {min(kinds - {'LORA'})} adapters can not be merged; use LoRA")
+    weights: dict[int, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not hasattr(module, "lora_A"):
+            weight = getattr(module, "weight", None)
+            if weight is not None:
+                weights.setdefault(id(weight), name)
+            continue
+        if getattr(module, "lora_variant", None) or any(getattr(module, "lora_bias", {}).values()):
+            raise SyncError(f"weight sync: the adapter of {name!r} is not plain LoRA (DoRA, a bias ...)")
+    for name, module in model.named_modules():
+        own = getattr(module, "base_layer", None) if hasattr(module, "lora_A") else None
+        shared = own is not None and weights.get(id(own.weight), "").startswith(f"{name}.base_layer")
+        if own is not None and not own.weight.is_floating_point():
+            raise SyncError(f"weight sync: {name!r} is quantized, so its adapter can not be merged")
+        if own is not None and not shared:
+            raise SyncError(
+                f"weight sync: {name!r} has an adapter but shares its weight (tied embeddings)"
+            )
+
+
+def adapters(model: nn.Module) -> dict[str, Any]:
+    """peft's configurations by adapter name."""
+    found: dict[str, Any] = model.peft_config  # type: ignore[assignment]
+    return found
+
+
+def merged(parameter: Tensor, layer: Any) -> Tensor:
+    """W + scaling B A of the active adapters that are not in W yet; a new tensor, or W itself."""
+    weight = parameter.detach()
+    if layer is None or layer.disable_adapters:
+        return weight
+    for name in layer.active_adapters:
+        known = name in layer.lora_A or name in layer.lora_embedding_A
+        if known and name not in layer.merged_adapters:
+            weight = weight + layer.get_delta_weight(name).detach().to(weight.dtype)
+    return weight
