@@ -8,12 +8,20 @@ import lightning as L
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Rollout
 
 
 class RolloutRecord(L.Callback):
-    """Writes ``rollouts/epoch_NNNN.parquet`` in the run folder after each epoch."""
+    """Writes ``rollouts/epoch_NNNN.parquet`` in the run folder after each epoch.
+
+    Args:
+        on_write_error: ``continue`` without the epoch's file, or ``stop``.
+    """
+
+    def __init__(self, on_write_error: str = "continue") -> None:
+        self.rule = check_write_rule(on_write_error, "callbacks.record.on_write_error")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write this epoch's rollout to a temporary name, then rename it."""
@@ -21,12 +29,17 @@ class RolloutRecord(L.Callback):
         rollout = pl_module.data.rollout
         if not trainer.is_global_zero or rollout is None:
             return
-        folder = Path(trainer.default_root_dir) / "rollouts"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"epoch_{trainer.current_epoch:04d}.parquet"
+        path = rollout_file(trainer.default_root_dir, trainer.current_epoch)
         partial = path.with_suffix(".tmp")
-        pq.write_table(table(rollout, trainer.current_epoch), partial, compression="zstd")
-        partial.rename(path)
+        with written(path, self.rule):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table(rollout, trainer.current_epoch), partial, compression="zstd")
+            partial.replace(path)
+
+
+def rollout_file(run_dir: str | Path, epoch: int) -> Path:
+    """Where the rollout of an epoch is recorded."""
+    return Path(run_dir) / "rollouts" / f"epoch_{epoch:04d}.parquet"
 
 
 def table(rollout: Rollout, epoch: int) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -16,7 +17,9 @@ from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
 
-def print_plan(cfg: DictConfig, parts: Parts, module: PolicyModule) -> None:
+def print_plan(
+    cfg: DictConfig, parts: Parts, module: PolicyModule, checkpoint: Path | None = None
+) -> None:
     """What the run is about to do, on one screen."""
     plan, batching = parts.plan, parts.batching
     parameters = sum(p.numel() for p in module.policy.parameters())
@@ -36,6 +39,7 @@ def print_plan(cfg: DictConfig, parts: Parts, module: PolicyModule) -> None:
         "evaluation": f"{len(module_problems(parts))} held-out problems x "
         f"{parts.evaluation.completions_per_problem}, every {parts.evaluation.every_epochs} epochs",
         "run folder": str(cfg.run_dir),
+        **({"resumed from": checkpoint.name} if checkpoint else {}),
         "conditions": f"{conditions_hash(cfg)} (equal for runs that may be compared)",
     }
     table = Table(show_header=False, box=None, padding=(0, 2))
