@@ -74,7 +74,9 @@ class RolloutDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Tensor]:
         """This rank's indices of held-out problems, in one batch."""
         mine = torch.arange(self.rank, len(self.held_out), self.world_size)
-        return DataLoader(mine, batch_size=max(1, len(mine)))  # type: ignore[arg-type]
+        # With a generator of its own, an evaluation draws none of the run's random numbers.
+        own = torch.Generator().manual_seed(self.seed)
+        return DataLoader(mine, batch_size=max(1, len(mine)), generator=own)  # type: ignore[arg-type]
 
     @property
     def rank(self) -> int:
@@ -228,7 +230,8 @@ class RolloutDataModule(L.LightningDataModule):
         """What decides what comes next; in mid-epoch the rollout and the batches that are left, too."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state["logprob_gap"] = self.logprob_gap
-        state["last_sync"] = None if self.last_sync is None else astuple(self.last_sync)
+        sync = self.last_sync
+        state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
         if self.pending is not None:
             state["pending"] = [packing.pack_batch(batch) for batch in self.pending]
             state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None

@@ -38,7 +38,7 @@ class PhaseTimer:
                 self.stack[-1] = (self.stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
-        """Metrics since the last call: gauges, seconds of each phase, tokens a second where it had any."""
+        """Metrics since the last call: gauges, seconds of each phase, tokens a second where there are."""
         found = dict(self.gauges)
         found |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
         for phase, count in self.tokens.items():

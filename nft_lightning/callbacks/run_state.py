@@ -71,9 +71,9 @@ class RunState(L.Callback):
         """Bring the loops into their canonical state; add the random states."""
         assert isinstance(pl_module, PolicyModule)
         epochs, updates = position(trainer, pl_module.data)
-        loops = checkpoint["loops"]
         length = pl_module.data.batching.updates_per_rollout
-        loops["fit_loop"] = canonical_loop(loops["fit_loop"], epochs, updates or 0, length)
+        loop = canonical_loop(checkpoint["loops"]["fit_loop"], epochs, updates or 0, length)
+        checkpoint["loops"] = {"fit_loop": loop}
         checkpoint["epoch"] = epochs
         checkpoint["run"] = {
             "random": random_states(),
