@@ -67,9 +67,11 @@ class Checkpoints(Checkpoint):
         self.last_time, self.score_epoch = time.monotonic(), -1
         self.written = ""
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The clock begins."""
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The clock begins. A kill may have come between a checkpoint and what follows it."""
         self.last_time = time.monotonic()
+        if trainer.is_global_zero:
+            self.prune()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The weights of this epoch's end have a score."""
@@ -180,6 +182,8 @@ class Checkpoints(Checkpoint):
     def prune(self) -> None:
         """Keep the last and the best, and name them by links."""
         found: Kept = list(complete(self.folder))
+        if not found:
+            return
         scored = sorted((p for p in found if p[1]["score"] is not None), key=lambda p: -p[1]["score"])
         keep = {p for p, _ in (*found[-self.keep_last :], *scored[: self.keep_best])}
         point(self.folder / "last", found[-1][0])
