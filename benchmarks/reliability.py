@@ -52,7 +52,7 @@ FAULTS = Path(__file__).resolve().parents[1] / "tests" / "resume" / "test_faults
 
 
 def child(trace: str, event: int, delay: float, arguments: list[str]) -> None:
-    """nft-train in this process; notes each phase in ``trace``, and dies ``delay`` s into number ``event``."""
+    """nft-train, here; notes each phase in ``trace``, and dies ``delay`` s into number ``event``."""
     from nft_lightning.callbacks.checkpoint import Checkpoints
     from nft_lightning.callbacks.record import RolloutRecord
     from nft_lightning.timing import PhaseTimer
@@ -218,11 +218,12 @@ def table(found: dict[str, Any]) -> str:
                 same = sum(k["killed"] and not k["differences"] for k in at)
                 lines.append(f"| ... of these in {phase.replace('_', ' ')} | {same}/{len(at)} |")
     if run := found.get("default"):
+        soon, late = run["resume_seconds_within_an_epoch"], run["resume_seconds_between_epochs"]
         lines += [
             f"| checkpoints of the default run, of its time | {run['overhead']:.2%} |",
             f"| size of one | {run['checkpoint_mib']:.1f} MiB |",
-            f"| resumed within an epoch: first new update after | {run['resume_seconds_within_an_epoch']:.1f} s |",
-            f"| resumed between epochs, the rollout included | {run['resume_seconds_between_epochs']:.1f} s |",
+            f"| resumed within an epoch: first new update after | {soon:.1f} s |",
+            f"| resumed between epochs, the rollout included | {late:.1f} s |",
         ]
     lines += [f"| {said.splitlines()[0]} | {good} |" for said, good in found.get("faults", [])]
     return "\n".join(lines) + "\n"

@@ -38,7 +38,7 @@ class PhaseTimer:
                 self.stack[-1] = (self.stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
-        """Metrics since the last call: gauges, seconds of each phase, tokens a second where there are."""
+        """Gauges, and since the last call the seconds of each phase and its tokens a second, if any."""
         found = dict(self.gauges)
         found |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
         for phase, count in self.tokens.items():

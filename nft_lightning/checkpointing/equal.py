@@ -18,7 +18,7 @@ UNEQUAL = {"run", "epoch_so_far", "pytorch-lightning_version"}
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs: final weights, optimizer, data state, metric rows, events, rollouts, samples, curve."""
+    """What differs: final state, metric rows, events, rollouts, samples, points of the curve."""
     found = [*in_checkpoints(one, other), *in_metrics(one, other), *in_rollouts(one, other)]
     if events(one) != events(other):
         found.append("tensorboard")

@@ -22,12 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nft_lightning.errors import RunStoppedError
+
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 PARTIAL, DAMAGED = ".partial-", "damaged-"
 FORMAT = 1
 
 
-class DamagedCheckpointError(Exception):
+class DamagedCheckpointError(RunStoppedError):
     """A checkpoint that can not be used; the message says why."""
 
 
