@@ -46,7 +46,7 @@ class SampleTable(L.Callback):
 def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str:
     """The first sample of each problem at two policy versions."""
     lines = ["# Sample answers to held-out problems", ""]
-    for before, after in zip(first[1], last[1], strict=True):
+    for before, after in pairs(first[1], last[1]):
         lines += [f"## {before.problem.text} (gold {before.problem.answer})", ""]
         for version, group in ((first[0], before), (last[0], after)):
             right = sum(v.correct for v in group.verdicts)
@@ -58,3 +58,9 @@ def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str
                 "",
             ]
     return "\n".join(lines)
+
+
+def pairs(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
+    """By problem: after a resume a rank may have another share of them."""
+    later = {group.problem: group for group in after}
+    return [(group, later[group.problem]) for group in before if group.problem in later]

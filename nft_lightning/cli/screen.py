@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from nft_lightning.callbacks.samples import pairs
 from nft_lightning.config import Parts, conditions_hash
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
@@ -97,8 +98,7 @@ def with_interval(metrics: dict[str, float], name: str) -> str:
 
 def changed_examples(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
     """Two problems, those whose accuracy rose the most."""
-    pairs = list(zip(before, after, strict=True))
-    return sorted(pairs, key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
+    return sorted(pairs(before, after), key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
 
 
 def answer_panel(label: str, group: Group) -> Panel:
