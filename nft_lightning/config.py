@@ -22,7 +22,16 @@ from nft_lightning.errors import UserError
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PROMPTS_CHECKED = 100
-NOT_CONDITIONS = ("algorithm", "seed", "run_dir", "logger", "callbacks", "hydra")
+NOT_CONDITIONS = (
+    "algorithm",
+    "seed",
+    "run_dir",
+    "resume",
+    "on_write_error",
+    "logger",
+    "callbacks",
+    "hydra",
+)
 
 
 def target(node: DictConfig, field: str) -> Any:
@@ -247,12 +256,17 @@ def check_trainer(cfg: DictConfig) -> None:
             )
 
 
-def check_run_dir(run_dir: str) -> None:
+def check_run_dir(run_dir: str, resume: str | None = None) -> None:
     """Raise UserError where the run folder can not be made or written, or holds another run."""
     folder = Path(run_dir)
     # The first rank may have begun to write by the time the others look.
-    if (folder / "config.yaml").exists() and int(os.environ.get("RANK", "0")) == 0:
-        raise UserError("run_dir", run_dir, "holds a run already", "give another folder or remove it")
+    if not resume and (folder / "config.yaml").exists() and int(os.environ.get("RANK", "0")) == 0:
+        raise UserError(
+            "run_dir",
+            run_dir,
+            "holds a run already",
+            f"continue it with resume={run_dir}, or give another folder",
+        )
     while not folder.exists():
         folder = folder.parent
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import lightning as L
@@ -12,64 +12,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nft_lightning.batching.layout import layout
+from nft_lightning.checkpointing import packing
+from nft_lightning.checkpointing.signals import Departure
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
-from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.plans import BatchingPlan, EvaluationPlan
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Group, OptimizerBatch, Problem, Rollout, Sampling
 
-
-@dataclass(frozen=True)
-class BatchingPlan:
-    """How a rollout is cut.
-
-    Attributes:
-        updates_per_rollout: optimizer steps an epoch; the first has ratio 1 everywhere.
-        micro_batch_size: rows in one forward pass; it never changes the gradient.
-        stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
-    """
-
-    updates_per_rollout: int = 4
-    micro_batch_size: int = 64
-    stop_after_empty_rollouts: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("updates_per_rollout", "micro_batch_size", "stop_after_empty_rollouts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"batching.{name}", getattr(self, name), "is below 1", "use 1 or more")
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """Held-out problems, and how they are answered.
-
-    Attributes:
-        problems: how many; completions_per_problem: k of avg@k and pass@k.
-        every_epochs: how often; the start and the end are always evaluated.
-        temperature, top_p, top_k: sampling; max_new_tokens: None means as in training.
-    """
-
-    problems: int = 100
-    completions_per_problem: int = 8
-    every_epochs: int = 5
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("problems", "completions_per_problem", "every_epochs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"evaluation.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise UserError(
-                "evaluation.temperature, evaluation.top_p, evaluation.top_k",
-                [self.temperature, self.top_p, self.top_k],
-                "is no sampling",
-                "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
-            )
+COUNTERS = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
 
 
 class LazyRollout:
@@ -110,6 +63,9 @@ class RolloutDataModule(L.LightningDataModule):
         self.cursor = self.rollout_index = self.empty_rollouts = 0
         self.completions = self.tokens = 0
         self.rollout: Rollout | None = None
+        # The batches of this epoch that are not trained on yet; None until its rollout is made.
+        self.pending: list[OptimizerBatch] | None = None
+        self.departure = Departure()
         self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
         self.held_out: list[Problem] = collector.source.held_out(evaluation.problems)
@@ -121,7 +77,9 @@ class RolloutDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Tensor]:
         """This rank's indices of held-out problems, in one batch."""
         mine = torch.arange(self.rank, len(self.held_out), self.world_size)
-        return DataLoader(mine, batch_size=max(1, len(mine)))  # type: ignore[arg-type]
+        # With a generator of its own, an evaluation draws none of the run's random numbers.
+        own = torch.Generator().manual_seed(self.seed)
+        return DataLoader(mine, batch_size=max(1, len(mine)), generator=own)  # type: ignore[arg-type]
 
     @property
     def rank(self) -> int:
@@ -151,29 +109,45 @@ class RolloutDataModule(L.LightningDataModule):
                 self.logprob_gap = self.prove(module.policy_version)
 
     def next_rollout(self) -> list[OptimizerBatch]:
-        """The epoch's batches, computed in the precision that trains: else the ratio would not be 1."""
-        assert self.trainer is not None
-        with self.trainer.precision_plugin.forward_context():
-            return self.roll_out()
+        """The epoch's batches, computed in the precision that trains: else the ratio would not be 1.
 
-    def roll_out(self) -> list[OptimizerBatch]:
+        After a resume in mid-epoch, those that were left.
+        """
+        assert self.trainer is not None
+        if self.pending is None:
+            # Nothing of the state changes before all of it is there: an interrupted rollout never was.
+            with self.departure.interruptible(), self.trainer.precision_plugin.forward_context():
+                rollout, cursor, batches = self.roll_out()
+            self.rollout, self.cursor, self.pending = rollout, cursor, batches
+            self.completions += int(rollout.metrics["rollout/completions"])
+            self.tokens += int(rollout.metrics["rollout/tokens"])
+            self.rollout_index += 1
+            self.empty_rollouts = 0 if rollout.groups else self.empty_rollouts + 1
+        # An empty batch stands for the updates that were all done: the epoch's evaluation is still due.
+        nothing = OptimizerBatch([], self.batching.updates_per_rollout, -1)
+        return [b.to(self.policy_module.device) for b in self.pending] or [nothing]
+
+    def trained(self, batch: OptimizerBatch) -> None:
+        """``batch`` has done its update."""
+        self.pending = [b for b in self.pending or [] if b.step_in_epoch > batch.step_in_epoch]
+
+    def finish_epoch(self) -> None:
+        """The epoch is trained, evaluated and logged."""
+        self.pending = None
+
+    def roll_out(self) -> tuple[Rollout, int, list[OptimizerBatch]]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
         if self.objective.needs.references:
-            rollout, self.cursor = self.collector.read_solutions(self.cursor, self.seed)
+            rollout, cursor = self.collector.read_solutions(self.cursor, self.seed)
         else:
-            rollout, self.cursor = self.collector.collect(
+            rollout, cursor = self.collector.collect(
                 self.cursor, self.seed, self.rollout_index, self.objective.drop_uniform_groups
             )
         self.engine.rest()
-        self.rollout = rollout
-        self.completions += int(rollout.metrics["rollout/completions"])
-        self.tokens += int(rollout.metrics["rollout/tokens"])
         batches = self.laid_out(rollout, self.objective, self.rollout_index)
-        self.rollout_index += 1
-        self.empty_rollouts = 0 if rollout.groups else self.empty_rollouts + 1
         with self.timer.phase("old_logprobs"), torch.no_grad():
-            return [self.completed(batch, self.objective) for batch in batches]
+            return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
 
     def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
         """This rank's optimizer batches of rollout number ``index``; all objectives split alike."""
@@ -217,7 +191,6 @@ class RolloutDataModule(L.LightningDataModule):
 
     def evaluate(self, indices: Sequence[int]) -> list[Group]:
         """Answers to held-out problems from the current weights, with seeds of their own."""
-        self.sync()
         plan, training = self.evaluation, self.collector.plan
         sampling = Sampling(
             plan.temperature, plan.max_new_tokens or training.max_new_tokens, plan.top_p, plan.top_k
@@ -227,9 +200,17 @@ class RolloutDataModule(L.LightningDataModule):
             for i in indices
         ]
         problems = [self.held_out[i] for i in indices]
-        self.last_evaluation = self.collector.answer(problems, sampling, seeds, ("evaluate", "evaluate"))
+        with self.departure.interruptible():
+            self.sync()
+            answers = self.collector.answer(problems, sampling, seeds, ("evaluate", "evaluate"))
+        self.last_evaluation = answers
         self.engine.rest()
-        return self.last_evaluation
+        return answers
+
+    @property
+    def gave_up(self) -> bool:
+        """Too many rollouts in a row held nothing to learn from."""
+        return self.empty_rollouts >= self.batching.stop_after_empty_rollouts
 
     def progress(self) -> dict[str, float]:
         """The axes of every curve, problems, completions and tokens so far, and the last sync."""
@@ -250,11 +231,24 @@ class RolloutDataModule(L.LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides the next rollout."""
-        names = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
-        return {name: getattr(self, name) for name in names}
+        """What decides what comes next; in mid-epoch the rollout and the batches that are left, too."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
+        state["logprob_gap"] = self.logprob_gap
+        sync = self.last_sync
+        state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
+        if self.pending is not None:
+            state["pending"] = [packing.pack_batch(batch) for batch in self.pending]
+            state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the saved run stood."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        for name in COUNTERS:
+            setattr(self, name, state_dict[name])
+        self.logprob_gap = state_dict["logprob_gap"]
+        self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
+        self.rollout = self.pending = None
+        if "pending" in state_dict:
+            self.pending = [packing.unpack_batch(packed) for packed in state_dict["pending"]]
+            if state_dict["rollout"] is not None:
+                self.rollout = packing.unpack_rollout(state_dict["rollout"])

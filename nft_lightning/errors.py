@@ -9,3 +9,7 @@ class UserError(Exception):
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
         self.field, self.value = field, value
         super().__init__(f"{field}={value!r} {problem}: {remedy}.")
+
+
+class RunStoppedError(Exception):
+    """The run can not go on; the message is one sentence with what to do."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -16,58 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from nft_lightning.batching.smaller import halved, out_of_memory
 from nft_lightning.datamodule import RolloutDataModule
-from nft_lightning.errors import UserError
+from nft_lightning.epoch_metrics import EpochMetrics
+from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.metrics.estimates import AnswerCounts
 from nft_lightning.metrics.majority import majority_at_k
 from nft_lightning.objectives.base import Objective
-from nft_lightning.objectives.diagnostics import gradient_pair, summarise
+from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
+from nft_lightning.plans import OptimizerPlan
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
-from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OptimizerPlan:
-    """AdamW with a linear warm-up and then a constant rate.
-
-    Attributes:
-        learning_rate, beta1, beta2, weight_decay: AdamW's.
-        warmup_updates: optimizer steps until the full rate.
-        clip_grad_norm: largest gradient norm.
-    """
-
-    learning_rate: float = 2e-4
-    beta1: float = 0.9
-    beta2: float = 0.95
-    weight_decay: float = 0.0
-    warmup_updates: int = 0
-    clip_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(
-                "optimizer.learning_rate", self.learning_rate, "is not above 0", "use 2e-4 or the like"
-            )
-        if not self.clip_grad_norm > 0:
-            raise UserError(
-                "optimizer.clip_grad_norm",
-                self.clip_grad_norm,
-                "is not above 0",
-                "use 1.0, or .inf for none",
-            )
-        if self.weight_decay < 0 or self.warmup_updates < 0:
-            raise UserError(
-                "optimizer.weight_decay, optimizer.warmup_updates",
-                [self.weight_decay, self.warmup_updates],
-                "hold a negative number",
-                "use 0 or more",
-            )
 
 
 class PolicyModule(L.LightningModule):
@@ -87,9 +48,8 @@ class PolicyModule(L.LightningModule):
         self.policy, self.objective = policy, objective
         self.optimizer_plan, self.timer = optimizer, timer
         self.answers = AnswerCounts()
-        self.sums: dict[str, list[Tensor]] = defaultdict(list)
-        self.tallies: dict[str, Tensor] = {}
-        self.mismatch = Mismatch()
+        self.epoch = EpochMetrics()
+        self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needs
         hidden_size: Any = getattr(policy.model.config, "hidden_size", 0)
         self.critic = ValueHead(hidden_size) if needs.values else None
@@ -144,25 +104,57 @@ class PolicyModule(L.LightningModule):
             raise RuntimeError(
                 f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
             )
-        for micro, last in mark_last(batch.micro_batches):
-            self.timer.tokens["train"] += int(micro.mask.sum())
-            with self.timer.phase("train"), self.gradients_synced(only_if=last):
-                out, tokens = self.token_loss(self.objective, micro)
-                loss = (tokens.loss * micro.token_weight).sum()
-                self.watch_gradient(out.logprobs, micro)
-                if not self.objective.needs.references:
-                    old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
-                    self.mismatch.add(old, micro.engine_logprobs, micro.mask)
-                self.manual_backward(loss * self.trainer.world_size)
-            self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
-            self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
-            for name, pair in tokens.metrics.items():
-                self.note(f"objective/{name}", *pair)
-            for name, tally in tokens.sums.items():
-                found = tally.detach().double().cpu()
-                self.tallies[name] = self.tallies[name] + found if name in self.tallies else found
-        if batch.micro_batches:
+        micro_batches, before = batch.micro_batches, self.epoch.state_dict()
+        self.loss_finite = True
+        while (error := self.backward_all(micro_batches)) is not None:
+            smaller = halved(micro_batches)
+            if len(smaller) == len(micro_batches) or self.trainer.world_size > 1:
+                raise RunStoppedError(
+                    f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
+                    f"({error}); use a smaller batching.micro_batch_size"
+                )
+            # The step begins again: a backward pass that broke off has left part of its gradient.
+            micro_batches = smaller
+            self.optimizers().zero_grad()  # type: ignore[union-attr]
+            self.epoch.load_state_dict(before)
+            self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
+        if micro_batches:
             self.step_optimizer()
+        self.data.trained(batch)
+
+    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
+        """Forward and backward of each; what the allocator said where memory did not suffice."""
+        try:
+            for micro, last in mark_last(micro_batches):
+                self.backward_one(micro, last)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            message = str(error).strip().splitlines()[0] if str(error) else "out of memory"
+        else:
+            return None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return message
+
+    def backward_one(self, micro: TokenBatch, last: bool) -> None:
+        """Add a micro-batch's part of the gradient."""
+        with self.timer.phase("train"), self.gradients_synced(only_if=last):
+            out, tokens = self.token_loss(self.objective, micro)
+            loss = (tokens.loss * micro.token_weight).sum()
+            self.watch_gradient(out.logprobs, micro)
+            if not self.objective.needs.references:
+                old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
+                self.epoch.mismatch.add(old, micro.engine_logprobs, micro.mask)
+            self.manual_backward(loss * self.trainer.world_size)
+        self.loss_finite = self.loss_finite and bool(torch.isfinite(loss))
+        self.timer.tokens["train"] += int(micro.mask.sum())
+        self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
+        self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
+        for name, pair in tokens.metrics.items():
+            self.note(f"objective/{name}", *pair)
+        for name, tally in tokens.sums.items():
+            self.epoch.tally(name, tally)
 
     def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
         """One forward pass, and the objective on it."""
@@ -204,11 +196,14 @@ class PolicyModule(L.LightningModule):
                 torch.nn.utils.clip_grad_norm_(part.parameters(), plan.clip_grad_norm)
                 for part in self.trained
             )
-            finite = all(bool(torch.isfinite(n)) for n in (norm, *others))
+            broken = torch.tensor(float(not self.loss_finite), device=self.device)
+            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+            finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
                 self.updates_done += 1
             optimizer.zero_grad()  # type: ignore[union-attr]
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         one = torch.tensor(1.0)
         self.note("optimizer/skipped_updates", one * (not finite), torch.tensor(0.0))
         if finite:
@@ -216,37 +211,58 @@ class PolicyModule(L.LightningModule):
 
     def note(self, name: str, total: Tensor, count: Tensor) -> None:
         """Add a (sum, count) pair to the epoch's metrics; count 0 makes the metric a plain sum."""
-        pair = torch.stack([total.detach().float().cpu(), count.detach().float().cpu()])
-        self.sums[name].append(pair)
+        self.epoch.note(name, total, count)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop where one update after the other had to be left out; the callbacks have seen them."""
+        if self.skipped_in_a_row >= self.optimizer_plan.stop_after_skipped_updates:
+            raise RunStoppedError(
+                f"the loss or gradient of {self.skipped_in_a_row} updates in a row was not finite; look "
+                "at skipped/ in the run folder, then lower optimizer.learning_rate"
+            )
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch: sums over micro-batches and ranks, then one division."""
+        """Log the epoch."""
         logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
-        for name in sorted(self.sums):
-            pair = torch.stack(self.sums[name]).sum(0).to(self.device)
-            pair = self.trainer.strategy.reduce(pair, reduce_op="sum")
-            total, count = pair.tolist()
-            logged[name] = total / count if count else total
-        if "objective/loss" in logged:
-            logged["objective/loss"] *= self.trainer.world_size
-        for name in sorted(self.tallies):
-            tally = self.trainer.strategy.reduce(self.tallies[name].to(self.device), reduce_op="sum")
-            logged.update({f"objective/{k}": v for k, v in summarise(name, tally).items()})
-        reduce = self.trainer.strategy.reduce
-        moments = reduce(self.mismatch.moments.to(self.device), reduce_op="sum")
-        largest = reduce(self.mismatch.largest.to(self.device), reduce_op="max")
-        logged.update(mismatch_metrics(moments, largest))
-        self.sums.clear()
-        self.tallies.clear()
-        self.mismatch = Mismatch()
+        logged.update(
+            self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
+        )
+        self.epoch = EpochMetrics()
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
         logged.update(self.timer.drain())
         self.log_dict(logged, rank_zero_only=True)
-        limit = self.data.batching.stop_after_empty_rollouts
-        if self.data.empty_rollouts >= limit:
-            log.warning("stopped: %d rollouts in a row held no usable group", limit)
+        if self.data.gave_up:
+            count = self.data.empty_rollouts
+            log.warning("stopped: %d rollouts in a row held no usable group", count)
             self.trainer.should_stop = True
+        self.data.finish_epoch()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What the epoch has added up so far, and which policy was the reference."""
+        checkpoint["epoch_so_far"] = {
+            "metrics": self.epoch.state_dict(),
+            "seconds": dict(self.timer.seconds),
+            "tokens": dict(self.timer.tokens),
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+        if self.frozen:
+            checkpoint["reference"] = fingerprint(self.frozen[0])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on adding; raise UserError where the reference policy is not what it was."""
+        found = checkpoint["epoch_so_far"]
+        self.epoch.load_state_dict(found["metrics"])
+        self.timer.seconds.update(found["seconds"])
+        self.timer.tokens.update(found["tokens"])
+        self.skipped_in_a_row = found["skipped_in_a_row"]
+        if self.frozen and checkpoint["reference"] != fingerprint(self.frozen[0]):
+            raise UserError(
+                "model",
+                "the reference policy",
+                "is not the one that the run began with",
+                "restore its files",
+            )
 
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Answer held-out problems and count what is right."""
@@ -275,3 +291,9 @@ def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """Each item with whether it is the last."""
     listed = list(items)
     return ((item, i == len(listed) - 1) for i, item in enumerate(listed))
+
+
+def fingerprint(policy: torch.nn.Module) -> list[float]:
+    """A few numbers that tell other weights apart."""
+    with torch.no_grad():
+        return [float(p.detach().double().abs().sum()) for p in policy.parameters()]

@@ -14,6 +14,7 @@ class PhaseTimer:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.tokens: dict[str, int] = defaultdict(int)
+        self.gauges: dict[str, float] = {}
         self.listeners: list[Callable[[str], None]] = []
         self.stack: list[tuple[str, float]] = []
 
@@ -37,8 +38,9 @@ class PhaseTimer:
                 self.stack[-1] = (self.stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
-        """Metrics since the last call: seconds of each phase, tokens a second where it had tokens."""
-        found = {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
+        """Gauges, and since the last call the seconds of each phase and its tokens a second, if any."""
+        found = dict(self.gauges)
+        found |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
         for phase, count in self.tokens.items():
             if self.seconds.get(phase):
                 found[f"time/{phase}_tokens_per_second"] = count / self.seconds[phase]

@@ -154,6 +154,10 @@ class OptimizerBatch:
     step_in_epoch: int
     policy_version: int
 
+    def to(self, device: torch.device | str) -> OptimizerBatch:
+        """The same batch on ``device``."""
+        return replace(self, micro_batches=[micro.to(device) for micro in self.micro_batches])
+
 
 @dataclass(frozen=True)
 class TokenLoss:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
+from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 
 
 class LearningCurve(L.Callback):
     """Writes ``curve.png``: held-out avg@k with its interval, and the response length."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_write_error: str = "continue") -> None:
+        self.rule = check_write_rule(on_write_error, "callbacks.curve.on_write_error")
         self.points: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The points so far."""
+        return {"points": list(self.points)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the saved points."""
+        self.points = list(state_dict["points"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a point and redraw."""
@@ -22,7 +33,9 @@ class LearningCurve(L.Callback):
         found["problems"] = float(pl_module.data.cursor)
         self.points.append(found)
         if trainer.is_global_zero and len(self.points) > 1:
-            draw(self.points, Path(trainer.default_root_dir) / "curve.png")
+            path = Path(trainer.default_root_dir) / "curve.png"
+            with written(path, self.rule):
+                draw(self.points, path)
 
 
 def draw(points: list[dict[str, float]], path: Path) -> None:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from nft_lightning.checkpointing.packing import pack_batch, unpack_batch
 from nft_lightning.errors import UserError
 from nft_lightning.module import PolicyModule
 from nft_lightning.objectives.base import Objective
@@ -58,7 +59,7 @@ class GradientCosine(L.Callback):
             return
         if batch_idx == 0:
             self.lay_out(trainer, pl_module)
-        if batch_idx >= min(map(len, self.batches), default=0):
+        if not batch.micro_batches or batch_idx >= min(map(len, self.batches), default=0):
             return
         a, b = (
             gradient(trainer, pl_module, objective, batches[batch_idx])
@@ -67,8 +68,20 @@ class GradientCosine(L.Callback):
         # fp32 sums over millions of parameters would hide the last digits.
         a, b = a.double(), b.double()
         size = a.norm() * b.norm()
+        # After a resume the update that comes next may have been measured already.
+        self.rows = [row for row in self.rows if row[:2] != (trainer.current_epoch, batch_idx)]
         if size > 0:
             self.rows.append((trainer.current_epoch, batch_idx, float(a @ b / size)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured, and the batches of this epoch as each objective sees them."""
+        packed = [[pack_batch(batch) for batch in batches] for batches in self.batches]
+        return {"rows": list(self.rows), "batches": packed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self.rows = [tuple(row) for row in state_dict["rows"]]
+        self.batches = [[unpack_batch(p) for p in packed] for packed in state_dict["batches"]]
 
     def lay_out(self, trainer: L.Trainer, module: PolicyModule) -> None:
         """The epoch's rollout as each objective sees it; the policy is still the one that wrote it."""
@@ -105,7 +118,7 @@ def gradient(
     """[P], over all ranks; no ``.grad`` is touched and no random number drawn."""
     parameters = [p for p in module.policy.parameters() if p.requires_grad]
     total = torch.zeros(sum(p.numel() for p in parameters), device=module.device)
-    for micro in batch.micro_batches:
+    for micro in batch.to(module.device).micro_batches:
         with torch.enable_grad(), trainer.precision_plugin.train_step_context():
             tokens = module.token_loss(objective, micro)[1]
             loss = (tokens.loss * micro.token_weight).sum()

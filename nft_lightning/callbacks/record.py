@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch.trainer.states import TrainerFn
 
+from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
@@ -34,7 +35,14 @@ TOKENS = (("token_ids", pa.list_(pa.int32())), ("engine_logprobs", pa.list_(pa.f
 
 
 class RolloutRecord(L.Callback):
-    """Writes ``rollouts/epoch_NNNN.parquet`` in the run folder after each epoch."""
+    """Writes ``rollouts/epoch_NNNN.parquet`` in the run folder after each epoch.
+
+    Args:
+        on_write_error: ``continue`` without the epoch's file, or ``stop``.
+    """
+
+    def __init__(self, on_write_error: str = "continue") -> None:
+        self.rule = check_write_rule(on_write_error, "callbacks.record.on_write_error")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The kept groups of this epoch, with their tokens."""
@@ -46,7 +54,14 @@ class RolloutRecord(L.Callback):
         made = answers(rollout.groups, TOKENS).add_column(
             0, "epoch", pa.array([epoch] * len(rollout.rewards), pa.int32())
         )
-        write(made, Path(trainer.default_root_dir) / "rollouts" / f"epoch_{epoch:04d}.parquet")
+        path = rollout_file(trainer.default_root_dir, epoch)
+        with written(path, self.rule):
+            write(made, path)
+
+
+def rollout_file(run_dir: str | Path, epoch: int) -> Path:
+    """Where the rollout of an epoch is recorded."""
+    return Path(run_dir) / "rollouts" / f"epoch_{epoch:04d}.parquet"
 
 
 class EvaluationRecord(L.Callback):
@@ -54,9 +69,13 @@ class EvaluationRecord(L.Callback):
 
     Each rank writes the problems it answered. The file's metadata holds ``axes``: problems,
     completions and tokens drawn for training so far, and the seconds spent on it, evaluations apart.
+
+    Args:
+        on_write_error: ``continue`` without the evaluation's file, or ``stop``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_write_error: str = "continue") -> None:
+        self.rule = check_write_rule(on_write_error, "callbacks.evaluations.on_write_error")
         self.seconds = 0.0
         self.started: float | None = None
 
@@ -89,7 +108,9 @@ class EvaluationRecord(L.Callback):
             rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
             name = f"update_{pl_module.policy_version:06d}{rank}.parquet"
             made = answers(data.last_evaluation).replace_schema_metadata({"axes": json.dumps(axes)})
-            write(made, Path(trainer.default_root_dir) / "evaluations" / name)
+            path = Path(trainer.default_root_dir) / "evaluations" / name
+            with written(path, self.rule):
+                write(made, path)
         if trainer.state.fn == TrainerFn.FITTING:
             self.started = time.perf_counter()
 
@@ -139,4 +160,4 @@ def write(table: pa.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     pq.write_table(table, partial, compression="zstd")
-    partial.rename(path)
+    partial.replace(path)

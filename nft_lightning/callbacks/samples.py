@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
+from nft_lightning.checkpointing import packing
+from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
@@ -13,8 +16,9 @@ from nft_lightning.types import Group
 class SampleTable(L.Callback):
     """Writes ``samples.md``: the first ``problems`` held-out problems at every evaluation."""
 
-    def __init__(self, problems: int = 6) -> None:
+    def __init__(self, problems: int = 6, on_write_error: str = "continue") -> None:
         self.problems = problems
+        self.rule = check_write_rule(on_write_error, "callbacks.samples.on_write_error")
         self.history: list[tuple[int, list[Group]]] = []
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -22,17 +26,27 @@ class SampleTable(L.Callback):
         assert isinstance(pl_module, PolicyModule)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        self.history.append((pl_module.policy_version, pl_module.data.last_evaluation[: self.problems]))
+        found = (pl_module.policy_version, pl_module.data.last_evaluation[: self.problems])
+        self.history = [*self.history[:1], found]
         page = render(self.history[0], self.history[-1])
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "samples.md").write_text(page, encoding="utf-8")
+        path = Path(trainer.default_root_dir) / "samples.md"
+        with written(path, self.rule):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(page, encoding="utf-8")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first and the last answers."""
+        return {"history": [(version, packing.pack_groups(groups)) for version, groups in self.history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what was saved."""
+        self.history = [(v, packing.unpack_groups(packed)) for v, packed in state_dict["history"]]
 
 
 def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str:
     """The first sample of each problem at two policy versions."""
     lines = ["# Sample answers to held-out problems", ""]
-    for before, after in zip(first[1], last[1], strict=True):
+    for before, after in pairs(first[1], last[1]):
         lines += [f"## {before.problem.text} (gold {before.problem.answer})", ""]
         for version, group in ((first[0], before), (last[0], after)):
             right = sum(v.correct for v in group.verdicts)
@@ -44,3 +58,9 @@ def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str
                 "",
             ]
     return "\n".join(lines)
+
+
+def pairs(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
+    """By problem: after a resume a rank may have another share of them."""
+    later = {group.problem: group for group in after}
+    return [(group, later[group.problem]) for group in before if group.problem in later]

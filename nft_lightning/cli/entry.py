@@ -10,9 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from nft_lightning.checkpointing.signals import Preempted
 from nft_lightning.config import CONF_DIR
 from nft_lightning.engines.base import EngineError
-from nft_lightning.errors import UserError
+from nft_lightning.errors import RunStoppedError, UserError
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 1
@@ -27,7 +28,11 @@ def take_debug_flag(arguments: list[str]) -> bool:
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:
-    """Run; bad input becomes one sentence and exit code 2, an engine that stops one and exit code 1."""
+    """Run; what ends it becomes one sentence and an exit code.
+
+    2 for bad input; 1 for a run that can not go on; 75 for one that a signal asked to leave and that
+    ``resume`` continues, 130 where that was Ctrl-C.
+    """
     try:
         work()
     except UserError as error:
@@ -35,11 +40,15 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
-    except EngineError as error:
+    except (EngineError, RunStoppedError) as error:
         if debug:
             raise
         sys.stderr.write(f"stopped: {error}\n")
         sys.exit(EXIT_STOPPED)
+    except Preempted as signal:
+        saved = f" after writing {signal.checkpoint}" if signal.checkpoint else ""
+        sys.stderr.write(f"left on {signal}{saved}; nft-train resume=RUN_FOLDER goes on.\n")
+        sys.exit(signal.exit_code)
 
 
 def is_plain_run(arguments: list[str]) -> bool:

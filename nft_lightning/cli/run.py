@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import logging
 import os
+import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from nft_lightning.callbacks.run_state import RunState
+from nft_lightning.checkpointing.folder import CheckpointFolder
+from nft_lightning.checkpointing.lock import RunLock
+from nft_lightning.checkpointing.signals import Departure
+from nft_lightning.cli.resume import COMMAND, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.cli.screen import print_plan, print_summary
 from nft_lightning.config import (
     Parts,
@@ -32,71 +40,102 @@ from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.saved_config import without_secrets
 from nft_lightning.timing import PhaseTimer
 
+log = logging.getLogger(__name__)
 VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
-    """Check, build, evaluate, train, evaluate; returns the summary that is also written."""
+def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Check, build, evaluate, train, evaluate; returns the summary that is also written.
+
+    With ``cfg.resume`` it goes on where the run folder's last complete checkpoint stands.
+    ``overrides`` are those of the command line, kept for a resume.
+
+    Raises:
+        Preempted: a signal asked to leave, and the run can be resumed.
+    """
     quiet_libraries()
     parts = build_parts(cfg)
-    check_run_dir(cfg.run_dir)
-    threads = cfg.trainer.get("threads", 0)
-    if threads:
+    lock, departure = RunLock(cfg.run_dir), Departure()
+    check_run_dir(cfg.run_dir, cfg.resume)
+    with contextlib.ExitStack() as stack:
+        stack.callback(parts.verifier.close)
+        if int(os.environ.get("RANK", "0")) == 0:
+            lock.acquire()
+            stack.callback(lock.release)
+            check_run_dir(cfg.run_dir, cfg.resume)
+        resume = find(cfg)
+        done = resume and finished(cfg, resume)
+        if done:
+            epochs = f"{done['epochs']} of {cfg.trainer.max_epochs} epochs"
+            hint = "" if done["stopped_early"] else "; more trainer.max_epochs would continue it"
+            sys.stdout.write(f"{cfg.run_dir} is finished: {epochs}{hint}.\n")
+            return done
+        departure.install()
+        stack.callback(departure.restore)
+        return train_and_sum_up(cfg, parts, resume, RunState(departure), overrides)
+
+
+def train_and_sum_up(
+    cfg: DictConfig,
+    parts: Parts,
+    resume: Resume | None,
+    state: RunState,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """The run itself, in a folder that is ours."""
+    started = time.perf_counter()
+    if threads := cfg.trainer.get("threads", 0):
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    trainer = build_trainer(cfg, parts)
+    trainer = build_trainer(cfg, parts, state)
     module, data = assemble(cfg, parts, parts.model.load(parts.plan.temperature))
     folder = Path(cfg.run_dir)
+    if resume is not None:
+        tidy(cfg, resume, trainer.loggers)
     if trainer.is_global_zero:
-        write_conditions(cfg, folder)
-        print_plan(cfg, parts, module)
-    started = time.perf_counter()
-    try:
-        before = trainer.validate(module, data, verbose=False)[0]
-        samples_before = list(data.last_evaluation)
+        write_conditions(cfg, folder, overrides)
+        print_plan(cfg, parts, module, resume.checkpoint if resume else None)
+    checkpoint = resume.checkpoint if resume else None
+    if checkpoint is None:
+        state.before = dict(trainer.validate(module, data, verbose=False)[0])
+        state.samples_before = list(data.last_evaluation)
         module.timer.drain()
-        fit_started, cpu_started = time.perf_counter(), time.process_time()
-        trainer.fit(module, data)
-        training_seconds = time.perf_counter() - fit_started
-        training_cpu_seconds = time.process_time() - cpu_started
-        after = final_evaluation(trainer, module, data)
-    finally:
-        parts.verifier.close()
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    spent = state.spent()
     summary = {
         "algorithm": algorithm_name(cfg),
         "seed": cfg.seed,
-        "before": before,
-        "after": after,
+        "before": state.before,
+        "after": final_evaluation(trainer, module, data, state.evaluation),
         "epochs": trainer.current_epoch,
         "updates": module.policy_version,
         "learning_rate": module.learning_rates[0],
         "tokens": data.tokens,
-        "training_seconds": training_seconds,
-        "training_cpu_seconds": training_cpu_seconds,
-        "total_seconds": time.perf_counter() - started,
+        "training_seconds": spent["wall"],
+        "training_cpu_seconds": spent["processor"],
+        "total_seconds": state.seconds["wall"] + time.perf_counter() - started,
         "conditions": conditions_hash(cfg),
-        "stopped_early": data.empty_rollouts >= parts.batching.stop_after_empty_rollouts,
+        "stopped_early": data.gave_up,
     }
     if trainer.is_global_zero:
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        print_summary(cfg, summary, samples_before, data.last_evaluation)
+        write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        print_summary(cfg, summary, state.samples_before, data.last_evaluation)
     return summary
 
 
 def final_evaluation(
-    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule
+    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, known: dict[str, float]
 ) -> dict[str, float]:
     """The last epoch's evaluation, made now where the schedule left it out."""
-    known = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/")}
-    every = data.evaluation.every_epochs
-    if trainer.current_epoch % every == 0 and known:
+    if trainer.current_epoch % data.evaluation.every_epochs == 0 and known:
         return known
     return dict(trainer.validate(module, data, verbose=False)[0])
 
 
-def build_trainer(cfg: DictConfig, parts: Parts) -> L.Trainer:
+def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
     """Lightning's trainer with our loggers and callbacks."""
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(options, dict)
@@ -120,7 +159,8 @@ def build_trainer(cfg: DictConfig, parts: Parts) -> L.Trainer:
             default_root_dir=cfg.run_dir,
             check_val_every_n_epoch=parts.evaluation.every_epochs,
             logger=loggers or False,
-            callbacks=callbacks,
+            callbacks=[state, *callbacks],
+            plugins=[CheckpointFolder()],
         )
     except (
         TypeError,
@@ -180,13 +220,32 @@ def algorithm_name(cfg: DictConfig) -> str:
     return str(cfg.algorithm["_target_"]).rpartition(".")[2]
 
 
-def write_conditions(cfg: DictConfig, folder: Path) -> None:
-    """The resolved config, the versions and the hash of the conditions."""
+def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """The command, the versions with the hash of the conditions, and the resolved config, last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     versions = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
     versions["conditions"] = conditions_hash(cfg)
-    (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+    before = folder / "versions.json"
+    if before.exists() and (changed := changes(json.loads(before.read_text()), versions)):
+        log.warning("the run was begun with other versions (%s): results may differ", changed)
+    command = {"overrides": kept_overrides(overrides)}
+    saved = {**without_secrets(cfg), "resume": None}
+    write_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
+    write_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> str:
+    """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
+    names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
+    return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def quiet_libraries() -> None:

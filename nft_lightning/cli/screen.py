@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,12 +12,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from nft_lightning.callbacks.samples import pairs
 from nft_lightning.config import Parts, conditions_hash
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
 
-def print_plan(cfg: DictConfig, parts: Parts, module: PolicyModule) -> None:
+def print_plan(
+    cfg: DictConfig, parts: Parts, module: PolicyModule, checkpoint: Path | None = None
+) -> None:
     """What the run is about to do, on one screen."""
     plan, batching = parts.plan, parts.batching
     parameters = sum(p.numel() for p in module.policy.parameters())
@@ -36,6 +40,7 @@ def print_plan(cfg: DictConfig, parts: Parts, module: PolicyModule) -> None:
         "evaluation": f"{len(module_problems(parts))} held-out problems x "
         f"{parts.evaluation.completions_per_problem}, every {parts.evaluation.every_epochs} epochs",
         "run folder": str(cfg.run_dir),
+        **({"resumed from": checkpoint.name} if checkpoint else {}),
         "conditions": f"{conditions_hash(cfg)} (equal for runs that may be compared)",
     }
     table = Table(show_header=False, box=None, padding=(0, 2))
@@ -93,8 +98,7 @@ def with_interval(metrics: dict[str, float], name: str) -> str:
 
 def changed_examples(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
     """Two problems, those whose accuracy rose the most."""
-    pairs = list(zip(before, after, strict=True))
-    return sorted(pairs, key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
+    return sorted(pairs(before, after), key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
 
 
 def answer_panel(label: str, group: Group) -> Panel:

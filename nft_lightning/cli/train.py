@@ -17,6 +17,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.resume import expand_resume
 from nft_lightning.config import build_parts, check_run_dir
 from nft_lightning.errors import UserError
 
@@ -34,7 +35,7 @@ def train(cfg: DictConfig) -> float:
     from nft_lightning.cli.run import run
     from nft_lightning.search.trial import final_accuracy
 
-    return final_accuracy(run(cfg))
+    return final_accuracy(run(cfg, list(given.overrides.task)))
 
 
 def offer_searches(arguments: list[str]) -> None:
@@ -57,7 +58,7 @@ def offer_searches(arguments: list[str]) -> None:
 def check_before_start(cfg: DictConfig) -> None:
     build_parts(cfg)
     if not OmegaConf.is_interpolation(cfg, "run_dir") and "${" not in str(cfg._get_node("run_dir")):
-        check_run_dir(str(cfg.run_dir))
+        check_run_dir(str(cfg.run_dir), cfg.resume)
 
 
 def report_failed_runs() -> None:
@@ -77,6 +78,7 @@ def main() -> None:
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
+        sys.argv[1:] = expand_resume(sys.argv[1:])
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
-from nft_lightning.errors import UserError
+from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.rollouts.refill import Question, Refill, Rounds
 from nft_lightning.timing import PhaseTimer
@@ -170,7 +170,7 @@ class Collector:
         """Groups for the given problems; seconds and tokens are counted under ``phases``."""
         prompts = [self.encode(p.text) for p in problems]
         with self.timer.phase(phases[0]):
-            answers = self.engine.generate(prompts, sampling, seeds)
+            answers = self.generated(prompts, sampling, seeds)
         self.timer.tokens[phases[0]] += sum(len(c.token_ids) for group in answers for c in group)
         check_answers(answers, seeds, self.engine.policy_version)
         with self.timer.phase(phases[1]):
@@ -197,6 +197,21 @@ class Collector:
             rewards = tuple(self.rewards.worth(v) for v in judged)
             groups.append(Group(problem, prompt, tuple(completions), judged, rewards))
         return groups
+
+    def generated(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """What the engine writes; where it fails the run stops with a sentence, and can be resumed."""
+        try:
+            return self.engine.generate(prompts, sampling, seeds)
+        except (UserError, EngineError, RunStoppedError):
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunStoppedError(
+                f"the engine failed while it wrote completions ({type(error).__name__}: {reason}); "
+                "--debug shows where, and resume goes on from the last checkpoint"
+            ) from error
 
 
 def usable(group: Group) -> bool:

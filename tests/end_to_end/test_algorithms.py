@@ -10,6 +10,7 @@ import pytest
 import safetensors
 import torch
 
+from nft_lightning.checkpointing.folder import read_checkpoint
 from nft_lightning.cli import run as running
 from nft_lightning.config import build_parts
 from nft_lightning.errors import UserError
@@ -61,7 +62,7 @@ def test_ppo_has_a_head_with_its_own_rate_that_is_not_exported(tmp_path, compose
     running.run(compose_config("algorithm=ppo", f"run_dir={tmp_path}", *quick))
     metrics = logged_in(tmp_path)
     assert len(metrics["objective/explained_variance"]) == len(metrics["objective/value_loss"]) == 2
-    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    state = read_checkpoint(tmp_path / "checkpoints" / "last")
     assert [g["lr"] for g in state["optimizer_states"][0]["param_groups"]] == [2e-4, 1e-3]
     assert state["state_dict"]["critic.outer.weight"].abs().max() > 0
     with safetensors.safe_open(tmp_path / "export" / "model.safetensors", "pt") as exported:
@@ -77,7 +78,7 @@ def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, comp
     # The engine samples from the trainer's own model; the first policy is the reference.
     assert metrics["objective/engine_weight_mean"] == pytest.approx([1.0, 1.0], abs=1e-4)
     assert all(0 < kl < 1 for kl in metrics["objective/kl_reference"])
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    state = read_checkpoint(folder / "checkpoints" / "last")
     assert {k.split(".")[0] for k in state["state_dict"]} == {"policy", "updates_done"}
     count = len(list(TinyModel().load(1.0).parameters()))
     assert len(state["optimizer_states"][0]["state"]) == count
@@ -89,7 +90,7 @@ def test_the_gradient_cosine_is_one_at_first_and_changes_nothing(tmp_path, compo
         folder = tmp_path / callbacks
         rate = ("optimizer.learning_rate=1e-3", "batching.updates_per_rollout=4")
         running.run(compose_config(f"callbacks={callbacks}", f"run_dir={folder}", *quick, *rate))
-        states.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+        states.append(read_checkpoint(folder / "checkpoints" / "last")["state_dict"])
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     metrics = logged_in(folder)

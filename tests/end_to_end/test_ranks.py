@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from nft_lightning.checkpointing.folder import read_checkpoint
 from tests.test_config import cli
 
 pytestmark = pytest.mark.slow
@@ -67,3 +69,39 @@ def test_two_ranks_are_one_run(fractions, tmp_path):
     assert evaluations(two) == pytest.approx(evaluations(one), abs=0.1)
     assert evaluations(two)[0] == pytest.approx(evaluations(one)[0], abs=1e-6)
     assert len(list((two / "rollouts").iterdir())) == 2
+
+
+def ranks(count: int, *arguments: str) -> None:
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={count}",
+        "--standalone",
+    ]
+    command = [*torchrun, "-m", "nft_lightning.cli.train", "trainer=ddp", f"trainer.devices={count}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_run_goes_on_with_more_or_fewer_ranks(fractions, tmp_path):
+    settings = [*SETTINGS, f"problems.path={fractions}", "resume=auto"]
+    short = "trainer.max_epochs=1"
+    one, fewer, more = (tmp_path / name for name in ("one", "fewer", "more"))
+    assert cli(*settings, f"run_dir={one}").returncode == 0
+    ranks(2, *settings, short, f"run_dir={fewer}")
+    resumed = cli(*settings, f"run_dir={fewer}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert cli(*settings, short, f"run_dir={more}").returncode == 0
+    ranks(2, *settings, f"run_dir={more}")
+    weights = [read_checkpoint(run / "checkpoints" / "last")["state_dict"] for run in (one, fewer, more)]
+    for other in weights[1:]:
+        assert all(torch.allclose(weights[0][k].double(), other[k].double(), atol=1e-4) for k in other)
+        assert other["updates_done"] == weights[0]["updates_done"]
+    for run in (fewer, more):
+        assert rollout(run) == rollout(one)
+        assert len(evaluations(run)) == len(evaluations(one))
+        assert evaluations(run)[:2] == pytest.approx(evaluations(one)[:2], abs=1e-6)

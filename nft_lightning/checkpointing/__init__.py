@@ -1,0 +1,1 @@
+"""What a run leaves so that it can go on as if nothing had happened."""

@@ -1,0 +1,110 @@
+"""Rollouts and batches as plain data that ``torch.load(weights_only=True)`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nft_lightning.types import Completion, Group, OptimizerBatch, Problem, Rollout, TokenBatch, Verdict
+
+Packed = dict[str, Any]
+
+
+def pack_ragged(rows: Iterable[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows of any lengths as one flat tensor and [N] lengths."""
+    listed = list(rows)
+    flat = torch.tensor([x for row in listed for x in row], dtype=dtype)
+    return flat, torch.tensor([len(row) for row in listed], dtype=torch.int64)
+
+
+def unpack_ragged(packed: tuple[Tensor, Tensor]) -> list[tuple[Any, ...]]:
+    """The rows of :func:`pack_ragged`."""
+    flat, lengths = packed[0].tolist(), packed[1].tolist()
+    return [tuple(flat[a:b]) for a, b in pairwise(accumulate(lengths, initial=0))]
+
+
+def pack_groups(groups: Sequence[Group]) -> Packed:
+    """Column by column; token ids and log-probabilities flat."""
+    completions = [c for g in groups for c in g.completions]
+    verdicts = [v for g in groups for v in g.verdicts]
+    return {
+        "problems": [
+            (g.problem.id, g.problem.text, g.problem.answer, g.problem.solution) for g in groups
+        ],
+        "prompts": pack_ragged((g.prompt_ids for g in groups), torch.int64),
+        "sizes": [len(g.completions) for g in groups],
+        "rewards": pack_ragged((g.rewards for g in groups), torch.float64),
+        "token_ids": pack_ragged((c.token_ids for c in completions), torch.int64),
+        "logprobs": pack_ragged((c.logprobs for c in completions), torch.float64),
+        "texts": [c.text for c in completions],
+        "truncated": [c.truncated for c in completions],
+        "versions": [c.policy_version for c in completions],
+        "verdicts": [
+            (v.outcome, v.extracted, v.seconds, v.score, None if v.parts is None else dict(v.parts))
+            for v in verdicts
+        ],
+    }
+
+
+def unpack_groups(packed: Packed) -> list[Group]:
+    """The groups of :func:`pack_groups`."""
+    completions = [
+        Completion(ids, text, logprobs, truncated, version)
+        for ids, text, logprobs, truncated, version in zip(
+            unpack_ragged(packed["token_ids"]),
+            packed["texts"],
+            unpack_ragged(packed["logprobs"]),
+            packed["truncated"],
+            packed["versions"],
+            strict=True,
+        )
+    ]
+    verdicts = [Verdict(*v) for v in packed["verdicts"]]
+    edges = pairwise(accumulate(packed["sizes"], initial=0))
+    return [
+        Group(Problem(*problem), prompt, tuple(completions[a:b]), tuple(verdicts[a:b]), rewards)
+        for problem, prompt, rewards, (a, b) in zip(
+            packed["problems"],
+            unpack_ragged(packed["prompts"]),
+            unpack_ragged(packed["rewards"]),
+            edges,
+            strict=True,
+        )
+    ]
+
+
+def pack_rollout(rollout: Rollout) -> Packed:
+    """A rollout with its metrics."""
+    return {
+        "groups": pack_groups(rollout.groups),
+        "policy_version": rollout.policy_version,
+        "metrics": dict(rollout.metrics),
+    }
+
+
+def unpack_rollout(packed: Packed) -> Rollout:
+    """The rollout of :func:`pack_rollout`."""
+    groups = tuple(unpack_groups(packed["groups"]))
+    return Rollout(groups, packed["policy_version"], packed["metrics"])
+
+
+def pack_batch(batch: OptimizerBatch) -> Packed:
+    """Layout, token weights, signal and old log-probabilities, on the CPU."""
+    micro = []
+    for given in batch.micro_batches:
+        values = {f.name: getattr(given, f.name) for f in fields(given) if f.name != "signal"}
+        made: Packed = {k: v.cpu() for k, v in values.items() if v is not None}
+        made["signal"] = {k: v.cpu() for k, v in given.signal.items()}
+        micro.append(made)
+    return {"micro": micro, "step": batch.step_in_epoch, "policy_version": batch.policy_version}
+
+
+def unpack_batch(packed: Packed) -> OptimizerBatch:
+    """The batch of :func:`pack_batch`, on the CPU."""
+    micro = [TokenBatch(**given) for given in packed["micro"]]
+    return OptimizerBatch(micro, packed["step"], packed["policy_version"])

@@ -1,0 +1,147 @@
+"""What ``resume`` means: which checkpoint, whether it is allowed, and files cut back to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from nft_lightning.checkpointing.folder import (
+    DAMAGED,
+    PARTIAL,
+    DamagedCheckpointError,
+    checkpoints,
+    set_aside,
+    verify,
+)
+from nft_lightning.errors import UserError
+from nft_lightning.saved_config import check_agreement, secret_override
+
+log = logging.getLogger(__name__)
+COMMAND = "command.json"
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: the folder; None where the run was ended before its first.
+        about: its manifest.
+        damaged: newer checkpoints that can not be used, with the reason.
+    """
+
+    checkpoint: Path | None
+    about: dict[str, Any]
+    damaged: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Whole epochs, and updates of the next."""
+        return self.about.get("epochs", 0), self.about.get("updates") or 0
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """``resume=FOLDER`` as the command that began the run, with what is given now on top.
+
+    Raises:
+        UserError: the folder holds no run, or ``resume=auto`` names no folder.
+    """
+    given = {key(a): a.partition("=")[2] for a in arguments if "=" in a}
+    chosen = given.get("resume", "null").strip("'\"")
+    if chosen in ("null", ""):
+        return arguments
+    if chosen == "auto":
+        if "run_dir" not in given and not any(a.startswith("-") for a in arguments):
+            raise UserError("resume", "auto", "does not say which run", "add run_dir=FOLDER")
+        return arguments
+    folder = Path(chosen)
+    if not (folder / "config.yaml").is_file():
+        raise UserError("resume", chosen, "holds no run", "give the folder of a run")
+    if "run_dir" in given:
+        raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
+    try:
+        begun = json.loads((folder / COMMAND).read_text())["overrides"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "resume",
+            chosen,
+            f"lacks {COMMAND}, the command that began it ({error})",
+            f"give that command again with run_dir={chosen} resume=auto",
+        ) from error
+    kept = [o for o in begun if key(o) not in given]
+    now = [a for a in arguments if key(a) != "resume"]
+    escaped = chosen.replace("'", "\\'")
+    return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
+
+
+def key(override: str) -> str:
+    """What an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def kept_overrides(overrides: Iterable[str]) -> list[str]:
+    """What ``command.json`` holds: neither secrets nor what a resume gives anew."""
+    return [o for o in overrides if key(o) not in ("resume", "run_dir") and not secret_override(o)]
+
+
+def find(cfg: DictConfig) -> Resume | None:
+    """Where to go on; None for a run that begins. Changes nothing.
+
+    Raises:
+        UserError: the run was begun with another config, or was made without checkpoints.
+    """
+    folder = Path(cfg.run_dir)
+    if cfg.resume is None or not (folder / "config.yaml").is_file():
+        return None
+    check_agreement(cfg, folder / "config.yaml")
+    damaged: list[tuple[Path, str]] = []
+    for path in reversed(checkpoints(folder / "checkpoints")):
+        try:
+            return Resume(path, verify(path), tuple(damaged))
+        except DamagedCheckpointError as error:
+            damaged.append((path, str(error)))
+    return Resume(None, {}, tuple(damaged))
+
+
+def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do."""
+    try:
+        summary: dict[str, Any] = json.loads((Path(cfg.run_dir) / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    done = summary["stopped_early"] or summary["epochs"] >= cfg.trainer.max_epochs
+    if not done and resume.checkpoint is None:
+        raise UserError(
+            "resume", cfg.run_dir, "ended without a checkpoint", "begin a new run with more epochs"
+        )
+    return summary if done else None
+
+
+def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
+    """Cut the run's files back to the checkpoint, and say what could not be used. One rank does it."""
+    if int(os.environ.get("RANK", "0")):
+        return
+    folder, (epochs, updates) = Path(cfg.run_dir), resume.position
+    for path, reason in resume.damaged:
+        log.warning("%s; it is kept as %s%s, and the one before is used", reason, DAMAGED, path.name)
+        set_aside(path)
+    for partial in (folder / "checkpoints").glob(f"{PARTIAL}*"):
+        shutil.rmtree(partial) if partial.is_dir() and not partial.is_symlink() else partial.unlink()
+    for logger in loggers:
+        if hasattr(logger, "cut"):
+            logger.cut(resume.about.get("logs", {}).get(type(logger).__name__))
+    for path in [*folder.glob("rollouts/epoch_*"), *folder.glob("skipped/epoch_*")]:
+        at = tuple(map(int, re.findall(r"\d+", path.stem)))
+        if at[0] >= epochs and (at[0] > epochs or len(at) == 1 or at[1] >= updates):
+            path.unlink()
+    for name in ("summary.json", *(() if resume.checkpoint else ("gradient_cosine.csv",))):
+        (folder / name).unlink(missing_ok=True)
