@@ -21,23 +21,22 @@ from nft_lightning.cli.entry import (
 from nft_lightning.errors import UserError
 
 FILE_COLUMNS = 140
-DESCRIBED = ("model", "eval", "rollout", "verifier")
+DESCRIBED = ["model", "run", "checkpoint", "eval", "rollout", "verifier", "seed"]
 
 
 def prepare(cfg: DictConfig) -> tuple[Any, ...]:
     """Everything that can be checked without a model: model, plan, works, engine, proof, verifier."""
     from nft_lightning.config import build, check_length
     from nft_lightning.evaluation.evaluate import Work
+    from nft_lightning.evaluation.trained import trained_model
     from nft_lightning.problems.prompts import prompt_ids
 
-    if cfg.run is not None:
-        cfg.model = {
-            "_target_": "nft_lightning.policy.loading.HFModel",
-            "path": str(exported(Path(cfg.run))),
-        }
+    if cfg.run is None and cfg.checkpoint is not None:
+        raise UserError("checkpoint", cfg.checkpoint, "is of no run", "add run=RUN_FOLDER")
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
-    model, plan = build(cfg.model, "model"), build(cfg.eval.plan, "eval.plan")
+    model = trained_model(Path(cfg.run), cfg.checkpoint) if cfg.run else build(cfg.model, "model")
+    plan = build(cfg.eval.plan, "eval.plan")
     engine, proof = (
         build(cfg.rollout.engine, "rollout.engine"),
         build(cfg.rollout.proof, "rollout.proof"),
@@ -57,13 +56,6 @@ def prepare(cfg: DictConfig) -> tuple[Any, ...]:
                 "eval.plan.max_new_tokens",
             )
     return model, plan, works, engine, proof, build(cfg.verifier, "verifier")
-
-
-def exported(run: Path) -> Path:
-    """The export of a finished run."""
-    if not (run / "export" / "config.json").exists():
-        raise UserError("run", str(run), "holds no export/", "give the folder of a finished run")
-    return run / "export"
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -117,8 +109,7 @@ def evaluate(cfg: DictConfig) -> None:
     finally:
         verifier.close()
     results, problems = count(works, store)
-    described = {k: OmegaConf.to_container(cfg[k], resolve=True) for k in DESCRIBED}
-    described["seed"] = cfg.seed
+    described = OmegaConf.to_container(OmegaConf.masked_copy(cfg, DESCRIBED), resolve=True)
     save(store.folder, results, problems, {"model_fingerprint": own, "config": described})
     show(results)
     seconds = time.perf_counter() - started

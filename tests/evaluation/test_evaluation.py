@@ -23,6 +23,13 @@ SMALL = [
     "eval.plan.sets.arithmetic.completions_per_problem=4",
     "eval.plan.problems_per_part=2",
 ]
+BRIEF = [
+    "rollout.plan.problems_per_rollout=8",
+    "batching.updates_per_rollout=2",
+    "evaluation.problems=4",
+    "evaluation.every_epochs=1",
+    "trainer.max_epochs=2",
+]
 
 
 def nft_eval(out, *overrides):
@@ -118,6 +125,7 @@ def test_answers_under_another_protocol_are_not_mixed(done, override, named):
         (["eval.plan.sets.arithmetic.part=all"], "has no end"),
         (["eval.plan.sets.arithmetic.problems=0"], "problems=0 is below 1"),
         (["seed=-1"], "seed=-1 is not a seed"),
+        (["checkpoint=best"], "checkpoint='best' is of no run"),
     ],
 )
 def test_bad_input_is_named_before_a_model_is_loaded(overrides, message):
@@ -188,6 +196,31 @@ def run_command(*arguments):
         text=True,
         env=environment,
     )
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_by_its_export_or_a_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    train = [sys.executable, "-m", "nft_lightning.cli.train", f"run_dir={run}", *BRIEF]
+    subprocess.run(train, check=True, capture_output=True)
+    found = {
+        choice: nft_eval(tmp_path / choice, f"run={run}", *more)
+        for choice, more in (
+            ("export", []),
+            ("last", ["checkpoint=last"]),
+            ("first", ["checkpoint=epoch_00001"]),
+        )
+    }
+    prints = {c: r["protocol"]["model_fingerprint"] for c, r in found.items()}
+    # Two epochs were trained: the export is the last checkpoint, and the first is another model.
+    assert prints["export"] == prints["last"] != prints["first"]
+    assert found["export"]["sets"] == found["last"]["sets"]
+    with pytest.raises(UserError, match="is no checkpoint of .* best, last, epoch"):
+        nft_eval(tmp_path / "x", f"run={run}", "checkpoint=nope")
+    damaged = run / "checkpoints" / "epoch_00001" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(UserError, match="checkpoint='epoch_00001' is damaged"):
+        nft_eval(tmp_path / "x", f"run={run}", "checkpoint=epoch_00001")
 
 
 @pytest.mark.slow

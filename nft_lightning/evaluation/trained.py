@@ -1,0 +1,66 @@
+"""The model of a run: its export, or one of its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nft_lightning.checkpointing.folder import checkpoints, read_checkpoint, read_manifest
+from nft_lightning.config import build
+from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.policy.loading import HFModel, Peek
+from nft_lightning.policy.policy import Policy
+
+PREFIX = "policy."
+
+
+@dataclass(frozen=True)
+class CheckpointModel:
+    """The weights of ``folder`` in the model that the run was begun with."""
+
+    base: Any
+    folder: Path
+
+    def peek(self) -> Peek:
+        """Tokenizer and context of the run's model."""
+        found: Peek = self.base.peek()
+        return found
+
+    def load(self, temperature: float) -> Policy:
+        """The policy; raises UserError where the checkpoint is damaged."""
+        policy: Policy = self.base.load(temperature)
+        try:
+            state = read_checkpoint(self.folder)["state_dict"]
+        except RunStoppedError as error:
+            damaged = f"is damaged ({error})"
+            raise UserError("checkpoint", self.folder.name, damaged, "choose another") from error
+        policy.load_state_dict(
+            {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+        )
+        return policy
+
+
+def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointModel:
+    """The model of a run folder; ``checkpoint`` is best, last or a folder's name, None the export.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    if checkpoint is None:
+        if not (run / "export" / "config.json").exists():
+            remedy = "give the folder of a finished run, or checkpoint=last"
+            raise UserError("run", str(run), "holds no export/", remedy)
+        return HFModel(str(run / "export"))
+    folder = run / "checkpoints" / checkpoint
+    if not folder.is_dir():
+        named = ", ".join(["best", "last", *(p.name for p in checkpoints(run / "checkpoints"))])
+        raise UserError("checkpoint", checkpoint, f"is no checkpoint of {run}", f"use one of {named}")
+    try:
+        read_manifest(folder)
+    except RunStoppedError as error:
+        raise UserError("checkpoint", checkpoint, f"is damaged ({error})", "choose another") from error
+    config = OmegaConf.load(run / "config.yaml")
+    return CheckpointModel(build(config.model, "model"), folder)
