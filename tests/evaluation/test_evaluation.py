@@ -215,7 +215,7 @@ def test_a_run_is_evaluated_by_its_export_or_a_checkpoint(tmp_path):
     # Two epochs were trained: the export is the last checkpoint, and the first is another model.
     assert prints["export"] == prints["last"] != prints["first"]
     assert found["export"]["sets"] == found["last"]["sets"]
-    with pytest.raises(UserError, match="is no checkpoint of .* best, last, epoch"):
+    with pytest.raises(UserError, match=r"is no checkpoint of .* best, last, epoch"):
         nft_eval(tmp_path / "x", f"run={run}", "checkpoint=nope")
     damaged = run / "checkpoints" / "epoch_00001" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
