@@ -67,8 +67,8 @@ def rollout_file(run_dir: str | Path, epoch: int) -> Path:
 class EvaluationRecord(L.Callback):
     """Writes ``evaluations/update_NNNNNN.parquet`` at each evaluation: what was answered, and when.
 
-    Each rank writes the problems it answered. The file's metadata holds ``axes``: problems,
-    completions and tokens drawn for training so far, and the seconds spent on it, evaluations apart.
+    Each rank writes the problems it answered. The file's metadata holds ``axes``: epochs, updates,
+    problems, completions and tokens of training so far, and the seconds spent on it, evaluations apart.
 
     Args:
         on_write_error: ``continue`` without the evaluation's file, or ``stop``.
@@ -98,7 +98,9 @@ class EvaluationRecord(L.Callback):
         assert isinstance(pl_module, PolicyModule)
         data = pl_module.data
         if not trainer.sanity_checking:
+            fitting = trainer.state.fn == TrainerFn.FITTING
             axes = {
+                "epochs": trainer.current_epoch + fitting,  # those that are over
                 "updates": pl_module.policy_version,
                 "problems": data.cursor,
                 "completions": data.completions,

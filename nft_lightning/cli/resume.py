@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
 from nft_lightning.checkpointing.folder import (
@@ -142,6 +143,12 @@ def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     for path in [*folder.glob("rollouts/epoch_*"), *folder.glob("skipped/epoch_*")]:
         at = tuple(map(int, re.findall(r"\d+", path.stem)))
         if at[0] >= epochs and (at[0] > epochs or len(at) == 1 or at[1] >= updates):
+            path.unlink()
+    for path in folder.glob("evaluations/*.parquet"):
+        at_epoch = json.loads(pq.read_schema(path).metadata[b"axes"])["epochs"]
+        scheduled = at_epoch % cfg.evaluation.every_epochs == 0
+        # The end of a run that now goes on was evaluated out of turn.
+        if at_epoch > epochs or (at_epoch == epochs and not scheduled):
             path.unlink()
     for name in ("summary.json", *(() if resume.checkpoint else ("gradient_cosine.csv",))):
         (folder / name).unlink(missing_ok=True)
