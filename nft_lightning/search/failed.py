@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,23 @@ class FailedRuns(Callback):
     """
 
     def __init__(self) -> None:
-        self.started = time.time() - 1  # file systems round
+        self.before: dict[Path, int] = {}
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the runs that lie in the folder already."""
+        self.before = outputs(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Look at every folder that a run of this multirun wrote to."""
-        for output in sorted(Path(str(config.hydra.sweep.dir)).glob("*/output.txt")):
-            if output.stat().st_mtime < self.started:
+        """Look at every run that this multirun wrote."""
+        for output, written in outputs(config).items():
+            if self.before.get(output) == written:
                 continue
             ended.append(output.parent)
             if not (output.parent / "trial.json").exists():
                 failed.append(output.parent)
+
+
+def outputs(config: DictConfig) -> dict[Path, int]:
+    """What runs in the sweep's folder printed, by file, with the time of its last change."""
+    found = sorted(Path(str(config.hydra.sweep.dir)).glob("*/output.txt"))
+    return {path: path.stat().st_mtime_ns for path in found}
