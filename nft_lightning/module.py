@@ -205,7 +205,9 @@ class PolicyModule(L.LightningModule):
             optimizer.zero_grad()  # type: ignore[union-attr]
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         one = torch.tensor(1.0)
-        self.note("optimizer/skipped_updates", one * (not finite), torch.tensor(0.0))
+        # All ranks skip together: one of them counts.
+        skipped = one * (not finite and self.trainer.is_global_zero)
+        self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
 
