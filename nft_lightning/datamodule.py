@@ -160,7 +160,7 @@ class RolloutDataModule(L.LightningDataModule):
             rollout,
             objective.signal(outcomes),
             updates=self.batching.updates_per_rollout,
-            micro_batch_size=self.batching.micro_batch_size,
+            max_tokens_per_micro_batch=self.batching.max_tokens_per_micro_batch,
             reduction=objective.reduction,
             max_new_tokens=limit,
             seed=completion_seed(self.seed, "layout", index, 0, 0),

@@ -111,7 +111,7 @@ class PolicyModule(L.LightningModule):
             if len(smaller) == len(micro_batches) or self.trainer.world_size > 1:
                 raise RunStoppedError(
                     f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
-                    f"({error}); use a smaller batching.micro_batch_size"
+                    f"({error}); use a smaller batching.max_tokens_per_micro_batch"
                 )
             # The step begins again: a backward pass that broke off has left part of its gradient.
             micro_batches = smaller
@@ -149,6 +149,8 @@ class PolicyModule(L.LightningModule):
             self.manual_backward(loss * self.trainer.world_size)
         self.loss_finite = self.loss_finite and bool(torch.isfinite(loss))
         self.timer.tokens["train"] += int(micro.mask.sum())
+        computed, real = torch.tensor(micro.attention_mask.numel()), micro.attention_mask.sum().cpu()
+        self.note("batching/padding_fraction", computed - real, computed)
         self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
         self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
         for name, pair in tokens.metrics.items():
