@@ -23,7 +23,7 @@ from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.plans import OptimizerPlan
-from nft_lightning.policy.policy import Policy, PolicyOutput
+from nft_lightning.policy.policy import Policy, PolicyOutput, fingerprint
 from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
@@ -295,9 +295,3 @@ def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """Each item with whether it is the last."""
     listed = list(items)
     return ((item, i == len(listed) - 1) for i, item in enumerate(listed))
-
-
-def fingerprint(policy: torch.nn.Module) -> list[float]:
-    """A few numbers that tell other weights apart."""
-    with torch.no_grad():
-        return [float(p.detach().double().abs().sum()) for p in policy.parameters()]
