@@ -131,6 +131,7 @@ class Parts:
     batching: Any
     evaluation: Any
     optimizer: Any
+    policy: Any
     prompt_template: str
 
 
@@ -149,6 +150,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         batching=build(cfg.batching, "batching"),
         evaluation=build(cfg.evaluation, "evaluation"),
         optimizer=build(cfg.optimizer, "optimizer"),
+        policy=build(cfg.policy, "policy"),
         prompt_template=cfg.problems.prompt_template,
     )
     check_template(parts.prompt_template)

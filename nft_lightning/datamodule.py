@@ -19,6 +19,7 @@ from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.plans import BatchingPlan, EvaluationPlan
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.shares import writers
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Group, OptimizerBatch, Problem, Rollout, Sampling
 
@@ -76,7 +77,8 @@ class RolloutDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """This rank's indices of held-out problems, in one batch."""
-        mine = torch.arange(self.rank, len(self.held_out), self.world_size)
+        place, shares = writers(self.engine)
+        mine = torch.arange(place, len(self.held_out), shares)
         # With a generator of its own, an evaluation draws none of the run's random numbers.
         own = torch.Generator().manual_seed(self.seed)
         return DataLoader(mine, batch_size=max(1, len(mine)), generator=own)  # type: ignore[arg-type]
@@ -158,7 +160,7 @@ class RolloutDataModule(L.LightningDataModule):
             rollout,
             objective.signal(outcomes),
             updates=self.batching.updates_per_rollout,
-            micro_batch_size=self.batching.micro_batch_size,
+            max_tokens_per_micro_batch=self.batching.max_tokens_per_micro_batch,
             reduction=objective.reduction,
             max_new_tokens=limit,
             seed=completion_seed(self.seed, "layout", index, 0, 0),

@@ -8,7 +8,12 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
         self.field, self.value = field, value
+        self.given = (field, value, problem, remedy)
         super().__init__(f"{field}={value!r} {problem}: {remedy}.")
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str, str]]:
+        """To another rank."""
+        return UserError, self.given
 
 
 class RunStoppedError(Exception):

@@ -23,7 +23,7 @@ from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.plans import OptimizerPlan
-from nft_lightning.policy.policy import Policy, PolicyOutput
+from nft_lightning.policy.policy import Policy, PolicyOutput, fingerprint
 from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
@@ -111,7 +111,7 @@ class PolicyModule(L.LightningModule):
             if len(smaller) == len(micro_batches) or self.trainer.world_size > 1:
                 raise RunStoppedError(
                     f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
-                    f"({error}); use a smaller batching.micro_batch_size"
+                    f"({error}); use a smaller batching.max_tokens_per_micro_batch"
                 )
             # The step begins again: a backward pass that broke off has left part of its gradient.
             micro_batches = smaller
@@ -149,6 +149,8 @@ class PolicyModule(L.LightningModule):
             self.manual_backward(loss * self.trainer.world_size)
         self.loss_finite = self.loss_finite and bool(torch.isfinite(loss))
         self.timer.tokens["train"] += int(micro.mask.sum())
+        computed, real = torch.tensor(micro.attention_mask.numel()), micro.attention_mask.sum().cpu()
+        self.note("batching/padding_fraction", computed - real, computed)
         self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
         self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
         for name, pair in tokens.metrics.items():
@@ -205,7 +207,9 @@ class PolicyModule(L.LightningModule):
             optimizer.zero_grad()  # type: ignore[union-attr]
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         one = torch.tensor(1.0)
-        self.note("optimizer/skipped_updates", one * (not finite), torch.tensor(0.0))
+        # All ranks skip together: one of them counts.
+        skipped = one * (not finite and self.trainer.is_global_zero)
+        self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
 
@@ -291,9 +295,3 @@ def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """Each item with whether it is the last."""
     listed = list(items)
     return ((item, i == len(listed) - 1) for i, item in enumerate(listed))
-
-
-def fingerprint(policy: torch.nn.Module) -> list[float]:
-    """A few numbers that tell other weights apart."""
-    with torch.no_grad():
-        return [float(p.detach().double().abs().sum()) for p in policy.parameters()]

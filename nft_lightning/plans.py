@@ -14,16 +14,18 @@ class BatchingPlan:
 
     Attributes:
         updates_per_rollout: optimizer steps an epoch; the first has ratio 1 everywhere.
-        micro_batch_size: rows in one forward pass; it never changes the gradient.
+        max_tokens_per_micro_batch: tokens in one forward pass, padding included; it never changes the
+            gradient. A row, or a group that must stay whole, that is longer is alone.
         stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
     """
 
     updates_per_rollout: int = 4
-    micro_batch_size: int = 64
+    max_tokens_per_micro_batch: int = 8192
     stop_after_empty_rollouts: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("updates_per_rollout", "micro_batch_size", "stop_after_empty_rollouts"):
+        positive = ("updates_per_rollout", "max_tokens_per_micro_batch", "stop_after_empty_rollouts")
+        for name in positive:
             if getattr(self, name) < 1:
                 raise UserError(f"batching.{name}", getattr(self, name), "is below 1", "use 1 or more")
 

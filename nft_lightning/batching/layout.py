@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 
+from nft_lightning.batching.packing import pack
 from nft_lightning.batching.weights import token_weights
 from nft_lightning.types import Completion, OptimizerBatch, Rollout, Signal, TokenBatch
 
@@ -42,7 +43,7 @@ def layout(
     signal: Signal,
     *,
     updates: int,
-    micro_batch_size: int,
+    max_tokens_per_micro_batch: int,
     reduction: str,
     max_new_tokens: int,
     seed: int,
@@ -72,8 +73,7 @@ def layout(
             for (g, completion), weight, i in zip(pairs, weights, index.tolist(), strict=True)
             if weight > 0
         ]
-        cut = group_batches if whole_groups else micro_batches
-        micro = cut(rows, micro_batch_size, rank, world_size)
+        micro = micro_batches(rows, max_tokens_per_micro_batch, rank, world_size, whole_groups)
         batches.append(
             OptimizerBatch(
                 [token_batch(part, signal, pad_id) for part in micro], step, rollout.policy_version
@@ -82,27 +82,27 @@ def layout(
     return batches
 
 
-def micro_batches(rows: list[Row], size: int, rank: int, world_size: int) -> list[list[Row]]:
-    """This rank's micro-batches of at most ``size`` rows, rows of like length together."""
-    ordered = sorted(rows, key=lambda r: (r.tokens, r.index))
-    own = ordered[rank::world_size]
-    most = len(ordered[0::world_size])
-    count = -(-most // size)
-    parts = [own[i : i + size] for i in range(0, len(own), size)]
-    return parts + [[]] * (count - len(parts))
+def micro_batches(
+    rows: list[Row], budget: int, rank: int, world_size: int, whole_groups: bool
+) -> list[list[Row]]:
+    """This rank's micro-batches of rows of like length, each within ``budget`` padded tokens.
 
-
-def group_batches(rows: list[Row], size: int, rank: int, world_size: int) -> list[list[Row]]:
-    """As :func:`micro_batches`, of whole groups: ``size`` is rounded up to a number of the largest."""
-    groups: dict[int, list[Row]] = {}
+    Rows, or groups, are dealt out over the ranks in the order of length, so that the ranks' tokens
+    differ by less than the longest.
+    """
+    units: dict[int, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    ordered = sorted(groups.values(), key=lambda g: (max(r.tokens for r in g), g[0].index))
-    own = ordered[rank::world_size]
-    each = -(-size // max((len(g) for g in ordered), default=1))
-    count = -(-len(ordered[0::world_size]) // each)
-    parts = [[r for g in own[i : i + each] for r in g] for i in range(0, len(own), each)]
-    return parts + [[]] * (count - len(parts))
+        units.setdefault(row.group if whole_groups else row.index, []).append(row)
+    ordered = sorted(units.values(), key=lambda unit: (longest(unit), unit[0].index))
+    dealt = [ordered[place::world_size] for place in range(world_size)]
+    packed = [pack([(len(unit), longest(unit)) for unit in own], budget) for own in dealt]
+    parts = [[row for i in run for row in dealt[rank][i]] for run in packed[rank]]
+    return parts + [[]] * (max(map(len, packed)) - len(parts))
+
+
+def longest(rows: list[Row]) -> int:
+    """Tokens of the longest row."""
+    return max(row.tokens for row in rows)
 
 
 def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
@@ -111,7 +111,7 @@ def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
         empty = torch.zeros(1, 1)
         return TokenBatch(
             torch.full((1, 2), pad_id),
-            torch.ones(1, 2, dtype=torch.long),
+            torch.zeros(1, 2, dtype=torch.long),
             empty.bool(),
             empty,
             empty,

@@ -91,7 +91,9 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
-    module, data = assemble(cfg, parts, parts.model.load(parts.plan.temperature))
+    policy = parts.model.load(parts.plan.temperature)
+    policy.fused = parts.policy.fused(policy.model, policy.temperature)
+    module, data = assemble(cfg, parts, policy)
     folder = Path(cfg.run_dir)
     if resume is not None:
         tidy(cfg, resume, trainer.loggers)

@@ -1,9 +1,10 @@
-"""What one rank does for all: servers are asked once, not by every rank."""
+"""What one rank does for all, and what each does for the others."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
@@ -44,3 +45,32 @@ def from_all(mine: T) -> list[T]:
     box: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(box, mine)
     return box
+
+
+def all_made(make: Callable[[], T]) -> list[T]:
+    """What ``make`` returns on each rank, rank by rank; what it raises on one, every rank raises.
+
+    A rank that failed alone would leave the others waiting for it.
+    """
+    if not several():
+        return [make()]
+    mine: T | None = None
+    own: Exception | None = None
+    try:
+        mine = make()
+    except Exception as error:
+        own = error
+    every = from_all((mine, own and sendable(own)))
+    if own is not None:
+        raise own
+    if failed := [error for _, error in every if error is not None]:
+        raise failed[0]
+    return [cast(T, made) for made, _ in every]
+
+
+def sendable(error: Exception) -> Exception:
+    """The error, or its text where it does not survive the way to another process."""
+    try:
+        return cast(Exception, pickle.loads(pickle.dumps(error)))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -94,6 +94,11 @@ class VLLMEngine:
         (names,) = self.llm.apply_model(parameter_names)
         self.own_names = set(names)
 
+    @property
+    def ranks_per_copy(self) -> int:
+        """Ranks that hold one copy of the weights together, and must ask the same."""
+        return self.config.tensor_parallel_size
+
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """vLLM's four phases, fed tensor by tensor; SyncError where anything is left unwritten."""
         started = time.perf_counter()

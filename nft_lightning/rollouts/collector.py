@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
+from nft_lightning.engines.ranks import several
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.rollouts.refill import Question, Refill, Rounds
+from nft_lightning.rollouts.shares import written_together
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
@@ -156,9 +159,15 @@ class Collector:
         return Rollout(tuple(groups), version, metrics), cursor + count
 
     def generate(self, cursor: int, count: int, seed: int, rollout_index: int) -> list[Group]:
-        """``count`` problems from ``cursor`` on, answered and judged."""
+        """``count`` problems from ``cursor`` on, answered and judged, each by one rank for all."""
         asked = [self.question(i, seed, rollout_index) for i in range(cursor, cursor + count)]
-        return self.answer([q.problem for q in asked], self.plan.sampling, [q.seeds for q in asked])
+
+        def write(indices: list[int]) -> list[Group]:
+            problems, seeds = ([getattr(asked[i], n) for i in indices] for n in ("problem", "seeds"))
+            return self.answer(problems, self.plan.sampling, seeds)
+
+        with self.timer.phase("gather") if several() else nullcontext():
+            return written_together(self.engine, [q.prompt for q in asked], write)
 
     def answer(
         self,

@@ -62,7 +62,7 @@ def gradient(rollout: Rollout, objective, size: int, world: int = 1, updates: in
             rollout,
             signal,
             updates=updates,
-            micro_batch_size=size,
+            max_tokens_per_micro_batch=size,
             reduction=objective.reduction,
             max_new_tokens=16,
             seed=5,
@@ -98,26 +98,26 @@ CASES = {
 @given(
     seed=st.integers(0, 99),
     groups=st.integers(1, 6),
-    size=st.integers(1, 30),
+    size=st.integers(1, 400),
     world=st.integers(1, 3),
     reduction=st.sampled_from(REDUCTIONS),
 )
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_invariant(name, seed, groups, size, world, reduction):
     rollout, objective = make_rollout(seed, groups), replace(CASES[name], reduction=reduction)
-    whole, cut = gradient(rollout, objective, 1000), gradient(rollout, objective, size, world)
+    whole, cut = gradient(rollout, objective, 10**6), gradient(rollout, objective, size, world)
     assert (whole - cut).norm() <= 1e-6 * max(1e-3, whole.norm())
 
 
 def test_a_group_that_is_cut_would_change_the_gradient():
     rollout, objective = make_rollout(3, 3), FAMILY["infonca"]
-    whole, alone = gradient(rollout, objective, 1000), gradient(rollout, FAMILY["nft"], 1000)
+    whole, alone = gradient(rollout, objective, 10**6), gradient(rollout, FAMILY["nft"], 10**6)
     assert whole.norm() > 1e-3
     assert (whole - alone).norm() > 1e-3 * whole.norm()
     signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
     kwargs = {"updates": 1, "reduction": "token_mean", "max_new_tokens": 16, "seed": 0}
-    for size, expected in ((1, [4, 4, 4]), (4, [4, 4, 4]), (5, [8, 4]), (99, [12])):
-        (batch,) = layout(rollout, signal, micro_batch_size=size, whole_groups=True, **kwargs)
+    for size, expected in ((1, [4, 4, 4]), (80, [4, 4, 4]), (10**6, [12])):
+        (batch,) = layout(rollout, signal, max_tokens_per_micro_batch=size, whole_groups=True, **kwargs)
         assert [len(m.input_ids) for m in batch.micro_batches] == expected
         for micro in batch.micro_batches:
             found = micro.signal["group"].unique(return_counts=True)[1]
@@ -129,7 +129,7 @@ def test_every_rank_gets_as_many_micro_batches():
     signal = objective.prepare(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths))
     kwargs = {
         "updates": 2,
-        "micro_batch_size": 3,
+        "max_tokens_per_micro_batch": 60,
         "reduction": "token_mean",
         "max_new_tokens": 16,
         "seed": 0,
@@ -143,7 +143,13 @@ def test_an_empty_rollout_gives_every_update_and_no_micro_batch():
     rollout = Rollout((), 3)
     signal = NFT().prepare(Outcomes(rollout.rewards, rollout.group_ids.float(), rollout.lengths))
     batches = layout(
-        rollout, signal, updates=4, micro_batch_size=2, reduction="token_mean", max_new_tokens=4, seed=0
+        rollout,
+        signal,
+        updates=4,
+        max_tokens_per_micro_batch=40,
+        reduction="token_mean",
+        max_new_tokens=4,
+        seed=0,
     )
     assert [len(b.micro_batches) for b in batches] == [0, 0, 0, 0]
 

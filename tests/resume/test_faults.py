@@ -231,7 +231,7 @@ def test_out_of_memory_for_good(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(PolicyModule, "token_loss", never)
-    with pytest.raises(RunStoppedError, match=r"batching\.micro_batch_size"):
+    with pytest.raises(RunStoppedError, match=r"batching\.max_tokens_per_micro_batch"):
         running.run(brief(f"run_dir={tmp_path}"))
 
 

@@ -1,0 +1,70 @@
+"""Whether a model's log-probabilities can be had without its logits, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nft_lightning.errors import UserError
+from nft_lightning.policy.fused import Head, fused_logprobs
+
+WAYS = ("auto", "plain", "fused")
+LARGE_VOCABULARY = 32_768
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """How the trainer computes log-probabilities.
+
+    Attributes:
+        logprobs: ``plain`` by way of all logits; ``fused`` in tiles that are made again in the backward
+            pass, for a memory that does not grow with the vocabulary; ``auto`` is fused from a
+            vocabulary of 32,768 on, where the model allows it.
+    """
+
+    logprobs: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.logprobs not in WAYS:
+            raise UserError(
+                "policy.logprobs", self.logprobs, "is not a way", f"use one of {', '.join(WAYS)}"
+            )
+
+    def fused(self, model: Any, temperature: float) -> Head | None:
+        """What the fused way needs to know of ``model``; None is the plain way.
+
+        Raises:
+            UserError: ``fused`` was asked for, and the model's head is no plain linear layer.
+        """
+        config = model.config
+        small = config.vocab_size < LARGE_VOCABULARY
+        if self.logprobs == "plain" or (self.logprobs == "auto" and small):
+            return None
+        head = Head(temperature, getattr(config, "final_logit_softcapping", None))
+        if type(model.get_output_embeddings()) is nn.Linear and agrees(model, head):
+            return head
+        if self.logprobs == "auto":
+            return None
+        raise UserError(
+            "policy.logprobs",
+            "fused",
+            f"does not fit {type(model).__name__}, whose logits are more than a linear layer",
+            "use policy.logprobs=plain",
+        )
+
+
+@torch.no_grad()
+def agrees(model: Any, head: Head) -> bool:
+    """Whether both ways give a few tokens the same log-probabilities: tried, not guessed."""
+    ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    expected = (logits.to(wide) / head.temperature).log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, :-1]
+    linear = model.get_output_embeddings()
+    found, _ = fused_logprobs(hidden, linear.weight, linear.bias, ids[0, 1:], head)
+    bound = 1e-3 if logits.dtype == wide else 0.1
+    return bool((found - expected).abs().max() < bound)

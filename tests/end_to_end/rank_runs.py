@@ -1,0 +1,85 @@
+"""Runs one config after the other in this process, alone or as one of torchrun's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from nft_lightning.cli import run as running
+from nft_lightning.config import CONF_DIR
+from nft_lightning.engines.hf import HFEngine
+from nft_lightning.module import PolicyModule
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = (
+    "rollout.plan.problems_per_rollout=7",
+    "rollout.plan.completions_per_problem=4",
+    "evaluation.problems=3",
+    "evaluation.completions_per_problem=1",
+    "evaluation.every_epochs=100",
+    "batching.updates_per_rollout=3",
+    "trainer.max_epochs=1",
+    "callbacks.progress=null",
+    "callbacks.export=null",
+)
+
+
+def run_here(folder: Path, name: str, overrides: list[str]) -> None:
+    with initialize_config_dir(str(CONF_DIR.resolve())):
+        cfg = compose("train", [*SETTINGS, f"run_dir={folder / name}", *overrides])
+    running.run(cfg, [])
+
+
+def not_finite_on_the_last_rank() -> None:
+    backward_one = PolicyModule.backward_one
+
+    def broken(self, micro, last):
+        backward_one(self, micro, last)
+        self.loss_finite = self.trainer.global_rank < self.trainer.world_size - 1
+
+    PolicyModule.backward_one = broken
+
+
+def engine_fails_on_the_last_rank() -> None:
+    generate = HFEngine.generate
+
+    def broken(self, prompts, sampling, seeds):
+        if self.policy_version == 0 and len(prompts) == 3 and len(seeds[0]) == 4:
+            raise RuntimeError("the device fell off the bus")
+        return generate(self, prompts, sampling, seeds)
+
+    HFEngine.generate = broken
+
+
+FAULTS = {"not_finite": not_finite_on_the_last_rank, "engine_fails": engine_fails_on_the_last_rank}
+
+
+def runs(
+    folder: Path, cases: dict[str, list[str]], processes: int, *common: str, succeed: bool = True
+) -> str:
+    """All cases, by ``processes`` of torchrun; what they wrote to stderr."""
+    words = [f"{name}:{' '.join([*common, *overrides])}" for name, overrides in cases.items()]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    result = subprocess.run(
+        [sys.executable, *torchrun, "-m", "tests.end_to_end.rank_runs", str(folder), *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        timeout=500,
+    )
+    assert (result.returncode == 0) is succeed, result.stderr[-4000:]
+    return result.stderr
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for word in sys.argv[2:]:
+        case, _, given = word.partition(":")
+        FAULTS.get(case, lambda: None)()
+        run_here(Path(sys.argv[1]), case, given.split())
