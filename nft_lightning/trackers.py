@@ -27,7 +27,7 @@ def need(package: str, word: str, module: str = "") -> None:
     """Raise UserError, with the command that installs it, where a package is missing."""
     if importlib.util.find_spec(module or package) is None:
         raise UserError(
-            "logger", word, f"needs {package}, which is not installed", f"run: pip install '{package}'"
+            "logger", word, f"needs {package}, which is not installed", f"run: pip install {package}"
         )
 
 

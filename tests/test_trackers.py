@@ -54,7 +54,7 @@ def files_with(folder: Path, text: str) -> list[Path]:
 def test_without_the_package_one_sentence(word, compose_config, monkeypatch, tmp_path):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     cfg = compose_config(f"logger={word}", f"run_dir={tmp_path}/run")
-    with pytest.raises(UserError, match=rf"^logger='{word}' needs .*: run: pip install '"):
+    with pytest.raises(UserError, match=rf"^logger='{word}' needs .*: run: pip install "):
         build(cfg.logger[word], f"logger.{word}")
 
 
