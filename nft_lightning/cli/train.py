@@ -25,17 +25,20 @@ from nft_lightning.errors import UserError
 def train(cfg: DictConfig) -> float:
     """The final avg@k of one run: in this process, or of a multirun in one of its own."""
     given = HydraConfig.get()
+    # As typed: read one by one, ${oc.env:...} would become the secret it stands for.
+    typed = OmegaConf.to_container(given.overrides.task, resolve=False)
+    assert isinstance(typed, list)
     if given.mode == RunMode.MULTIRUN:
         from nft_lightning.search.trial import trial
 
         search_path = [o for o in given.overrides.hydra if "hydra.searchpath" in o]
-        named = any(o.startswith("run_dir=") for o in given.overrides.task)
+        named = any(o.startswith("run_dir=") for o in typed)
         folder = Path(cfg.run_dir if named else given.runtime.output_dir)
-        return trial(list(given.overrides.task), search_path, folder)
+        return trial(typed, search_path, folder)
     from nft_lightning.cli.run import run
     from nft_lightning.search.trial import final_accuracy
 
-    return final_accuracy(run(cfg, list(given.overrides.task)))
+    return final_accuracy(run(cfg, typed))
 
 
 def offer_searches(arguments: list[str]) -> None:

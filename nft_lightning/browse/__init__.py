@@ -1,0 +1,1 @@
+"""A local page over what a run answered."""
