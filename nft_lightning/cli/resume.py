@@ -98,7 +98,8 @@ def find(cfg: DictConfig) -> Resume | None:
     """Where to go on; None for a run that begins. Changes nothing.
 
     Raises:
-        UserError: the run was begun with another config, or was made without checkpoints.
+        UserError: the run was begun with another config, was made without checkpoints, or was left
+            within an epoch and several processes are to go on.
     """
     folder = Path(cfg.run_dir)
     if cfg.resume is None or not (folder / "config.yaml").is_file():
@@ -107,9 +108,18 @@ def find(cfg: DictConfig) -> Resume | None:
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):
         try:
-            return Resume(path, verify(path), tuple(damaged))
+            found = Resume(path, verify(path), tuple(damaged))
         except DamagedCheckpointError as error:
             damaged.append((path, str(error)))
+            continue
+        if found.about.get("updates") is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError(
+                "resume",
+                str(path),
+                "holds the rest of an epoch of one process, which several can not share",
+                "resume it with one process until that epoch is over",
+            )
+        return found
     return Resume(None, {}, tuple(damaged))
 
 

@@ -85,6 +85,21 @@ def test_a_half_written_checkpoint_is_never_found(begun):
     assert found.position == (1, 0)
 
 
+def test_half_an_epoch_of_one_process_is_not_shared(begun, monkeypatch):
+    cfg = brief("algorithm=grpo", "seed=3")
+    cfg.run_dir, cfg.resume = str(begun), "auto"
+    parent = begun / "checkpoints"
+    write_checkpoint(parent / "epoch_00001", {"state_dict": {}}, {"epochs": 1, "updates": None})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert find(cfg).position == (1, 0)
+    about = {"epochs": 1, "updates": 2}
+    write_checkpoint(parent / "epoch_00001_update_0002", {"state_dict": {}}, about)
+    with pytest.raises(UserError, match="several can not share: resume it with one process"):
+        find(cfg)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert find(cfg).position == (1, 2)
+
+
 @pytest.mark.slow
 def test_a_finished_run_says_so_and_is_left_alone(tmp_path):
     run = tmp_path / "run"
