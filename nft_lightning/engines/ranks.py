@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -71,6 +72,7 @@ def all_made(make: Callable[[], T]) -> list[T]:
 def sendable(error: Exception) -> Exception:
     """The error, or its text where it does not survive the way to another process."""
     try:
-        return cast(Exception, pickle.loads(pickle.dumps(error)))
+        pickle.dumps(error)
+        return copy.copy(error)  # made anew as the other process would make it
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
