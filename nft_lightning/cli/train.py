@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import hydra
@@ -79,6 +80,8 @@ def report_failed_runs() -> None:
 def main() -> None:
     """The console command."""
     debug = take_debug_flag(sys.argv)
+    # Hydra builds its callbacks in a way of its own that it warns about; this one is ours.
+    warnings.filterwarnings("ignore", message=".*nft_lightning.search.failed.FailedRuns")
 
     def work() -> None:
         sys.argv[1:] = expand_resume(sys.argv[1:])
