@@ -175,7 +175,6 @@ def broken_loss(monkeypatch, updates):
         out, tokens = plain_loss(self, objective, micro)
         if self.breaks:
             tokens.loss.data[0] = float("nan")
-            self.breaks = False  # one row of the update's first micro-batch
         return out, tokens
 
     monkeypatch.setattr(PolicyModule, "training_step", step)
@@ -190,7 +189,8 @@ def test_a_loss_that_is_not_finite(tmp_path, monkeypatch):
     (path,) = (tmp_path / "skipped").iterdir()
     assert path.name == "epoch_0000_update_0001.parquet"
     rows = pq.read_table(path).to_pylist()
-    assert [r["loss"] == r["loss"] for r in rows].count(False) == 1
+    broken = [r["loss"] == r["loss"] for r in rows].count(False)
+    assert 1 <= broken < len(rows) / 2  # one row a micro-batch
     assert all(r["finite_logprobs"] and r["text"] for r in rows)
 
 
