@@ -8,6 +8,17 @@ from dataclasses import dataclass
 from nft_lightning.errors import UserError
 
 
+def check_sampling(area: str, temperature: float, top_p: float, top_k: int) -> None:
+    """Raise UserError where an evaluation could draw nothing; ``area`` is the part of the config."""
+    if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+        raise UserError(
+            f"{area}.temperature, {area}.top_p, {area}.top_k",
+            [temperature, top_p, top_k],
+            "is no sampling",
+            "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
+        )
+
+
 @dataclass(frozen=True)
 class BatchingPlan:
     """How a rollout is cut.
@@ -52,13 +63,7 @@ class EvaluationPlan:
         for name in ("problems", "completions_per_problem", "every_epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"evaluation.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise UserError(
-                "evaluation.temperature, evaluation.top_p, evaluation.top_k",
-                [self.temperature, self.top_p, self.top_k],
-                "is no sampling",
-                "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
-            )
+        check_sampling("evaluation", self.temperature, self.top_p, self.top_k)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nft_lightning.errors import UserError
+from nft_lightning.plans import check_sampling
 from nft_lightning.problems.prompts import check_template
 from nft_lightning.types import Problem, Sampling
 
@@ -93,13 +94,7 @@ class EvalPlan:
         for name in ("max_new_tokens", "problems_per_part"):
             if getattr(self, name) < 1:
                 raise UserError(f"eval.plan.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise UserError(
-                "eval.plan.temperature, eval.plan.top_p, eval.plan.top_k",
-                [self.temperature, self.top_p, self.top_k],
-                "is no sampling",
-                "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
-            )
+        check_sampling("eval.plan", self.temperature, self.top_p, self.top_k)
         check_template(self.prompt_template, "eval.plan.prompt_template")
 
     @property
