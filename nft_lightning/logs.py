@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from nft_lightning.checkpointing.folder import flush
 from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.files import write_text_whole
 
 log = logging.getLogger(__name__)
 WRITE_RULES = ("continue", "stop")
@@ -98,11 +99,7 @@ class MetricsTable(Logger):
 
     def replace(self, names: list[str], rows: list[dict[str, Any]]) -> None:
         """Write the whole file anew, in one step."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        text = text_of(names, [dict(zip(names, names, strict=True)), *rows])
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(self.path)
+        write_text_whole(self.path, text_of(names, [dict(zip(names, names, strict=True)), *rows]))
 
     def position(self) -> int:
         """Rows so far, safe on the disk."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch.trainer.states import TrainerFn
 
+from nft_lightning.files import written_whole
 from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
@@ -158,8 +159,6 @@ def answers(groups: Iterable[Group], more: Sequence[tuple[str, Any]] = ()) -> pa
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """To a temporary name, then renamed: no half-written file under the real name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    """Save a table in one piece."""
+    with written_whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")

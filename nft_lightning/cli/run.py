@@ -36,6 +36,7 @@ from nft_lightning.config import (
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
+from nft_lightning.files import write_text_whole
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.problems.prompts import prompt_ids
@@ -123,7 +124,7 @@ def train_and_sum_up(
         "stopped_early": data.gave_up,
     }
     if trainer.is_global_zero:
-        write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         print_summary(cfg, summary, state.samples_before, data.last_evaluation)
     return summary
 
@@ -232,22 +233,15 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
         log.warning("the run was begun with other versions (%s): results may differ", changed)
     command = {"overrides": kept_overrides(overrides)}
     saved = {**without_secrets(cfg), "resume": None}
-    write_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
-    write_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
+    write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
+    write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> str:
     """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
     names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
     return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def quiet_libraries() -> None:

@@ -17,6 +17,16 @@ from nft_lightning.config import Parts, conditions_hash
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
+# What a run folder may hold, by what a reader would open first.
+KEPT = {
+    "curve.png": "curve.png",
+    "samples.md": "samples.md",
+    "metrics.csv": "metrics.csv",
+    "rollouts": "rollouts/",
+    "checkpoints": "checkpoints/",
+    "export": "export/ (Hugging Face)",
+}
+
 
 def print_plan(
     cfg: DictConfig, parts: Parts, module: PolicyModule, checkpoint: Path | None = None
@@ -82,10 +92,9 @@ def print_summary(
         f"{summary['training_seconds']:.0f} s{reason}",
         highlight=False,
     )
-    console.print(Text(f"Run folder: {cfg.run_dir}"))
-    console.print(
-        "  curve.png, samples.md, metrics.csv, rollouts/, checkpoints/, export/ (Hugging Face)"
-    )
+    folder = Path(cfg.run_dir)
+    console.print(Text(f"Run folder: {folder}"))
+    console.print(f"  {', '.join(label for name, label in KEPT.items() if (folder / name).exists())}")
     console.print("Try next:  nft-train algorithm=grpo    nft-train experiment=arithmetic_compare")
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from nft_lightning.callbacks.record import answers, write
 from nft_lightning.errors import UserError
+from nft_lightning.files import write_text_whole
 from nft_lightning.types import Group
 
 EDGE = 4096
@@ -44,11 +45,7 @@ class Store:
     def begin(self, name: str, protocol: dict[str, Any]) -> None:
         """Check, and write the protocol where there is none yet."""
         self.check(name, protocol)
-        folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "protocol.tmp"
-        partial.write_text(json.dumps(protocol, indent=1) + "\n")
-        partial.rename(folder / "protocol.json")
+        write_text_whole(self.folder / name / "protocol.json", json.dumps(protocol, indent=1) + "\n")
 
     def path(self, name: str, part: int) -> Path:
         """Where part number ``part`` lies."""

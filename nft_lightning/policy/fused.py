@@ -24,14 +24,14 @@ class Head:
         """The scaled logits; ``raw`` is overwritten."""
         if self.softcap:
             raw = raw.div_(self.softcap).tanh_().mul_(self.softcap)
-        return raw.div_(self.temperature)
+        return raw if self.temperature == 1 else raw.div_(self.temperature)
 
-    def backward_(self, gradient: Tensor, scaled: Tensor) -> Tensor:
-        """The gradient by the raw logits from that by the scaled ones, in place."""
-        if self.softcap:
-            tanh = scaled * (self.temperature / self.softcap)
-            gradient.mul_(1 - tanh.square_())
-        return gradient.div_(self.temperature)
+    def slope(self, scaled: Tensor) -> Tensor | float:
+        """d scaled / d raw, at the scaled logits."""
+        if not self.softcap:
+            return 1 / self.temperature
+        tanh = scaled * (self.temperature / self.softcap)
+        return tanh.square_().neg_().add_(1).div_(self.temperature)
 
 
 def fused_logprobs(
@@ -78,7 +78,8 @@ class FusedLogProbs(torch.autograd.Function):
                 # Sums are kept relative to the largest logit so far, or the entropy would cancel.
                 shrink, apart = (top - new).exp(), logits.sub_(new[:, None])
                 weights = apart.exp()
-                moment = shrink * (moment + total * (top - new)) + weights.mul(apart).sum(1)
+                products = torch.bmm(weights[:, None], apart[:, :, None])[:, 0, 0]
+                moment = shrink * (moment + total * (top - new)) + products
                 total = total * shrink + weights.sum(1)
                 top = new
             chosen[rows] -= top
@@ -103,15 +104,15 @@ class FusedLogProbs(torch.autograd.Function):
         for rows in slices(len(hidden), TOKENS):
             for words in slices(len(weight), VOCABULARY):
                 logits = ctx.head.scaled(raw_logits(hidden[rows], weight, bias, words))
-                gradient = (logits - normalizer[rows, None]).exp_()
-                if by_entropy is None:
-                    gradient.mul_(-by_logprob[rows, None])
-                else:
-                    spread = (logits - mean[rows, None]).mul_(by_entropy[rows, None])
-                    gradient.mul_(spread.add_(by_logprob[rows, None]).neg_())
+                slope = ctx.head.slope(logits)
+                factor = by_logprob[rows, None]
+                if by_entropy is not None:
+                    factor = (logits - mean[rows, None]).mul_(by_entropy[rows, None]).add_(factor)
+                gradient = logits.sub_(normalizer[rows, None]).exp_().mul_(-factor)
                 found, inside = local(targets[rows], words)
                 gradient.scatter_add_(1, found[:, None], (by_logprob[rows] * inside)[:, None])
-                gradient = ctx.head.backward_(gradient, logits)
+                if not (isinstance(slope, float) and slope == 1):
+                    gradient.mul_(slope)
                 if of_hidden is not None:
                     of_hidden[rows].addmm_(gradient, weight[words].to(gradient.dtype))
                 if of_weight is not None:
