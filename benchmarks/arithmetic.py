@@ -1,7 +1,6 @@
 """Train algorithms x seeds through nft-train and draw what came out.
 
     python benchmarks/arithmetic.py default --algorithms nft --out benchmarks/results/default
-    python benchmarks/arithmetic.py arithmetic_compare --out benchmarks/results/arithmetic_compare
     python benchmarks/arithmetic.py default --algorithms nft nft+rollout=vllm --out OUT
 
 Each run is a process of its own with one thread; ``--jobs`` of them go on at a time. Finished runs

@@ -23,4 +23,4 @@ export runs bin
 for seed in 0 1 2 3 4; do printf "%s $seed\n" "${algorithms[@]}"; done |
   xargs -P 2 -L 1 bash -c 'one "$0" "$1"'
 "$bin/python" -m nft_lightning.cli.compare "$runs" --baseline nft \
-  --out benchmarks/results/compare_all --title "Seven algorithms on arithmetic_compare"
+  --target 0.35 --out benchmarks/results/compare_all --title "Seven algorithms on arithmetic_compare"
