@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "--device",
         default="cpu",
         metavar="D",
-        help="where tokens are scored for their colours: cpu, cuda",
+        help="where tokens are scored for their colours: cpu, cuda, auto",
     )
     return made
 
@@ -51,17 +51,6 @@ def listening(port: int) -> socket.socket:
     return made
 
 
-def check_device(name: str) -> None:
-    """Raise UserError unless torch has the device."""
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError("--device", name, f"can not be used ({reason})", "use cpu") from error
-
-
 def run(given: argparse.Namespace) -> None:
     """The command, arguments parsed; serves until it is interrupted."""
     missing = [n for n in NEEDED if importlib.util.find_spec(n) is None]
@@ -75,11 +64,11 @@ def run(given: argparse.Namespace) -> None:
     import uvicorn
 
     from nft_lightning.browse.app import make_app
+    from nft_lightning.cli.device import usable_device
     from nft_lightning.cli.run import quiet_libraries
 
     quiet_libraries()
-    check_device(given.device)
-    app = make_app(given.run, given.device)
+    app = make_app(given.run, str(usable_device("--device", given.device)))
     with listening(given.port) as made:
         address = f"http://127.0.0.1:{made.getsockname()[1]}/"
         sys.stdout.write(f"{address} shows {given.run}; Ctrl-C ends it.\n")

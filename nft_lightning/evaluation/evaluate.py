@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nft_lightning.engines.base import completion_seed
+import torch.distributed as dist
+
+from nft_lightning.engines.base import Engine, completion_seed
+from nft_lightning.engines.ranks import several
 from nft_lightning.evaluation.plan import EvalPlan, EvalSet
 from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
 from nft_lightning.evaluation.store import Store
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.shares import writers
 from nft_lightning.types import Problem
 
 log = logging.getLogger(__name__)
@@ -50,17 +54,29 @@ class Work:
         return [i for i in range(len(self.parts)) if not store.done(self.name, i)]
 
 
-def answer(work: Work, collector: Collector, store: Store, seed: int) -> None:
-    """Every missing part of a set, one after another."""
-    k, missing = work.chosen.completions_per_problem, work.missing(store)
-    for part in missing:
+def answer(
+    work: Work, parts: Sequence[int], collector: Collector, store: Store, seed: int, keep: bool = True
+) -> None:
+    """Some parts of a set, one after another; ``keep`` is for the one who saves them."""
+    k = work.chosen.completions_per_problem
+    for part in parts:
         positions = work.parts[part]
         seeds = [
             [completion_seed(seed, f"eval/{work.name}", 0, i, j) for j in range(k)] for i in positions
         ]
         groups = collector.answer([work.problems[i] for i in positions], work.plan.sampling, seeds)
-        store.add(work.name, part, groups)
-        log.info("%s: part %d of %d", work.name, part + 1, len(work.parts))
+        if keep:
+            store.add(work.name, part, groups)
+            log.info("%s: part %d of %d", work.name, part + 1, len(work.parts))
+
+
+def dealt(missing: Sequence[tuple[str, int]], engine: Engine) -> tuple[dict[str, list[int]], bool]:
+    """This rank's parts of each set, and whether it saves them: ranks of one engine write the same."""
+    place, shares = writers(engine)
+    mine: dict[str, list[int]] = {}
+    for name, part in missing[place::shares]:
+        mine.setdefault(name, []).append(part)
+    return mine, not several() or dist.get_rank() == place * (dist.get_world_size() // shares)
 
 
 def count(works: Sequence[Work], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:

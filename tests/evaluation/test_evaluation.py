@@ -249,3 +249,23 @@ def test_both_engines_give_the_same_greedy_answers(tmp_path):
         rows = [pq.read_table(out / "arithmetic" / p).to_pylist() for p in sorted(parts(out))]
         answers.append([r["completion"] for part in rows for r in part])
     assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_parts_and_count_the_same(done, tmp_path):
+    out, results = done
+    shared = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "nft_lightning.cli.evaluate", f"out={shared}", *SMALL]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.count("results.json") == 1
+    assert json.loads((shared / "results.json").read_text())["sets"] == results["sets"]
+    for name in parts(out):
+        one, two = (pq.read_table(o / "arithmetic" / name).to_pylist() for o in (out, shared))
+        texts = ("problem_id", "completion", "verdict")
+        assert [[r[t] for t in texts] for r in one] == [[r[t] for t in texts] for r in two]
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"device='cuda:7' can not be used .*: use cpu"):
+        command.evaluate(compose_or_explain("evaluate", [*SMALL, "device=cuda:7"]))

@@ -1,0 +1,27 @@
+"""Where a model lies."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nft_lightning.errors import UserError
+
+
+def usable_device(field: str, name: str) -> Any:
+    """The torch device; ``auto`` is this process's own GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: torch does not have it; ``field`` is the option that named it.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        return torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(field, name, f"can not be used ({reason})", "use cpu") from error
