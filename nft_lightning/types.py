@@ -95,11 +95,13 @@ class Signal:
     """What an objective computes once a rollout: [N] tensors by name, plus which rows to keep.
 
     ``values`` are looked up by the objective's own ``token_loss``; ``keep`` [N] bool leaves
-    completions out of the loss and out of every denominator.
+    completions out of the loss and out of every denominator. ``idle`` [N] bool, or None for none, marks
+    completions that count in the denominators and have no gradient: nobody computes them.
     """
 
     values: Mapping[str, Tensor]
     keep: Tensor
+    idle: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def layout(
     """Exactly ``updates`` optimizer batches, each of whole groups.
 
     Token weights are fixed here over the *global* optimizer batch, so that micro-batches and
-    ranks only have to be summed. Every rank gets as many micro-batches as every other. With
+    ranks only have to be summed. Every rank gets as many micro-batches as every other. Completions
+    without a gradient (``signal.idle``) weigh in the denominators and are not laid out. With
     ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank.
     """
     offsets = [0]
@@ -66,14 +67,20 @@ def layout(
     for step, members in enumerate(split_groups(len(rollout.groups), updates, seed)):
         index = torch.tensor([i for g in members for i in range(offsets[g], offsets[g + 1])]).long()
         keep = signal.keep[index]
+        idle = torch.zeros_like(keep) if signal.idle is None else signal.idle[index]
         weights = token_weights(lengths[index], keep, reduction, max_new_tokens).tolist()
         pairs = [(g, c) for g in members for c in rollout.groups[g].completions]
         rows = [
             Row(rollout.groups[g].prompt_ids, completion, weight, i, g)
-            for (g, completion), weight, i in zip(pairs, weights, index.tolist(), strict=True)
-            if weight > 0
+            for (g, completion), weight, i, no_gradient in zip(
+                pairs, weights, index.tolist(), idle.tolist(), strict=True
+            )
+            if weight > 0 and not no_gradient
         ]
         micro = micro_batches(rows, max_tokens_per_micro_batch, rank, world_size, whole_groups)
+        if not micro and any(weights):
+            # The optimizer still takes its step, with a gradient of 0.
+            micro = [[]]
         batches.append(
             OptimizerBatch(
                 [token_batch(part, signal, pad_id) for part in micro], step, rollout.policy_version

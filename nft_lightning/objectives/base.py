@@ -15,7 +15,7 @@ from nft_lightning.batching.weights import REDUCTIONS, token_weights
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
 from nft_lightning.objectives.options import check_options, with_options
-from nft_lightning.objectives.tensors import check_shapes, check_tensors, widen
+from nft_lightning.objectives.tensors import check_shapes, check_tensors, group_mean, widen
 from nft_lightning.types import Signal, TokenLoss
 
 
@@ -105,6 +105,8 @@ class Objective(ABC):
     requires: ClassVar[Requires] = Requires()
     # Options that make no sense here, each with its reason.
     refuses: ClassVar[Mapping[str, str]] = {}
+    # A number of ``prepare`` that every loss is a multiple of: where it is 0, so is the gradient.
+    proportional_to: ClassVar[str | None] = None
 
     reduction: str = "token_mean"
     drop_uniform_groups: bool = False
@@ -174,8 +176,11 @@ class Objective(ABC):
         """
 
     def signal(self, outcomes: Outcomes) -> Signal:
-        """:meth:`prepare`, without the completions that the options leave out."""
+        """:meth:`prepare`, without the completions that the options leave out, and who is idle."""
         made = self.prepare(outcomes)
+        if self.proportional_to and not (self.kl_coefficient or self.entropy_coefficient):
+            active = (made.values[self.proportional_to] != 0).double()
+            made = replace(made, idle=group_mean(active, outcomes.group_ids) == 0)
         if not self.mask_truncated or outcomes.truncated is None:
             return made
         return replace(made, keep=made.keep & ~outcomes.truncated.bool())

@@ -71,6 +71,7 @@ class GRPO(Objective):
     """
 
     requires: ClassVar[Requires] = Requires(group_size=2)
+    proportional_to: ClassVar[str | None] = "advantage"
     refuses: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
     clip_low: float = 0.2
     clip_high: float = 0.2

@@ -37,6 +37,7 @@ class REINFORCE(Objective):
     """
 
     requires: ClassVar[Requires] = Requires()
+    proportional_to: ClassVar[str | None] = "advantage"
     refuses: ClassVar[Mapping[str, str]] = {"dual_clip": NO_CLIP, "prompt_weight": OWN_WEIGHT}
     baseline: str = "none"
     importance_ratio: bool = True

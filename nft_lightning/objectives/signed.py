@@ -37,6 +37,7 @@ class WeightedREINFORCE(Objective):
     """
 
     requires: ClassVar[Requires] = Requires(binary_rewards=True)
+    proportional_to: ClassVar[str | None] = "advantage"
     refuses: ClassVar[Mapping[str, str]] = {"overlong_buffer_fraction": BINARY, "prompt_weight": FIXED}
     positive_weight: float = 0.1
     negative_weight: float = 1.0

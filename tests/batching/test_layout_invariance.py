@@ -52,8 +52,12 @@ def make_rollout(seed: int, groups: int, k: int = 4) -> Rollout:
     return Rollout(tuple(made), 0)
 
 
-def gradient(rollout: Rollout, objective, size: int, world: int = 1, updates: int = 1) -> torch.Tensor:
+def gradient(
+    rollout: Rollout, objective, size: int, world: int = 1, updates: int = 1, rest: bool = True
+) -> torch.Tensor:
     signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
+    if not rest:
+        signal = replace(signal, idle=None)
     needs = objective.needs
     MODEL.zero_grad()
     CRITIC.zero_grad()
@@ -122,6 +126,63 @@ def test_a_group_that_is_cut_would_change_the_gradient():
         for micro in batch.micro_batches:
             found = micro.signal["group"].unique(return_counts=True)[1]
             assert (found == 4).all()
+
+
+def with_uniform_groups(rollout: Rollout) -> Rollout:
+    groups = list(rollout.groups)
+    for i, reward in ((1, 1.0), (3, 0.0)):
+        verdicts = (Verdict("correct" if reward else "wrong"),) * 4
+        groups[i] = replace(groups[i], verdicts=verdicts, rewards=(reward,) * 4)
+    return replace(rollout, groups=tuple(groups))
+
+
+def laid_out_rows(rollout: Rollout, objective) -> list[int]:
+    signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
+    batches = layout(
+        rollout,
+        signal,
+        updates=2,
+        max_tokens_per_micro_batch=60,
+        reduction=objective.reduction,
+        max_new_tokens=16,
+        seed=5,
+    )
+    return [sum(int(m.mask.any(1).sum()) for m in batch.micro_batches) for batch in batches]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if o.proportional_to])
+def test_groups_without_a_gradient_are_left_out_and_change_none(name, reduction):
+    rollout = with_uniform_groups(make_rollout(4, 5))
+    objective = replace(FAMILY[name], reduction=reduction, drop_uniform_groups=False)
+    short, full = (gradient(rollout, objective, 10**6, rest=rest) for rest in (True, False))
+    assert full.norm() > 0
+    assert (short - full).norm() <= 1e-6 * full.norm()
+
+
+def test_which_groups_are_computed():
+    rollout = with_uniform_groups(make_rollout(4, 5))
+    grpo = replace(FAMILY["grpo"], drop_uniform_groups=False)
+    assert sum(laid_out_rows(rollout, grpo)) == 12
+    for option in ("kl_coefficient", "entropy_coefficient"):
+        assert sum(laid_out_rows(rollout, replace(grpo, **{option: 0.1}))) == 20
+    assert sum(laid_out_rows(rollout, FAMILY["reinforce"])) == 16  # only what is all wrong is at rest
+    assert sum(laid_out_rows(rollout, FAMILY["ppo"])) == 20  # its critic learns from every completion
+
+
+def test_an_update_without_any_gradient_still_has_its_step():
+    rollout = with_uniform_groups(make_rollout(4, 5))
+    rollout = replace(rollout, groups=(rollout.groups[1], rollout.groups[3]))
+    signal = replace(FAMILY["grpo"], drop_uniform_groups=False).signal(
+        Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16)
+    )
+    kwargs = {"max_tokens_per_micro_batch": 60, "max_new_tokens": 16, "seed": 0}
+    for rank in range(2):
+        batches = layout(
+            rollout, signal, updates=2, reduction="token_mean", rank=rank, world_size=2, **kwargs
+        )
+        assert [len(b.micro_batches) for b in batches] == [1, 1]
+        assert not any(m.mask.any() for b in batches for m in b.micro_batches)
 
 
 def test_every_rank_gets_as_many_micro_batches():
