@@ -1,8 +1,8 @@
-"""What pruning saves: the same search twice, with and without a pruner.
+"""What pruning saves: the same search without a pruner, with the median, with successive halving.
 
     python benchmarks/pruning.py --out benchmarks/results/pruning
 
-Both are ``nft-train -m sweep=learning_rate`` with one sampler seed, on experiment=arithmetic_compare,
+All are ``nft-train -m sweep=learning_rate`` with one sampler seed, on experiment=arithmetic_compare,
 evaluated after every epoch. The cost of a search is what its trials had trained until they ended.
 """
 
@@ -20,10 +20,7 @@ import optuna
 
 from nft_lightning.compare.runs import read_evaluation
 
-PRUNERS = {
-    "none": "null",
-    "median": "{_target_: optuna.pruners.MedianPruner, n_startup_trials: 3, n_warmup_steps: 0}",
-}
+PRUNERS = ("none", "median", "halving")
 
 
 def search(name: str, given: argparse.Namespace) -> dict[str, float]:
@@ -33,7 +30,7 @@ def search(name: str, given: argparse.Namespace) -> dict[str, float]:
     command += ["experiment=arithmetic_compare", f"algorithm={given.algorithm}", "seed=100"]
     command += [f"trainer.max_epochs={given.epochs}", "evaluation.every_epochs=1"]
     command += [f"hydra.sweeper.n_trials={given.trials}", f"hydra.sweeper.storage={storage}"]
-    command += [f"hydra.sweeper.pruner={PRUNERS[name]}", f"hydra.sweeper.study_name={name}"]
+    command += [f"pruner={name}", f"hydra.sweeper.study_name={name}"]
     command += [f"hydra.sweep.dir={given.runs}/{name}", f"optimizer.learning_rate={given.range}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     subprocess.run(command, check=True, env=environment)
@@ -78,12 +75,14 @@ def main() -> None:
         f"{r['updates']:.0f} | {r['tokens'] / 1e3:.0f} k | {r['seconds']:.0f} |"
         for name, r in found.items()
     ]
-    ratio = {k: found["median"][k] / found["none"][k] for k in ("accuracy", "updates", "tokens")}
-    text = "\n".join(lines) + (
-        f"\n\nPruned against not: {ratio['accuracy']:.1%} of the accuracy, {ratio['updates']:.1%} of "
-        f"the updates, {ratio['tokens']:.1%} of the tokens. {os.cpu_count()} cores "
-        f"{platform.machine()}, one thread a run.\n"
-    )
+    text = "\n".join(lines) + "\n\n"
+    for name in list(found)[1:]:
+        ratio = {k: found[name][k] / found["none"][k] for k in ("accuracy", "updates", "tokens")}
+        text += (
+            f"Pruned by {name} against not: {ratio['accuracy']:.1%} of the accuracy, "
+            f"{ratio['updates']:.1%} of the updates, {ratio['tokens']:.1%} of the tokens.\n"
+        )
+    text += f"{os.cpu_count()} cores {platform.machine()}, one thread a run.\n"
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     (given.out / "results.md").write_text(text)

@@ -65,7 +65,7 @@ def best_rate(algorithm: str, given: argparse.Namespace) -> float | None:
             f"hydra.sweeper.storage={storage}",
             f"hydra.sweeper.study_name={name}",
             f"hydra.sweeper.n_trials={given.trials}",
-            "hydra.sweeper.pruner=null",  # a trial is evaluated once, at its end
+            "pruner=none",  # a trial is evaluated once, at its end
             f"hydra.sweep.dir={given.out / 'runs' / algorithm / f'search_{done}'}",
             f"trainer.max_epochs={given.search_epochs}",
             f"evaluation.every_epochs={given.search_epochs}",

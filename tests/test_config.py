@@ -58,18 +58,19 @@ def test_every_option_composes_and_builds(compose_config, problem_file, group, o
         pytest.importorskip(option)
     if option == "vllm":
         pytest.importorskip("vllm")
-    if group == "sweep":
+    if group in ("sweep", "pruner"):
         register()
+    chosen = [f"{group}={option}"] if group != "pruner" else ["sweep=learning_rate", f"pruner={option}"]
     extra = NEEDS.get(option, []) if (group, option) != ("rollout", "hf") else []
     extra = [e.replace("PATH", str(problem_file)) for e in extra]
-    cfg = compose_config(f"{group}={option}", f"run_dir={tmp_path}", *extra)
+    cfg = compose_config(*chosen, f"run_dir={tmp_path}", *extra)
     if group in ("logger", "callbacks"):
         for name, node in cfg[group].items():
             assert build(node, f"{group}.{name}") is not None
     elif group == "problems":
         source = build(cfg.problems.source, "problems.source")
         assert source.held_out_fraction == 0.1
-    elif group not in ("trainer", "experiment", "sweep"):
+    elif group not in ("trainer", "experiment", "sweep", "pruner"):
         node = cfg[group].engine if group == "rollout" else cfg[group]
         assert build(node, group) is not None
     else:
@@ -247,4 +248,7 @@ def test_a_search_without_many_runs_is_refused(tmp_path):
     result = cli("sweep=learning_rate", cwd=tmp_path)
     assert result.returncode == 2
     assert "sweep='learning_rate' is many runs: add -m" in result.stderr
+    result = cli("pruner=halving", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "pruner='halving' ends runs of a search: add -m sweep=" in result.stderr
     assert os.listdir(tmp_path) == []

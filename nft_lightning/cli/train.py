@@ -44,10 +44,17 @@ def train(cfg: DictConfig) -> float:
 
 def offer_searches(arguments: list[str]) -> None:
     """Make ``sweep=`` known where there are many runs; UserError where it can not work."""
-    chosen = next((a.partition("=")[2] for a in arguments if a.startswith("sweep=")), None)
+    chosen, pruner = (
+        next((a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")), None)
+        for group in ("sweep", "pruner")
+    )
+    if is_plain_run(arguments) and chosen is not None:
+        raise UserError("sweep", chosen, "is many runs", "add -m: nft-train -m sweep=...")
+    if is_plain_run(arguments) and pruner is not None:
+        raise UserError(
+            "pruner", pruner, "ends runs of a search", "add -m sweep=..., see docs/search.md"
+        )
     if not {"-m", "--multirun"} & set(arguments):
-        if chosen is not None and is_plain_run(arguments):
-            raise UserError("sweep", chosen, "is many runs", "add -m: nft-train -m sweep=...")
         return
     try:
         from nft_lightning.search.sweeper import register

@@ -55,7 +55,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
                 "hydra.sweeper.pruner",
                 type(self.pruner).__name__,
                 "reads the evaluations that callbacks.evaluations writes, which is off",
-                "use callbacks=default, or hydra.sweeper.pruner=null",
+                "use callbacks=default, or pruner=none",
             )
         self._process_searchspace_config()
         given = [*self._parse_sweeper_params_config(), *arguments]
@@ -201,7 +201,7 @@ def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
             "hydra.sweeper.objectives",
             list(objectives),
             "can not be pruned: a pruner knows the accuracy alone",
-            "set hydra.sweeper.pruner=null",
+            "set pruner=none",
         )
 
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from nft_lightning.config import CONF_DIR
 
 log = logging.getLogger(__name__)
-NOT_PASSED_ON = ("sweep", "run_dir")
+NOT_PASSED_ON = ("sweep", "pruner", "run_dir")
 POLL_SECONDS, GRACE_SECONDS = 0.5, 30.0
 
 

@@ -31,7 +31,7 @@ BRIEF = (
 
 
 def test_a_search_goes_on_where_it_stood(tmp_path):
-    command = ("-m", "sweep=learning_rate", "algorithm=rft", *BRIEF, "hydra.sweeper.pruner=null")
+    command = ("-m", "sweep=learning_rate", "algorithm=rft", *BRIEF, "pruner=none")
     for trials in (1, 2):
         more = (f"hydra.sweeper.n_trials={trials}", f"hydra.sweep.dir={tmp_path / f'run{trials - 1}'}")
         result = cli(*command, *more, cwd=tmp_path)

@@ -62,7 +62,7 @@ def test_hosts_share_a_study_in_postgresql(tmp_path):
         pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
     with tempfile.TemporaryDirectory() as folder, postgres.server(Path(folder) / "cluster") as address:
         arguments = [f"hydra.sweeper.storage='{address}'", "hydra.sweeper.n_trials=4"]
-        arguments += ["hydra.sweeper.pruner=null", "algorithm=rft"]
+        arguments += ["pruner=none", "algorithm=rft"]
         processes = [nft_search(tmp_path / name, *arguments) for name in ("one", "two")]
         outputs = [p.communicate(timeout=400)[0] for p in processes]
         assert [p.returncode for p in processes] == [0, 0], outputs

@@ -1,0 +1,238 @@
+"""The whole loop against TRL's GRPOTrainer: the same model, problems, lengths, rate and updates.
+
+    python3 -m venv PEERS && PEERS/bin/pip install -c constraints.txt trl==1.16.0 transformers accelerate
+    python benchmarks/against_trl.py --trl PEERS/bin/python --out benchmarks/results/against_trl
+
+Both train the embedded policy with GRPO from 64 problems x 8 completions a rollout, four updates each,
+one thread, one process, in turn: our process, theirs, ours again. TRL runs with each of ``SETTINGS``
+once, and then with the best of them; it judges with a pattern and keeps no files, we with our default
+verifier. Neither saves checkpoints. ``samples per second`` counts the whole of training from the first
+rollout to the last update; ``training phase`` is all of it but writing and judging completions. Held-out
+accuracy after each rollout comes from our engine and verifier for both, and is not timed. Writes
+``results.json``, ``results.md`` and ``curves.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from nft_lightning.compare.runs import read_evaluation
+
+Run = dict[str, Any]
+PEER = Path(__file__).with_name("against_trl_peer.py")
+PROBLEMS, COMPLETIONS, UPDATES, MAX_NEW_TOKENS, RATE = 64, 8, 4, 64, 2e-4
+HELD_OUT = 100
+SETTINGS: dict[str, Run] = {
+    "fp32": {},
+    "static cache": {"cache": "static"},
+    "four micro-batches an update": {"micro_batches": 4},
+    "bf16": {"bf16": True},
+}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def ours(rollouts: int, seed: int, folder: Path, overrides: Sequence[str]) -> Run:
+    """One run of nft-train."""
+    run_dir = folder / "ours"
+    command = [sys.executable, "-m", "nft_lightning.cli.train", "algorithm=grpo", f"seed={seed}"]
+    command += [f"run_dir={run_dir}", f"trainer.max_epochs={rollouts}", "logger=csv", "callbacks=none"]
+    command += ["+callbacks.evaluations._target_=nft_lightning.callbacks.record.EvaluationRecord"]
+    command += [f"evaluation.problems={HELD_OUT}", "evaluation.every_epochs=1"]
+    command += [f"optimizer.learning_rate={RATE}", f"batching.updates_per_rollout={UPDATES}"]
+    command += [f"rollout.plan.problems_per_rollout={PROBLEMS}"]
+    command += [f"rollout.plan.completions_per_problem={COMPLETIONS}"]
+    command += [f"rollout.plan.max_new_tokens={MAX_NEW_TOKENS}", *overrides]
+    subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
+    with open(run_dir / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    spent = {
+        phase: sum(float(r.get(f"time/{phase}_seconds") or 0) for r in rows)
+        for phase in ("generate", "verify", "sync", "proof", "old_logprobs", "train", "optimizer")
+    }
+    curve = our_curve(run_dir)
+    seconds = curve[-1][0]
+    rollout = sum(spent[phase] for phase in ("generate", "verify", "sync", "proof"))
+    return {
+        "seconds": seconds,
+        "phases": spent,
+        "training": seconds - rollout,
+        "completions": max(float(r["progress/completions"] or 0) for r in rows),
+        "tokens": max(float(r["progress/tokens"] or 0) for r in rows),
+        "curve": curve,
+    }
+
+
+def our_curve(run_dir: Path) -> list[tuple[float, float]]:
+    """Training seconds and held-out accuracy, from the run's own records."""
+    paths = sorted((run_dir / "evaluations").glob("*.parquet"))
+    found = [read_evaluation([path]) for path in paths]
+    return [(float(e.axes["seconds"]), float(e.accuracy.mean())) for e in found]
+
+
+def theirs(trl: str, rollouts: int, seed: int, folder: Path, setting: Run, scored: bool) -> Run:
+    """One run of TRL's trainer in its own environment."""
+    from nft_lightning.assets import tiny_policy_path
+    from nft_lightning.problems.arithmetic import ArithmeticProblems
+
+    source = ArithmeticProblems()
+    drawn = [source.problem(i, seed) for i in range(rollouts * PROBLEMS)]
+    job = {
+        "model": str(tiny_policy_path("tiny")),
+        "out": str(folder),
+        "seed": seed,
+        "rollouts": rollouts,
+        "updates_per_rollout": UPDATES,
+        "problems_per_rollout": PROBLEMS,
+        "completions_per_problem": COMPLETIONS,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "learning_rate": RATE,
+        "problems": [{"prompt": f"{p.text}=", "answer": p.answer} for p in drawn],
+        "micro_batches": 1,
+        "bf16": False,
+        "cache": None,
+        **setting,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    command = [trl, str(PEER), str(folder / "job.json")]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    with open(folder / "output.txt", "w") as output:
+        subprocess.run(
+            command, check=True, env={**environment, **ENVIRONMENT}, stdout=output, stderr=output
+        )
+    result: Run = json.loads((folder / "result.json").read_text())
+    if scored:
+        accuracies = their_accuracies(folder / "weights.pt", seed)
+        result["curve"] = list(zip([0.0, *result["at_seconds"]], accuracies, strict=True))
+    return result
+
+
+def their_accuracies(weights: Path, seed: int) -> list[float]:
+    """Held-out accuracy of each snapshot, and before them of the start, as our own runs measure it."""
+    import torch
+
+    from nft_lightning.engines.base import completion_seed
+    from nft_lightning.engines.hf import HFEngine
+    from nft_lightning.policy.loading import TinyModel
+    from nft_lightning.problems.arithmetic import ArithmeticProblems
+    from nft_lightning.problems.prompts import prompt_ids
+    from nft_lightning.types import Sampling
+    from nft_lightning.verifiers.simple import ExactVerifier
+
+    policy = TinyModel("tiny").load(1.0)
+    engine = HFEngine(policy.model, policy.tokenizer)
+    problems = ArithmeticProblems().held_out(HELD_OUT)
+    prompts = [prompt_ids(policy.tokenizer, p.text, "equals") for p in problems]
+    golds = [p.answer for p in problems for _ in range(COMPLETIONS)]
+    seeds = [
+        [completion_seed(seed, "eval", 0, i, k) for k in range(COMPLETIONS)] for i in range(HELD_OUT)
+    ]
+    sampling = Sampling(1.0, MAX_NEW_TOKENS, 1.0, 0)
+    found = []
+    for state in [policy.model.state_dict(), *torch.load(weights, weights_only=True)]:
+        policy.model.load_state_dict(state)
+        groups = engine.generate(prompts, sampling, seeds)
+        verdicts = ExactVerifier().verify([c.text for group in groups for c in group], golds)
+        found.append(sum(v.correct for v in verdicts) / len(verdicts))
+    return found
+
+
+def seconds_to(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
+    """When the curve first reaches ``accuracy``, on straight lines between its points."""
+    for (t0, a0), (t1, a1) in pairwise(curve):
+        if a1 >= accuracy:
+            return t0 + (t1 - t0) * max(0.0, accuracy - a0) / max(a1 - a0, 1e-9)
+    return None
+
+
+def draw(runs: dict[str, list[Run]], path: Path) -> None:
+    """Held-out accuracy over training seconds, one line a run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for color, (name, found) in zip(("tab:blue", "tab:orange"), runs.items(), strict=True):
+        for i, run in enumerate(found):
+            times, values = zip(*run["curve"], strict=True)
+            axis.plot(times, values, color=color, marker=".", label=name if i == 0 else None)
+    axis.set(xlabel="seconds of training", ylabel="held-out avg@8", ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    figure.savefig(path, dpi=130)
+
+
+def table(runs: dict[str, list[Run]], goals: Sequence[float]) -> str:
+    """Medians, and the ratio of each of our runs to TRL's beside it."""
+    us, them = runs.values()
+    lines = ["| what | nft_lightning | TRL | ratio, median (each pair) |", "|---|---|---|---|"]
+    for label, key in (("whole loop", "seconds"), ("training phase", "training")):
+        mine, yours = ([r["completions"] / r[key] for r in side] for side in (us, them))
+        ratios = [a / b for a, b in zip(mine, yours, strict=True)]
+        lines.append(row(f"samples per second, {label}", mine, yours, ratios, "{:.0f}"))
+    for goal in goals:
+        mine, yours = ([seconds_to(r["curve"], goal) for r in side] for side in (us, them))
+        if None in mine or None in yours:
+            lines.append(f"| seconds to avg@8 {goal} | not reached by all | | |")
+            continue
+        ratios = [b / a for a, b in zip(mine, yours, strict=True)]
+        lines.append(row(f"seconds to avg@8 {goal}", mine, yours, ratios, "{:.1f}"))
+    return "\n".join(lines) + "\n"
+
+
+def row(label: str, mine: Any, yours: Any, ratios: Sequence[float], shape: str) -> str:
+    """One line of the table."""
+    middles = " | ".join(shape.format(statistics.median(v)) for v in (mine, yours))
+    each = ", ".join(f"{r:.2f}" for r in ratios)
+    return f"| {label} | {middles} | {statistics.median(ratios):.2f} ({each}) |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trl", required=True, help="python of an environment with trl")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--rollouts", type=int, default=12)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--search-rollouts", type=int, default=3)
+    parser.add_argument("overrides", nargs="*", help="for nft-train")
+    args = parser.parse_args()
+    settings = {}
+    for name, setting in SETTINGS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            run = theirs(args.trl, args.search_rollouts, 0, Path(folder), setting, scored=False)
+        settings[name] = run["completions"] / run["seconds"]
+        print(f"TRL, {name}: {settings[name]:.1f} samples per second", flush=True)
+    best = max(settings, key=lambda name: settings[name])
+    runs: dict[str, list[Run]] = {"nft_lightning": [], f"TRL ({best})": []}
+    for pair in range(args.pairs):
+        sides = [
+            lambda folder: ours(args.rollouts, pair, folder, args.overrides),  # noqa: B023
+            lambda folder: theirs(args.trl, args.rollouts, pair, folder, SETTINGS[best], True),  # noqa: B023
+        ]
+        for kept, side in zip(runs.values(), sides, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                kept.append(side(Path(folder)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"
+    found = {"machine": machine, "trl_settings": settings, "runs": runs}
+    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = table(runs, (0.5, 0.8))
+    listed = ", ".join(f"{name} {speed:.1f}" for name, speed in settings.items())
+    text += f"\nTRL's samples per second in {args.search_rollouts} rollouts by setting: {listed}.\n"
+    (args.out / "results.md").write_text(f"{machine}; {args.rollouts} rollouts a run\n\n{text}")
+    draw(runs, args.out / "curves.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
