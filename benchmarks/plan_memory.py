@@ -1,9 +1,9 @@
 """Memory of training steps on this CPU, measured and as nft-plan has it.
 
-python benchmarks/plan_memory.py [--out DIR]
+python benchmarks/plan_memory.py [--quick] [--out DIR]
 
-Each case is two micro-batches through the policy, one AdamW step, and two micro-batches more. The measured
-peak is that of torch's own allocator, by the profiler's record of every allocation.
+Each case is two micro-batches through the policy and an AdamW step, twice. The measured peak is that of
+torch's own allocator, by the profiler's record of every allocation.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from nft_lightning.planning.architecture import architecture
 from nft_lightning.planning.trace import Pass, cost
 from nft_lightning.policy.fused import Head
 from nft_lightning.policy.policy import Policy
@@ -29,7 +31,7 @@ SHAPES = {
     "25M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "vocab_size": 4096},
 }
 # Rows and width of a micro-batch, tokens of the prompt.
-BATCHES = {512: (4, 128, 32), 2048: (4, 512, 128)}
+BATCHES = {512: (4, 128, 32), 1024: (4, 256, 64)}
 
 
 def build(shape: dict[str, int], folder: Path) -> str:
@@ -79,8 +81,6 @@ def measured(model_path: str, case: Pass, shape: dict[str, int]) -> float:
 
 def planned(case: Pass) -> float:
     """Weights, gradients, AdamW's two states, and the pass."""
-    from nft_lightning.planning.architecture import architecture
-
     size = torch.finfo(case.dtype).bits // 8
     passing = cost(case)
     return 4 * size * architecture(case.model).parameters + passing.activations + passing.logits
@@ -94,7 +94,7 @@ def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
             base = {"model": path, "rows": rows, "width": width, "prompt": prompt}
             found += [(name, shape, Pass(**base, fused=fused)) for fused in (False, True)]
     name, shape = next(iter(SHAPES.items()))
-    rows, width, prompt = BATCHES[2048]
+    rows, width, prompt = BATCHES[1024]
     base = {"model": str(folder / name), "rows": rows, "width": width, "prompt": prompt}
     found.append((name, shape, Pass(**base, checkpointing=True)))
     found.append((name, shape, Pass(**base, autocast=torch.bfloat16)))
@@ -102,16 +102,17 @@ def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
 
 
 def main() -> None:
-    import tempfile
-
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="the larger models with 512 tokens alone")
     given = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, shape, case in cases(Path(folder)):
+            if given.quick and name != "5M" and case.rows * case.width > 512:
+                continue
             real, plan = measured(case.model, case, shape), planned(case)
             rows.append(
                 {

@@ -8,7 +8,13 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from nft_lightning.cli.entry import compose_or_explain, config_dir, guarded, is_plain_run, take_debug_flag
+from nft_lightning.cli.entry import (
+    compose_or_explain,
+    config_dir,
+    guarded,
+    is_plain_run,
+    take_debug_flag,
+)
 
 FILE_COLUMNS = 140
 

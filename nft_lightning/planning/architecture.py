@@ -97,7 +97,9 @@ def model_name(node: Any) -> str:
     if kind == "TinyModel":
         return str(tiny_policy_path(node.get("name", "tiny")))
     if node.get("path") is None:
-        raise UserError("model", kind, "has no path to a config", "use model=hf model.path=FOLDER_OR_NAME")
+        raise UserError(
+            "model", kind, "has no path to a config", "use model=hf model.path=FOLDER_OR_NAME"
+        )
     return str(node.path)
 
 
@@ -109,7 +111,13 @@ def architecture(name: str) -> Architecture:
         UserError: no config of that name on this machine, or not one of a dense decoder.
     """
     config = read_config(name)
-    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size")
+    needed = (
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+    )
     missing = [n for n in needed if getattr(config, n, None) is None]
     if missing or getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
         reason = f"lacks {', '.join(missing)}" if missing else "has experts"

@@ -50,7 +50,6 @@ class Assumptions:
         mean_response_tokens: None is three tenths of ``rollout.plan.max_new_tokens``.
         mean_prompt_tokens, longest_prompt_tokens: prompts, template included.
         uniform_fraction: groups that are all right or all wrong, which dynamic sampling replaces.
-        accuracy: of sampled answers, for algorithms that train on right ones alone.
         overhead_gib: CUDA context, communication and fragments on each GPU.
         format: table or json.
     """
@@ -67,13 +66,14 @@ class Assumptions:
     mean_prompt_tokens: int = 150
     longest_prompt_tokens: int = 512
     uniform_fraction: float = 0.4
-    accuracy: float = 0.5
     overhead_gib: float = 2.5
     format: str = "table"
 
     def __post_init__(self) -> None:
         if self.gpu not in gpu_table():
-            raise UserError("plan.gpu", self.gpu, "is not in the table", f"use one of {', '.join(gpu_table())}")
+            raise UserError(
+                "plan.gpu", self.gpu, "is not in the table", f"use one of {', '.join(gpu_table())}"
+            )
         if self.format not in FORMATS:
             raise UserError("plan.format", self.format, "is not a format", f"use {' or '.join(FORMATS)}")
         for name in ("gpus", "gpus_per_node", "mean_response_tokens", "mean_prompt_tokens"):
@@ -88,11 +88,15 @@ class Assumptions:
                 "use more",
             )
         names = ("training", "prefill", "decode_bandwidth", "link")
-        for name in [*(f"{n}_utilization" for n in names), "accuracy"]:
+        for name in (f"{n}_utilization" for n in names):
             if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"plan.{name}", getattr(self, name), "is outside (0, 1]", "use 0.4 or the like")
+                raise UserError(
+                    f"plan.{name}", getattr(self, name), "is outside (0, 1]", "use 0.4 or the like"
+                )
         if not 0 <= self.uniform_fraction < 1:
-            raise UserError("plan.uniform_fraction", self.uniform_fraction, "is outside [0, 1)", "use 0.4")
+            raise UserError(
+                "plan.uniform_fraction", self.uniform_fraction, "is outside [0, 1)", "use 0.4"
+            )
         if self.network_gb_s <= 0 or self.overhead_gib < 0:
             raise UserError(
                 "plan.network_gb_s, plan.overhead_gib",

@@ -83,7 +83,11 @@ def planned(setting: Setting) -> Memory:
             "buffers": buffers + exchanged(setting),
         },
         "optimizer step": {**base, "gradients": gradients, "buffers": step_buffers(setting, gradients)},
-        "sync": {**base, **{k: v for k, v in writing.items() if k == "engine copy"}, "buffers": moved(setting)},
+        "sync": {
+            **base,
+            **{k: v for k, v in writing.items() if k == "engine copy"},
+            "buffers": moved(setting),
+        },
     }
     return Memory(phases, problem)
 

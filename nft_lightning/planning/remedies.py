@@ -24,15 +24,13 @@ def remedy(setting: Setting) -> str:
         if fits(planned(changed), changed):
             return override
     taken: list[str] = []
-    for index in range(len(options)):
-        # Each change is derived anew from the setting that the ones before have left.
-        override, changed = next(
-            ((o, s) for o, s in changes(setting) if name(o) not in map(name, taken)), ("", None)
-        )
-        if changed is None or index > len(options):
+    while True:
+        # Derived anew: what a change leads to depends on those before it.
+        left = [(o, s) for o, s in changes(setting) if name(o) not in map(name, taken)]
+        if not left:
             break
+        override, setting = left[0]
         taken.append(override)
-        setting = changed
         if fits(planned(setting), setting):
             return " ".join(taken)
     for gpus in more(setting.gpus):
@@ -76,6 +74,7 @@ def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
         yield "optimizer.name=adamw_8bit", replace(setting, optimizer="adamw_8bit")
     if setting.lora_rank and not setting.quantized:
         yield "policy.quantize=4bit", replace(setting, quantized=True)
+    yield from smaller_groups(setting)
 
 
 def smaller_budgets(setting: Setting) -> Iterator[tuple[str, Setting]]:
@@ -88,6 +87,18 @@ def smaller_budgets(setting: Setting) -> Iterator[tuple[str, Setting]]:
             break
     if found is not None:
         yield f"batching.max_tokens_per_micro_batch={budget}", found
+
+
+def smaller_groups(setting: Setting) -> Iterator[tuple[str, Setting]]:
+    """Half as many answers, and again, where those to a problem must lie in one pass."""
+    count, found = setting.completions, None
+    while setting.whole_groups and count >= 4:
+        count //= 2
+        found = replace(setting, completions=count)
+        if fits(planned(found), found):
+            break
+    if found is not None:
+        yield f"rollout.plan.completions_per_problem={count}", found
 
 
 def smaller_engines(setting: Setting) -> Iterator[tuple[str, Setting]]:

@@ -14,7 +14,9 @@ from nft_lightning.planning.memory import PARTS
 def report(data: dict[str, Any]) -> Group:
     """What :func:`nft_lightning.planning.plan.as_data` holds, on one screen."""
     trained = data["trainable_parameters"]
-    size = f"{data['parameters']:,} parameters" + (f", {trained:,} train" if trained != data["parameters"] else "")
+    size = f"{data['parameters']:,} parameters" + (
+        f", {trained:,} train" if trained != data["parameters"] else ""
+    )
     head = f"{data['model']}: {size}; {data['gpus']} x {data['gpu']}, {data['strategy']}"
     return Group(Text(head), memory_table(data), verdict(data), work_table(data), totals(data))
 
@@ -64,13 +66,15 @@ def totals(data: dict[str, Any]) -> Text:
             ("links", "link_utilization"),
         )
     )
-    return Text(
+    lines = (
         f"{found['completions']:,} completions, {found['generated_tokens']:,} tokens generated, "
-        f"{found['trained_tokens']:,} trained; {found['micro_batches_per_update']} micro-batches an update, "
-        f"{found['completions_at_once']} completions at once in a copy of the engine\n"
-        f"{data['iterations']} iterations: {data['hours']:,.1f} hours, {data['gpu_hours']:,.0f} GPU-hours, "
-        "evaluation and verification left out\n"
-        f"assumed: {percent} of peak; answers of {assumed['mean_response_tokens']:.0f} tokens, prompts of "
-        f"{assumed['mean_prompt_tokens']}; {assumed['uniform_fraction']:.0%} of groups uniform; "
-        f"{assumed['overhead_gib']} GiB a GPU kept free (plan.*)"
+        f"{found['trained_tokens']:,} trained",
+        f"{found['micro_batches_per_update']} micro-batches an update, {found['completions_at_once']} "
+        "completions at once in a copy of the engine",
+        f"{data['iterations']} iterations: {data['hours']:,.1f} hours, {data['gpu_hours']:,.0f} "
+        "GPU-hours, evaluation and verification left out",
+        f"assumed: {percent} of peak; answers of {assumed['mean_response_tokens']:.0f} tokens, prompts "
+        f"of {assumed['mean_prompt_tokens']}; {assumed['uniform_fraction']:.0%} of groups uniform; "
+        f"{assumed['overhead_gib']} GiB a GPU kept free (plan.*)",
     )
+    return Text("\n".join(lines))

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import build, target, unknown_key
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
@@ -40,6 +39,10 @@ STRATEGIES = {
     "deepspeed_zero3": "deepspeed_zero3",
 }
 SHARDED = ("fsdp2", "fsdp", "deepspeed_zero3")
+AHEAD = {
+    "policy": ("gradient_checkpointing", "compile", "lora_rank", "quantize"),
+    "optimizer": ("name",),
+}
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
 
 
@@ -47,8 +50,8 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
 class Setting:
     """Everything that the plan computes with; a remedy is another one of these.
 
-    ``stored`` is the type of the parameters, ``computed`` that of the products. ``kept_fraction`` is the
-    share of a group's answers that train. ``engine`` is hf, vllm or vllm_server with its options.
+    ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm or
+    vllm_server with its options.
     """
 
     architecture: Architecture
@@ -68,7 +71,6 @@ class Setting:
     rounds: int
     max_new_tokens: int
     epochs: int
-    kept_fraction: float
     drops_uniform: bool
     old_logprobs: bool
     reference: bool
@@ -132,7 +134,8 @@ class Setting:
         assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout.plan, "rollout.plan")
         objective, batching = build(cfg.algorithm, "algorithm"), build(cfg.batching, "batching")
         needs, policy, trainer = objective.needs, cfg.policy, cfg.trainer
-        build(policy, "policy"), build(cfg.optimizer, "optimizer")
+        check(policy, "policy")
+        check(cfg.optimizer, "optimizer")
         shape = architecture(model_name(cfg.model))
         strategy, gpus = parallel(trainer, assumed)
         engine, options = engine_of(cfg.rollout.engine)
@@ -156,7 +159,6 @@ class Setting:
             rounds=plan.max_generation_rounds,
             max_new_tokens=plan.max_new_tokens,
             epochs=trainer.max_epochs,
-            kept_fraction=1.0 if needs.references else kept(objective, plan, assumed.accuracy),
             drops_uniform=objective.drop_uniform_groups,
             old_logprobs=needs.old_logprobs or needs.values,
             reference=needs.reference_logprobs,
@@ -167,6 +169,13 @@ class Setting:
             engine_options=options,
             assumed=assumed,
         )
+
+
+def check(node: DictConfig, field: str) -> None:
+    """Raise UserError where the run would refuse the node; :data:`AHEAD` may be unknown to its class."""
+    known = target(node, field).__dataclass_fields__
+    ahead = [k for k in node if k in AHEAD[field] and k not in known]
+    build(OmegaConf.masked_copy(node, [str(k) for k in node if k not in ahead]), field)
 
 
 def one_of(field: str, value: Any, known: tuple[str, ...]) -> str:
@@ -180,7 +189,9 @@ def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
     """The strategy by our name, and how many GPUs there are."""
     given = trainer.get("strategy", "auto")
     if not isinstance(given, str) or given not in STRATEGIES:
-        raise UserError("trainer.strategy", given, "can not be planned", f"use one of {', '.join(STRATEGIES)}")
+        raise UserError(
+            "trainer.strategy", given, "can not be planned", f"use one of {', '.join(STRATEGIES)}"
+        )
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
     if assumed.gpus is None and not (isinstance(devices, int) and devices > 0):
         raise UserError("trainer.devices", devices, "is not a number of GPUs", "give plan.gpus=8")
@@ -212,20 +223,9 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
             raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
     names = {"HFEngineConfig": "hf", "VLLMEngineConfig": "vllm", "VLLMServerConfig": "vllm_server"}
     if cls.__name__ not in names:
-        raise UserError("rollout.engine", cls.__name__, "can not be planned", f"use {', '.join(names.values())}")
+        raise UserError(
+            "rollout.engine", cls.__name__, "can not be planned", f"use {', '.join(names.values())}"
+        )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     return names[cls.__name__], {str(k): v for k, v in options.items()}
-
-
-def kept(objective: Any, plan: Any, accuracy: float) -> float:
-    """The share of a mixed group's answers that the objective trains on."""
-    count = plan.completions_per_problem
-    right = min(max(round(accuracy * count), 1), count)
-    rewards = torch.tensor([1.0] * right + [0.0] * (count - right))
-    lengths = torch.full((count,), plan.max_new_tokens // 2 + 1)
-    outcomes = Outcomes(
-        rewards, torch.zeros(count, dtype=torch.long), lengths, plan.max_new_tokens, torch.zeros(count).bool()
-    )
-    found: float = objective.signal(outcomes).keep.float().mean().item()
-    return found

@@ -22,7 +22,7 @@ from nft_lightning.policy.fused import TOKENS, Head, fused_logprobs
 # Layers are alike, so two depths give the cost of one; deeper models are extrapolated.
 DEPTHS = (2, 4)
 # Tiles are alike, too.
-FUSED_TOKENS = (2 * TOKENS, 4 * TOKENS)
+FUSED_TOKENS = (TOKENS, 2 * TOKENS)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,6 @@ def adapt(model: nn.Module, rank: int) -> None:
                 setattr(parent, name, Adapter(child, rank))
 
 
-@lru_cache(maxsize=256)
 def cost(given: Pass) -> Cost:
     """The pass at full depth.
 
@@ -154,14 +153,19 @@ def cost(given: Pass) -> Cost:
     """
     layers = architecture(given.model).layers
     try:
-        kept, body = linear(lambda depth: body_bytes(given, depth), layers, DEPTHS)
+        decoder = replace(given, prompt=0, fused=True)
+        kept, body = linear(lambda depth: body_bytes(decoder, depth), layers, DEPTHS)
         tokens = given.rows * (given.width - given.skipped)
         bounds = FUSED_TOKENS if given.fused else (tokens, tokens)
-        (head,) = linear(lambda count: (head_bytes(given, count),), tokens, bounds)
+        alone = replace(given, rows=0, width=0, prompt=0, checkpointing=False)
+        (head,) = linear(lambda count: (head_bytes(alone, count),), tokens, bounds)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            "model.path", given.model, f"can not be planned ({reason})", "plan a dense decoder such as Qwen2"
+            "model.path",
+            given.model,
+            f"can not be planned ({reason})",
+            "plan a dense decoder such as Qwen2",
         ) from error
     return Cost(kept, body, head)
 
@@ -184,6 +188,7 @@ def precision(given: Pass) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", given.autocast, cache_enabled=False)
 
 
+@lru_cache(maxsize=256)
 def body_bytes(given: Pass, layers: int) -> tuple[int, int]:
     """Kept and peak bytes of ``layers`` decoder layers; gradients are there before the pass begins."""
     with FakeTensorMode(), torch.set_grad_enabled(given.gradient):
@@ -206,13 +211,16 @@ def body_bytes(given: Pass, layers: int) -> tuple[int, int]:
     return kept, tracker.peak
 
 
+@lru_cache(maxsize=256)
 def head_bytes(given: Pass, tokens: int) -> int:
     """Peak bytes from ``tokens`` last hidden states to log-probabilities and back."""
     config = architecture(given.model).config
     with FakeTensorMode(), torch.set_grad_enabled(given.gradient):
         weight = torch.zeros(config.vocab_size, config.hidden_size, dtype=given.dtype)
         weight.requires_grad_(given.gradient and not given.lora_rank)
-        hidden = torch.zeros(tokens, config.hidden_size, dtype=given.dtype).requires_grad_(given.gradient)
+        hidden = torch.zeros(tokens, config.hidden_size, dtype=given.dtype).requires_grad_(
+            given.gradient
+        )
         targets = torch.zeros(tokens, dtype=torch.long)
         with Tracker([hidden, targets, *with_gradients([weight], given)]) as tracker:
             with precision(given):
@@ -241,8 +249,3 @@ def logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, fused: bool) -> Te
     with torch.no_grad():
         spread = normalizer - (logits.softmax(-1) * logits).sum(-1)
     return chosen + spread * 0
-
-
-def without_gradient(given: Pass) -> Pass:
-    """The same tokens in a forward pass alone: old and reference log-probabilities."""
-    return replace(given, gradient=False, checkpointing=False)

@@ -49,7 +49,7 @@ def work(setting: Setting) -> Work:
     """See :class:`Work`."""
     asked, kept = groups(setting)
     completions = asked * setting.completions if setting.generates else 0.0
-    trained_rows = kept * setting.completions * setting.kept_fraction
+    trained_rows = kept * (setting.completions if setting.generates else 1)
     trained = trained_rows * setting.mean_row
     forward = trained_flops(setting, trained_rows)
     stale = 1 - 1 / setting.updates if setting.old_logprobs else 0.0
@@ -157,7 +157,11 @@ def bandwidth(setting: Setting) -> float:
     """Bytes a second that a GPU exchanges with the others."""
     gpu, assumed = setting.assumed.type, setting.assumed
     alone = setting.gpus <= assumed.gpus_per_node
-    return (gpu.link_gb_s if alone else min(gpu.link_gb_s, assumed.network_gb_s)) * 1e9 * assumed.link_utilization
+    return (
+        (gpu.link_gb_s if alone else min(gpu.link_gb_s, assumed.network_gb_s))
+        * 1e9
+        * assumed.link_utilization
+    )
 
 
 def exchange_seconds(setting: Setting, gathers: int, scatters: int) -> float:
@@ -190,4 +194,3 @@ def sync_seconds(setting: Setting) -> float:
     if not moved(setting) or setting.gpus == 1:
         return 0.0
     return setting.architecture.parameters * setting.stored.itemsize / bandwidth(setting)
-
