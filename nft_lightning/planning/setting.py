@@ -50,8 +50,8 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
 class Setting:
     """Everything that the plan computes with; a remedy is another one of these.
 
-    ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm or
-    vllm_server with its options.
+    ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm
+    or vllm_server with its options.
     """
 
     architecture: Architecture
