@@ -2,8 +2,8 @@
 
 python benchmarks/plan_memory.py [--quick] [--out DIR]
 
-Each case is two micro-batches through the policy and an AdamW step, twice. The measured peak is that of
-torch's own allocator, by the profiler's record of every allocation.
+Each case is a micro-batch through the policy, an AdamW step, two micro-batches and another step. The
+measured peak is that of torch's own allocator, by the profiler's record of every allocation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -31,7 +32,7 @@ SHAPES = {
     "25M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "vocab_size": 4096},
 }
 # Rows and width of a micro-batch, tokens of the prompt.
-BATCHES = {512: (4, 128, 32), 1024: (4, 256, 64)}
+BATCHES = {256: (2, 128, 32), 1024: (4, 256, 64)}
 
 
 def build(shape: dict[str, int], folder: Path) -> str:
@@ -54,13 +55,16 @@ def steps(model_path: str, case: Pass, shape: dict[str, int]) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path), dtype=case.dtype)
     if case.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if case.lora_rank:
+        model = get_peft_model(model, LoraConfig(r=case.lora_rank, target_modules="all-linear"))
     model.train()
     policy = Policy(model, None)
     policy.fused = Head() if case.fused else None
-    optimizer = torch.optim.AdamW(policy.parameters(), 1e-4)
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 1e-4)
     micro = batch(case.rows, case.width, case.prompt, shape["vocab_size"])
-    for _ in range(2):
-        for _ in range(2):
+    for passes in (1, 2):
+        for _ in range(passes):
             with torch.autocast("cpu", torch.bfloat16, case.autocast is not None, cache_enabled=False):
                 (policy(micro).logprobs * micro.token_weight).sum().backward()
         optimizer.step()
@@ -83,7 +87,9 @@ def planned(case: Pass) -> float:
     """Weights, gradients, AdamW's two states, and the pass."""
     size = torch.finfo(case.dtype).bits // 8
     passing = cost(case)
-    return 4 * size * architecture(case.model).parameters + passing.activations + passing.logits
+    shape, adapters = architecture(case.model), architecture(case.model).lora_parameters(case.lora_rank)
+    numbers = shape.parameters + 4 * adapters if case.lora_rank else 4 * shape.parameters
+    return size * numbers + passing.activations + passing.logits
 
 
 def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
@@ -98,20 +104,21 @@ def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
     base = {"model": str(folder / name), "rows": rows, "width": width, "prompt": prompt}
     found.append((name, shape, Pass(**base, checkpointing=True)))
     found.append((name, shape, Pass(**base, autocast=torch.bfloat16)))
+    found.append((name, shape, Pass(**base, lora_rank=8)))
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="the larger models with 512 tokens alone")
+    parser.add_argument("--quick", action="store_true", help="the larger models with 256 tokens alone")
     given = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, shape, case in cases(Path(folder)):
-            if given.quick and name != "5M" and case.rows * case.width > 512:
+            if given.quick and name != "5M" and case.rows * case.width > 256:
                 continue
             real, plan = measured(case.model, case, shape), planned(case)
             rows.append(
@@ -120,6 +127,7 @@ def main() -> None:
                     "tokens": case.rows * case.width,
                     "logprobs": "fused" if case.fused else "plain",
                     "checkpointing": case.checkpointing,
+                    "lora_rank": case.lora_rank,
                     "precision": "bf16-mixed" if case.autocast else "32-true",
                     "measured_mib": round(real / 2**20, 1),
                     "planned_mib": round(plan / 2**20, 1),

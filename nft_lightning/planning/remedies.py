@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nft_lightning.planning.memory import fits, planned
 from nft_lightning.planning.setting import SHARDED, Setting
 
 LORA_RANK = 16
+NOTHING = "nothing that nft-plan knows: take a smaller model or a GPU with more memory"
 LOWEST_SHARE, MOST_GPUS = 0.2, 1024
 
 
 def remedy(setting: Setting) -> str:
-    """The first change in the order of :func:`changes` that suffices, else the first so many of them.
+    """The first change in the order of :func:`changes` that suffices, else the fewest of them found.
 
     Empty where it fits as it is; a sentence where nothing suffices.
     """
-    if fits(planned(setting), setting):
+    if suffices(setting):
         return ""
-    options = list(changes(setting))
-    for override, changed in options:
-        if fits(planned(changed), changed):
+    for override, changed in changes(setting):
+        if suffices(changed):
             return override
+    taken, last = applied(setting, None)
+    for gpus in (setting.gpus, *more(setting.gpus)):
+        wider = last if gpus == setting.gpus else with_gpus(last, gpus)
+        if suffices(wider):
+            start = setting if gpus == setting.gpus else with_gpus(setting, gpus)
+            needed = fewest(start, [name(o) for o in taken])
+            return " ".join([*needed, *([f"plan.gpus={gpus}"] if gpus != setting.gpus else [])])
+    return NOTHING
+
+
+def suffices(setting: Setting) -> bool:
+    """Whether it fits."""
+    return fits(planned(setting), setting)
+
+
+def applied(setting: Setting, keys: Sequence[str] | None) -> tuple[list[str], Setting]:
+    """The changes of these keys, or all until it fits, each derived from what those before led to."""
     taken: list[str] = []
-    while True:
-        # Derived anew: what a change leads to depends on those before it.
-        left = [(o, s) for o, s in changes(setting) if name(o) not in map(name, taken)]
+    while keys is not None or not suffices(setting):
+        left = [
+            (override, changed)
+            for override, changed in changes(setting)
+            if name(override) not in map(name, taken) and (keys is None or name(override) in keys)
+        ]
         if not left:
             break
         override, setting = left[0]
         taken.append(override)
-        if fits(planned(setting), setting):
-            return " ".join(taken)
-    for gpus in more(setting.gpus):
-        wider = with_gpus(setting, gpus)
-        if fits(planned(wider), wider):
-            return " ".join([*taken, f"plan.gpus={gpus}"])
-    return "nothing that nft-plan knows: take a smaller model or a GPU with more memory"
+    return taken, setting
+
+
+def fewest(setting: Setting, keys: list[str]) -> list[str]:
+    """The overrides of these keys, without those that are not needed."""
+    for key in list(keys):
+        without = [k for k in keys if k != key]
+        if suffices(applied(setting, without)[1]):
+            keys = without
+    return applied(setting, keys)[0]
 
 
 def name(override: str) -> str:

@@ -123,15 +123,14 @@ class Adapter(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int) -> None:
         super().__init__()
-        # In a tuple: the frozen weights are no part of what is trained.
-        self.base = (base,)
+        self.base = base
         self.inner = nn.Linear(base.in_features, rank, bias=False)
         self.outer = nn.Linear(rank, base.out_features, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Base plus scaled product."""
         low = self.outer(self.inner(hidden.to(self.inner.weight.dtype)))
-        result: Tensor = self.base[0](hidden) + low * 2.0
+        result: Tensor = self.base(hidden) + low * 2.0
         return result
 
 
