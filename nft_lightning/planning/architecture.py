@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from nft_lightning.assets import tiny_policy_path
@@ -96,6 +97,10 @@ def model_name(node: Any) -> str:
     kind = str(node.get("_target_", "")).rpartition(".")[2]
     if kind == "TinyModel":
         return str(tiny_policy_path(node.get("name", "tiny")))
+    if OmegaConf.is_missing(node, "path"):
+        raise UserError(
+            "model.path", "???", "has no value", "give one on the command line: model.path=VALUE"
+        )
     if node.get("path") is None:
         raise UserError(
             "model", kind, "has no path to a config", "use model=hf model.path=FOLDER_OR_NAME"

@@ -116,6 +116,13 @@ def test_it_fits_where_it_ran(preset):
     assert found["fits"], found["remedy"]
 
 
+@pytest.mark.parametrize("engine", ["hf", "vllm_server"])
+def test_another_engine_takes_its_place(engine):
+    words = ["experiment=nft_qwen2.5_math_7b", f"rollout={engine}"]
+    found = as_data(plan_of(compose_or_explain("plan", words)))
+    assert found["iteration"]["completions"] > 512 * 16
+
+
 @pytest.fixture(scope="module")
 def qwen2(tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen2")

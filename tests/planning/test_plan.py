@@ -82,6 +82,7 @@ def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
         (["plan.longest_prompt_tokens=10"], "is below plan.mean_prompt_tokens=150"),
         (["plan.format=xml"], "is not a format"),
         (["model=hf", "model.path=org/none"], "has no config on this machine"),
+        (["model=hf"], r"model\.path='\?\?\?' has no value"),
         (["model=smollm2"], "has no path to a config"),
         ([strategy("horovod")], "can not be planned"),
         (["trainer.devices=auto"], "is not a number of GPUs"),
