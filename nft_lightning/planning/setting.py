@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import build, target, unknown_key
 from nft_lightning.errors import UserError
+from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
@@ -50,6 +51,7 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
 class Setting:
     """Everything that the plan computes with; a remedy is another one of these.
 
+    ``computes_uniform``: groups that are all right or all wrong get a forward pass in training.
     ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm
     or vllm_server with its options.
     """
@@ -72,6 +74,7 @@ class Setting:
     max_new_tokens: int
     epochs: int
     drops_uniform: bool
+    computes_uniform: bool
     old_logprobs: bool
     reference: bool
     values: bool
@@ -160,6 +163,7 @@ class Setting:
             max_new_tokens=plan.max_new_tokens,
             epochs=trainer.max_epochs,
             drops_uniform=objective.drop_uniform_groups,
+            computes_uniform=needs.references or computes_uniform(objective, plan.max_new_tokens),
             old_logprobs=needs.old_logprobs or needs.values,
             reference=needs.reference_logprobs,
             values=needs.values,
@@ -229,3 +233,15 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     return names[cls.__name__], {str(k): v for k, v in options.items()}
+
+
+def computes_uniform(objective: Any, max_new_tokens: int) -> bool:
+    """Whether training computes a group of wrong answers alone, beside a mixed one."""
+    count = 4
+    rewards = torch.tensor([1.0, 1.0, 0.0, 0.0] + [0.0] * count)
+    lengths = torch.full((2 * count,), max_new_tokens // 2 + 1)
+    group_ids = torch.arange(2).repeat_interleave(count)
+    none_truncated = torch.zeros(2 * count, dtype=torch.bool)
+    signal = objective.signal(Outcomes(rewards, group_ids, lengths, max_new_tokens, none_truncated))
+    computed = signal.keep if signal.idle is None else signal.keep & ~signal.idle
+    return bool(computed[count:].any())

@@ -83,12 +83,12 @@ def work(setting: Setting) -> Work:
 
 
 def groups(setting: Setting) -> tuple[float, float]:
-    """Groups asked for and groups trained on, where uniform ones are asked for again."""
+    """Groups asked for, uniform ones again where they are dropped, and groups that training computes."""
+    uniform, problems = setting.assumed.uniform_fraction, float(setting.problems)
     if not setting.drops_uniform or not setting.generates:
-        return float(setting.problems), float(setting.problems)
-    uniform = setting.assumed.uniform_fraction
-    asked = setting.problems * sum(uniform**i for i in range(setting.rounds))
-    return asked, setting.problems * (1 - uniform**setting.rounds)
+        return problems, problems * (1 if setting.computes_uniform else 1 - uniform)
+    asked = problems * sum(uniform**i for i in range(setting.rounds))
+    return asked, problems * (1 - uniform**setting.rounds)
 
 
 def trained_flops(setting: Setting, rows: float) -> float:

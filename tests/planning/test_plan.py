@@ -154,7 +154,12 @@ def test_what_an_algorithm_needs(plan):
     assert 0 < part(plan(*HALF, "algorithm=ppo"), phase, "reference and critic") < 0.1
     grpo = plan(*HALF, "algorithm=grpo")
     assert grpo["iteration"]["completions"] == 64 * 8 < nft["iteration"]["completions"]
-    assert grpo["iteration"]["trained_tokens"] > nft["iteration"]["trained_tokens"]
+    # Uniform groups: GRPO has them without computing them, PPO learns from them, NFT asks for others.
+    trained = {
+        name: plan(*HALF, f"algorithm={name}")["iteration"]["trained_tokens"] for name in ("grpo", "ppo")
+    }
+    assert trained["grpo"] == pytest.approx(0.6 * trained["ppo"], rel=0.01)
+    assert nft["iteration"]["trained_tokens"] == pytest.approx((1 - 0.4**2) * trained["ppo"], rel=0.01)
     sft = plan(*HALF, "algorithm=sft", "problems=jsonl", "problems.path=x")
     assert sft["iteration"]["completions"] == 0
     whole, free = plan(*HALF, "algorithm=infonca", *LONG), plan(*HALF, *LONG)
