@@ -10,6 +10,7 @@ from typing import Any
 
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import is_held_out, shuffled_index
+from nft_lightning.problems.exclusion import selected
 from nft_lightning.types import Problem
 
 
@@ -65,19 +66,23 @@ class JsonlProblems(ListedProblems):
         path: the training file.
         eval_path: a file for evaluation; without it a part of ``path`` is held out.
         held_out_fraction: that part, chosen by a hash of the problem's text.
+        exclude, max_characters: what of ``path`` is left out, see
+            :func:`nft_lightning.problems.exclusion.selected`.
     """
 
     path: str
     eval_path: str | None = None
     held_out_fraction: float = 0.1
+    exclude: str | None = None
+    max_characters: int | None = None
 
     def __post_init__(self) -> None:
         _ = self.split
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The lines of ``path``."""
-        return read_jsonl(self.path, "problems.path")
+        """The lines of ``path`` that are not left out."""
+        return selected(read_jsonl(self.path, "problems.path"), self.exclude, self.max_characters)
 
     @cached_property
     def evaluation(self) -> list[Problem] | None:
@@ -87,7 +92,10 @@ class JsonlProblems(ListedProblems):
 
 @dataclass(frozen=True)
 class HubProblems(ListedProblems):
-    """A data set of the Hugging Face hub, or a local folder that ``datasets`` can load."""
+    """A data set of the Hugging Face hub, or a local folder that ``datasets`` can load.
+
+    Its rows have no ids of their own: ``exclude`` knows them by text. See :class:`JsonlProblems`.
+    """
 
     path: str
     split_name: str = "train"
@@ -96,10 +104,12 @@ class HubProblems(ListedProblems):
     answer_field: str = "answer"
     solution_field: str | None = None
     held_out_fraction: float = 0.1
+    exclude: str | None = None
+    max_characters: int | None = None
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The rows of the split."""
+        """The rows of the split that are not left out."""
         try:
             from datasets import load_dataset
         except ImportError as error:
@@ -119,7 +129,7 @@ class HubProblems(ListedProblems):
                 f"are not columns of {self.path}",
                 f"use some of {', '.join(rows.column_names)}",
             )
-        return [
+        found = [
             Problem(
                 f"{self.path}:{i}",
                 str(row[self.problem_field]),
@@ -128,6 +138,7 @@ class HubProblems(ListedProblems):
             )
             for i, row in enumerate(rows)
         ]
+        return selected(found, self.exclude, self.max_characters)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""What a plan takes for granted: the GPU, how many, how well they are used, how long answers are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from nft_lightning.errors import UserError
+
+GPU_TABLE = Path(__file__).parent / "gpus.json"
+FORMATS = ("table", "json")
+
+
+@dataclass(frozen=True)
+class GPU:
+    """A type of GPU: GiB that programs can use, dense TFLOPs, GB/s of its memory and to its neighbours.
+
+    ``link_gb_s`` is one way, as is the network's; ``source`` says where the figures stand.
+    """
+
+    memory_gib: float
+    bf16_tflops: float
+    fp32_tflops: float
+    memory_gb_s: float
+    link_gb_s: float
+    source: str
+
+
+@lru_cache(maxsize=1)
+def gpu_table() -> dict[str, GPU]:
+    """The known types by name."""
+    return {name: GPU(**row) for name, row in json.loads(GPU_TABLE.read_text()).items()}
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """The ``plan`` node.
+
+    Attributes:
+        gpu: a type of ``planning/gpus.json``.
+        gpus: how many; None is ``trainer.devices`` times ``trainer.num_nodes``.
+        gpus_per_node: those that are linked; beyond them goes the network.
+        training_utilization, prefill_utilization: FLOPs done of the type's dense peak, recomputation
+            counted as done.
+        decode_bandwidth_utilization: of the memory's bandwidth while tokens are written.
+        link_utilization: of links and network.
+        network_gb_s: of each GPU to other nodes, one way; 50 is 400 Gbit/s.
+        mean_response_tokens: None is three tenths of ``rollout.plan.max_new_tokens``.
+        mean_prompt_tokens, longest_prompt_tokens: prompts, template included.
+        uniform_fraction: groups that are all right or all wrong, which dynamic sampling replaces.
+        overhead_gib: CUDA context, communication and fragments on each GPU.
+        format: table or json.
+    """
+
+    gpu: str = "h100"
+    gpus: int | None = None
+    gpus_per_node: int = 8
+    training_utilization: float = 0.4
+    prefill_utilization: float = 0.5
+    decode_bandwidth_utilization: float = 0.6
+    link_utilization: float = 0.7
+    network_gb_s: float = 50.0
+    mean_response_tokens: int | None = None
+    mean_prompt_tokens: int = 150
+    longest_prompt_tokens: int = 512
+    uniform_fraction: float = 0.4
+    overhead_gib: float = 2.5
+    format: str = "table"
+
+    def __post_init__(self) -> None:
+        if self.gpu not in gpu_table():
+            raise UserError(
+                "plan.gpu", self.gpu, "is not in the table", f"use one of {', '.join(gpu_table())}"
+            )
+        if self.format not in FORMATS:
+            raise UserError("plan.format", self.format, "is not a format", f"use {' or '.join(FORMATS)}")
+        for name in ("gpus", "gpus_per_node", "mean_response_tokens", "mean_prompt_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"plan.{name}", value, "is below 1", "use 1 or more")
+        if self.longest_prompt_tokens < self.mean_prompt_tokens:
+            raise UserError(
+                "plan.longest_prompt_tokens",
+                self.longest_prompt_tokens,
+                f"is below plan.mean_prompt_tokens={self.mean_prompt_tokens}",
+                "use more",
+            )
+        names = ("training", "prefill", "decode_bandwidth", "link")
+        for name in (f"{n}_utilization" for n in names):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(
+                    f"plan.{name}", getattr(self, name), "is outside (0, 1]", "use 0.4 or the like"
+                )
+        if not 0 <= self.uniform_fraction < 1:
+            raise UserError(
+                "plan.uniform_fraction", self.uniform_fraction, "is outside [0, 1)", "use 0.4"
+            )
+        if self.network_gb_s <= 0 or self.overhead_gib < 0:
+            raise UserError(
+                "plan.network_gb_s, plan.overhead_gib",
+                [self.network_gb_s, self.overhead_gib],
+                "hold a number below 0",
+                "use 50.0 and 2.5",
+            )
+
+    @property
+    def type(self) -> GPU:
+        """The row of the table."""
+        return gpu_table()[self.gpu]

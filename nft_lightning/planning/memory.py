@@ -1,0 +1,247 @@
+"""Bytes on one GPU, by part and phase of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nft_lightning.planning.setting import SHARDED, Setting
+from nft_lightning.planning.trace import Pass, cost
+
+GIB = 2**30
+PARTS = (
+    "weights",
+    "gradients",
+    "optimizer states",
+    "activations",
+    "logits and log-probabilities",
+    "reference and critic",
+    "engine copy",
+    "KV cache",
+    "buffers",
+)
+PHASES = ("rollout", "old log-probabilities", "forward and backward", "optimizer step", "sync")
+# vLLM's own activations and CUDA graphs, inside its share.
+ENGINE_WORKING_BYTES = 1.5 * GIB
+# bitsandbytes: NF4 with doubly quantized scales; 8-bit moments with a scale for each 256.
+NF4_BYTES, EIGHT_BIT_STATES_BYTES = 0.5 + 0.016, 2 * (1 + 4 / 256)
+# Lightning's defaults for DeepSpeed, in numbers: buckets of gradients and of gathered parameters.
+DEEPSPEED_BUCKETS, DEEPSPEED_LIVE = 2 * 200_000_000, 1_000_000_000
+# Log-softmax, probabilities and their sum over a vocabulary, beside the logits, in fp32.
+SAMPLER_COPIES = 4
+
+Phase = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by phase and part; ``problem`` says what can not work at any size, or is empty."""
+
+    phases: dict[str, Phase]
+    problem: str
+
+    def total(self, phase: str) -> float:
+        """Bytes of a phase."""
+        return sum(self.phases[phase].values())
+
+    @property
+    def fullest(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=self.total)
+
+
+def fits(memory: Memory, setting: Setting) -> bool:
+    """Whether the fullest phase leaves the assumed overhead free."""
+    room = (setting.assumed.type.memory_gib - setting.assumed.overhead_gib) * GIB
+    return not memory.problem and memory.total(memory.fullest) <= room
+
+
+def planned(setting: Setting) -> Memory:
+    """All phases of an epoch."""
+    base = {"weights": weights(setting), "optimizer states": states(setting)}
+    if setting.reference or setting.values:
+        base["reference and critic"] = reference(setting)
+    resting, writing, problem = engine(setting)
+    for part, size in resting.items():
+        base[part] = base.get(part, 0.0) + size
+    forward, whole = cost(setting.passing(gradient=False)), cost(setting.passing())
+    trained = trainable(setting) * setting.stored.itemsize
+    gradients = trained / (setting.gpus if shards_gradients(setting) else 1)
+    buffers = gathered(setting)
+    phases = {
+        "rollout": {**base, **writing},
+        "old log-probabilities": {
+            **base,
+            "activations": forward.activations,
+            "logits and log-probabilities": forward.logits,
+            "buffers": buffers,
+        },
+        "forward and backward": {
+            **base,
+            "gradients": gradients,
+            "activations": whole.activations,
+            "logits and log-probabilities": whole.logits,
+            "buffers": buffers + exchanged(setting),
+        },
+        "optimizer step": {**base, "gradients": gradients, "buffers": step_buffers(setting, gradients)},
+        "sync": {
+            **base,
+            **{k: v for k, v in writing.items() if k == "engine copy"},
+            "buffers": moved(setting),
+        },
+    }
+    return Memory(phases, problem)
+
+
+def trainable(setting: Setting) -> float:
+    """Numbers that the optimizer holds."""
+    shape = setting.architecture
+    return shape.lora_parameters(setting.lora_rank) if setting.lora_rank else shape.parameters
+
+
+def shards_gradients(setting: Setting) -> bool:
+    """Whether each GPU keeps its part of the gradients alone."""
+    return setting.strategy in (*SHARDED, "deepspeed_zero2")
+
+
+def weights(setting: Setting) -> float:
+    """The trainer's parameters."""
+    shape, size = setting.architecture, setting.stored.itemsize
+    if setting.strategy.startswith("deepspeed"):
+        size = setting.computed.itemsize  # fp32 masters are with the optimizer
+    own = shape.parameters * float(size)
+    if setting.quantized:
+        own -= shape.linear_parameters * (size - NF4_BYTES)
+    if setting.lora_rank:
+        own += trainable(setting) * size
+    return own / (setting.gpus if setting.strategy in SHARDED else 1)
+
+
+def states(setting: Setting) -> float:
+    """AdamW's moments, and DeepSpeed's masters."""
+    numbers = trainable(setting)
+    each = {
+        "adamw": 2.0 * setting.stored.itemsize,
+        "adamw_8bit": EIGHT_BIT_STATES_BYTES,
+        "adamw_paged_8bit": EIGHT_BIT_STATES_BYTES,
+        "adamw_cpu_offload": 0.0,
+    }[setting.optimizer]
+    if setting.strategy.startswith("deepspeed"):
+        each = 12.0
+    return numbers * each / (setting.gpus if shards_gradients(setting) else 1)
+
+
+def reference(setting: Setting) -> float:
+    """The frozen policy, which LoRA has without a copy, and the value head with its optimizer."""
+    shape, size = setting.architecture, setting.stored.itemsize
+    copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
+    head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
+    return copy / (setting.gpus if setting.strategy in SHARDED else 1) + head
+
+
+def gathered(setting: Setting) -> float:
+    """What a pass needs of sharded parameters: the root for as long as it runs, two layers in turn."""
+    shape, size = setting.architecture, setting.computed.itemsize
+    if setting.strategy == "deepspeed_zero3":
+        return min(shape.parameters, DEEPSPEED_LIVE) * float(size)
+    if setting.strategy not in SHARDED:
+        return 0.0
+    return (shape.root_parameters + 2 * shape.layer_parameters) * float(size)
+
+
+def exchanged(setting: Setting) -> float:
+    """Gradients on their way to the other ranks."""
+    shape, size = setting.architecture, setting.computed.itemsize
+    if setting.strategy == "ddp":
+        return trainable(setting) * float(setting.stored.itemsize)
+    if setting.strategy.startswith("deepspeed"):
+        return DEEPSPEED_BUCKETS * float(size)
+    if setting.strategy not in SHARDED or setting.lora_rank:
+        return 0.0
+    # The root's are whole until the pass ends; a layer's are cast to fp32 and sent at once.
+    return shape.root_parameters * float(size) + shape.layer_parameters * float(size + 4)
+
+
+def step_buffers(setting: Setting, gradients: float) -> float:
+    """AdamW over lists of tensors makes one more number for each parameter."""
+    kept = exchanged(setting) if setting.strategy == "ddp" else 0.0
+    return kept + (gradients if setting.optimizer == "adamw" else 0.0)
+
+
+def moved(setting: Setting) -> float:
+    """The largest tensor, whole."""
+    if setting.strategy not in SHARDED:
+        return 0.0
+    return float(setting.architecture.head_parameters * setting.stored.itemsize)
+
+
+def engine(setting: Setting) -> tuple[Phase, Phase, str]:
+    """What the engine holds all the time, what it holds while it writes, and why it can not work."""
+    if setting.engine == "vllm_server" or not setting.generates:
+        return {}, {}, ""
+    return vllm(setting) if setting.engine == "vllm" else transformers(setting)
+
+
+def played(setting: Setting) -> int:
+    """Bytes of a number in the engine's weights."""
+    return (setting.computed if setting.strategy in SHARDED else setting.stored).itemsize
+
+
+def vllm(setting: Setting) -> tuple[Phase, Phase, str]:
+    """A fixed share of the GPU."""
+    options, shape = setting.engine_options, setting.architecture
+    share = options["gpu_memory_utilization"] * setting.assumed.type.memory_gib * GIB
+    own = engine_weights(setting)
+    cache = share - own - ENGINE_WORKING_BYTES
+    held = {"engine copy": own + ENGINE_WORKING_BYTES, "KV cache": max(0.0, cache)}
+    parallel = options["tensor_parallel_size"]
+    problem = ""
+    if cache < setting.longest_row * key_value_bytes(setting):
+        needed = (own + ENGINE_WORKING_BYTES + setting.longest_row * key_value_bytes(setting)) / GIB
+        problem = f"vLLM's share of {share / GIB:.1f} GiB is below the {needed:.1f} that it needs"
+    if setting.gpus % parallel:
+        problem = f"{parallel} GPUs a copy of the engine do not divide {setting.gpus}"
+    if shape.config.num_attention_heads % parallel:
+        problem = f"{parallel} GPUs do not divide {shape.config.num_attention_heads} attention heads"
+    return ({}, held, problem) if options["sleep"] else (held, {}, problem)
+
+
+def engine_weights(setting: Setting) -> float:
+    """Bytes of vLLM's weights on a GPU."""
+    parallel = setting.engine_options.get("tensor_parallel_size", 1)
+    return setting.architecture.parameters * played(setting) / float(parallel)
+
+
+def key_value_bytes(setting: Setting) -> float:
+    """Bytes of a cached token on a GPU."""
+    size = setting.computed.itemsize if setting.engine == "hf" else played(setting)
+    parallel = setting.engine_options.get("tensor_parallel_size", 1)
+    spread = min(parallel, setting.architecture.config.num_key_value_heads)
+    return setting.architecture.key_value_numbers * float(size) / spread
+
+
+def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
+    """The trainer's own model; a whole copy of it beside shards."""
+    shape, rows = setting.architecture, rows_in_flight(setting)
+    prompts = max(1, rows // setting.completions)
+    passing = Pass(
+        shape.name,
+        prompts,
+        setting.assumed.longest_prompt_tokens,
+        setting.assumed.longest_prompt_tokens - 1,
+        setting.passing(False).dtype,
+        setting.autocast,
+        gradient=False,
+    )
+    writing = {
+        "activations": cost(passing).body,
+        "logits and log-probabilities": rows * shape.config.vocab_size * 4.0 * SAMPLER_COPIES,
+        "KV cache": rows * setting.longest_row * key_value_bytes(setting),
+    }
+    copy = shape.parameters * float(played(setting)) if setting.strategy in SHARDED else 0.0
+    return ({"engine copy": copy} if copy else {}), writing, ""
+
+
+def rows_in_flight(setting: Setting) -> int:
+    """Completions that ``rollout=hf`` writes at a time on a GPU."""
+    share = -(-setting.problems // setting.gpus) * setting.completions
+    return int(min(max(setting.engine_options["max_rows"], setting.completions), share))

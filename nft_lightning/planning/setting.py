@@ -1,0 +1,247 @@
+"""What decides a run's memory and work, read off its composed config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from nft_lightning.config import build, target, unknown_key
+from nft_lightning.errors import UserError
+from nft_lightning.objectives.base import Outcomes
+from nft_lightning.planning.architecture import Architecture, architecture, model_name
+from nft_lightning.planning.assumptions import Assumptions
+from nft_lightning.planning.trace import Pass
+from nft_lightning.policy.head import LARGE_VOCABULARY
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "32-true": (None, None),
+    "bf16-true": (torch.bfloat16, None),
+    "16-true": (torch.float16, None),
+    "bf16-mixed": (None, torch.bfloat16),
+    "16-mixed": (None, torch.float16),
+}
+# Lightning's names of strategies, and those that cut parameters over the ranks.
+STRATEGIES = {
+    "auto": "single",
+    "single_device": "single",
+    "ddp": "ddp",
+    "fsdp2": "fsdp2",
+    "fsdp": "fsdp",
+    "deepspeed": "deepspeed_zero2",
+    "deepspeed_stage_2": "deepspeed_zero2",
+    "deepspeed_stage_3": "deepspeed_zero3",
+    "deepspeed_zero2": "deepspeed_zero2",
+    "deepspeed_zero3": "deepspeed_zero3",
+}
+SHARDED = ("fsdp2", "fsdp", "deepspeed_zero3")
+AHEAD = {
+    "policy": ("gradient_checkpointing", "compile", "lora_rank", "quantize"),
+    "optimizer": ("name",),
+}
+OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that the plan computes with; a remedy is another one of these.
+
+    ``computes_uniform``: groups that are all right or all wrong get a forward pass in training.
+    ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm
+    or vllm_server with its options.
+    """
+
+    architecture: Architecture
+    strategy: str
+    gpus: int
+    stored: torch.dtype
+    computed: torch.dtype
+    fused: bool
+    checkpointing: bool
+    lora_rank: int
+    quantized: bool
+    optimizer: str
+    budget: int
+    updates: int
+    problems: int
+    completions: int
+    rounds: int
+    max_new_tokens: int
+    epochs: int
+    drops_uniform: bool
+    computes_uniform: bool
+    old_logprobs: bool
+    reference: bool
+    values: bool
+    whole_groups: bool
+    generates: bool
+    engine: str
+    engine_options: Mapping[str, Any]
+    assumed: Assumptions
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest prompt with the longest completion."""
+        whole = self.assumed.longest_prompt_tokens + self.max_new_tokens
+        return min(whole, self.architecture.context)
+
+    @property
+    def mean_response(self) -> float:
+        """Tokens of a completion."""
+        return float(self.assumed.mean_response_tokens or math.ceil(0.3 * self.max_new_tokens))
+
+    @property
+    def mean_row(self) -> float:
+        """Tokens of a prompt with a completion."""
+        return self.assumed.mean_prompt_tokens + self.mean_response
+
+    @property
+    def in_half(self) -> bool:
+        """Products in half precision."""
+        return self.computed != torch.float32
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Where parameters are cast at each use; sharded ones are cast as they are gathered."""
+        return self.computed if self.computed != self.stored and self.strategy not in SHARDED else None
+
+    def passing(self, gradient: bool = True) -> Pass:
+        """The largest micro-batch, forward and backward or forward alone."""
+        width = self.longest_row
+        rows = max(1, self.budget // width, self.completions if self.whole_groups else 1)
+        return Pass(
+            self.architecture.name,
+            rows,
+            width,
+            min(self.assumed.mean_prompt_tokens, width - 1),
+            self.stored if self.autocast is not None else self.computed,
+            self.autocast,
+            self.checkpointing and gradient,
+            self.fused,
+            self.lora_rank,
+            gradient,
+        )
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Setting:
+        """Read the config of nft-plan.
+
+        Raises:
+            UserError: a key or value that the run would refuse, or a model that has no config here.
+        """
+        assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout.plan, "rollout.plan")
+        objective, batching = build(cfg.algorithm, "algorithm"), build(cfg.batching, "batching")
+        needs, policy, trainer = objective.needs, cfg.policy, cfg.trainer
+        check(policy, "policy")
+        check(cfg.optimizer, "optimizer")
+        shape = architecture(model_name(cfg.model))
+        strategy, gpus = parallel(trainer, assumed)
+        engine, options = engine_of(cfg.rollout.engine)
+        stored, computed = types(cfg)
+        way = policy.get("logprobs", "auto")
+        return cls(
+            architecture=shape,
+            strategy=strategy,
+            gpus=gpus,
+            stored=stored,
+            computed=computed,
+            fused=way == "fused" or (way == "auto" and shape.config.vocab_size >= LARGE_VOCABULARY),
+            checkpointing=bool(policy.get("gradient_checkpointing", False)),
+            lora_rank=int(policy.get("lora_rank", 0)),
+            quantized=policy.get("quantize", "none") != "none",
+            optimizer=one_of("optimizer.name", cfg.optimizer.get("name", "adamw"), OPTIMIZERS),
+            budget=batching.max_tokens_per_micro_batch,
+            updates=batching.updates_per_rollout,
+            problems=plan.problems_per_rollout,
+            completions=plan.completions_per_problem,
+            rounds=plan.max_generation_rounds,
+            max_new_tokens=plan.max_new_tokens,
+            epochs=trainer.max_epochs,
+            drops_uniform=objective.drop_uniform_groups,
+            computes_uniform=needs.references or computes_uniform(objective, plan.max_new_tokens),
+            old_logprobs=needs.old_logprobs or needs.values,
+            reference=needs.reference_logprobs,
+            values=needs.values,
+            whole_groups=needs.whole_groups,
+            generates=not needs.references,
+            engine=engine,
+            engine_options=options,
+            assumed=assumed,
+        )
+
+
+def check(node: DictConfig, field: str) -> None:
+    """Raise UserError where the run would refuse the node; :data:`AHEAD` may be unknown to its class."""
+    known = target(node, field).__dataclass_fields__
+    ahead = [k for k in node if k in AHEAD[field] and k not in known]
+    build(OmegaConf.masked_copy(node, [str(k) for k in node if k not in ahead]), field)
+
+
+def one_of(field: str, value: Any, known: tuple[str, ...]) -> str:
+    """The value, or a UserError that names the others."""
+    if value not in known:
+        raise UserError(field, value, "is not known", f"use one of {', '.join(known)}")
+    return str(value)
+
+
+def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
+    """The strategy by our name, and how many GPUs there are."""
+    given = trainer.get("strategy", "auto")
+    if not isinstance(given, str) or given not in STRATEGIES:
+        raise UserError(
+            "trainer.strategy", given, "can not be planned", f"use one of {', '.join(STRATEGIES)}"
+        )
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if assumed.gpus is None and not (isinstance(devices, int) and devices > 0):
+        raise UserError("trainer.devices", devices, "is not a number of GPUs", "give plan.gpus=8")
+    gpus = assumed.gpus or devices * nodes
+    strategy = STRATEGIES[given]
+    if strategy == "single" and gpus > 1:
+        strategy = "ddp"  # what Lightning makes of it
+    return strategy, gpus
+
+
+def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
+    """The types of parameters and of products."""
+    precision = cfg.trainer.get("precision", "32-true")
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UserError("trainer.precision", precision, "can not be planned", f"use one of {known}")
+    stored, computed = PRECISIONS[precision]
+    named = cfg.model.get("dtype", "float32")
+    own = DTYPES[one_of("model.dtype", named, tuple(DTYPES))]
+    return stored or own, computed or stored or own
+
+
+def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
+    """The engine's name and options; the engine itself need not be installed."""
+    cls = target(node, "rollout.engine")
+    known = list(cls.__dataclass_fields__)
+    for key in node:
+        if key != "_target_" and key not in known:
+            raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
+    names = {"HFEngineConfig": "hf", "VLLMEngineConfig": "vllm", "VLLMServerConfig": "vllm_server"}
+    if cls.__name__ not in names:
+        raise UserError(
+            "rollout.engine", cls.__name__, "can not be planned", f"use {', '.join(names.values())}"
+        )
+    options = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(options, dict)
+    return names[cls.__name__], {str(k): v for k, v in options.items()}
+
+
+def computes_uniform(objective: Any, max_new_tokens: int) -> bool:
+    """Whether training computes a group of wrong answers alone, beside a mixed one."""
+    count = 4
+    rewards = torch.tensor([1.0, 1.0, 0.0, 0.0] + [0.0] * count)
+    lengths = torch.full((2 * count,), max_new_tokens // 2 + 1)
+    group_ids = torch.arange(2).repeat_interleave(count)
+    none_truncated = torch.zeros(2 * count, dtype=torch.bool)
+    signal = objective.signal(Outcomes(rewards, group_ids, lengths, max_new_tokens, none_truncated))
+    computed = signal.keep if signal.idle is None else signal.keep & ~signal.idle
+    return bool(computed[count:].any())

@@ -1,0 +1,191 @@
+"""The paper's experiments: their numbers, two steps of each, and their plans."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from omegaconf import OmegaConf, open_dict
+
+from nft_lightning.cli.entry import compose_or_explain
+from nft_lightning.cli.run import run
+from nft_lightning.config import CONF_DIR, build, target
+from nft_lightning.planning.plan import as_data, plan_of
+from nft_lightning.problems.exclusion import SHIPPED, text_hash
+from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
+
+ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")
+MODELS = ("qwen2.5_math_7b", "qwen2.5_32b")
+PRESETS = [f"{algorithm}_{model}" for model in MODELS for algorithm in ALGORITHMS]
+# What train_7B.sh and train_32B.sh share, by where it stands here.
+OFFICIAL = {
+    "optimizer.learning_rate": 1e-6,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.weight_decay": 0.1,
+    "optimizer.clip_grad_norm": 1.0,
+    "rollout.plan.problems_per_rollout": 512,
+    "rollout.plan.completions_per_problem": 16,
+    "rollout.plan.max_generation_rounds": 10,
+    "rollout.plan.temperature": 1.0,
+    "rollout.plan.top_p": 1.0,
+    "rollout.plan.top_k": 0,
+    "rollout.engine.tensor_parallel_size": 4,
+    "batching.updates_per_rollout": 16,
+    "evaluation.temperature": 0.6,
+    "evaluation.top_p": 0.7,
+    "verifier.extract": "official",
+    "trainer.precision": "bf16-mixed",
+    "trainer.devices": 8,
+    "problems.exclude": "dapo_math_17k",
+}
+OF_MODEL = {
+    "qwen2.5_math_7b": {
+        "model.path": "Qwen/Qwen2.5-Math-7B",
+        "rollout.plan.max_new_tokens": 3584,
+        "rollout.engine.max_model_len": 4096,
+        "rollout.engine.gpu_memory_utilization": 0.7,
+        "trainer.num_nodes": 4,
+    },
+    "qwen2.5_32b": {
+        "model.path": "Qwen/Qwen2.5-32B",
+        "rollout.plan.max_new_tokens": 14336,
+        "rollout.engine.max_model_len": 16384,
+        "rollout.engine.gpu_memory_utilization": 0.6,
+        "trainer.num_nodes": 16,
+    },
+}
+CLIP = {"clip_low": 0.2, "clip_high": 0.28, "reduction": "token_mean"}
+OF_ALGORITHM = {
+    "nft": {
+        "negative_floor": 1.0,
+        "negative_weight": 1.0,
+        "prompt_weight": "one_minus_accuracy",
+        "accuracy_clamp": [0.02, 0.98],
+        "reduction": "sum_per_1000",
+    },
+    "rft": {"negative_weight": 0.0, "prompt_weight": "one", "reduction": "sum_per_1000"},
+    "dapo": {**CLIP, "normalize_std": True, "drop_uniform_groups": True},
+    "grpo": {**CLIP, "normalize_std": True, "drop_uniform_groups": False},
+    "dr_grpo": {**CLIP, "normalize_std": False, "drop_uniform_groups": False},
+    "infonca": {"beta": 0.1},
+}
+
+
+def test_every_preset_is_tested():
+    found = {p.stem for p in (CONF_DIR / "experiment").glob("*.yaml")} - {"arithmetic_compare"}
+    assert found == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_its_numbers_are_the_official_ones(compose_config, preset):
+    cfg = compose_config(f"experiment={preset}")
+    algorithm, _, model = preset.partition("_qwen")
+    model = f"qwen{model}"
+    expected = {**OFFICIAL, **OF_MODEL[model]}
+    if preset == "infonca_qwen2.5_32b":
+        expected["rollout.plan.completions_per_problem"] = 4
+    assert {key: OmegaConf.select(cfg, key) for key in expected} == expected
+    own = OF_ALGORITHM[algorithm]
+    assert {key: OmegaConf.to_container(cfg.algorithm)[key] for key in own} == own
+    assert cfg.algorithm.kl_coefficient == cfg.algorithm.entropy_coefficient == 0
+    # The official warm-up is 10 rollouts.
+    assert cfg.optimizer.warmup_updates == 10 * cfg.batching.updates_per_rollout
+    assert cfg.trainer.max_epochs == (580 if algorithm.endswith("grpo") else 320)
+    overlong = 4096 / 14336 if preset == "dapo_qwen2.5_32b" else 0.0
+    assert cfg.algorithm.get("overlong_buffer_fraction", 0.0) == pytest.approx(overlong, abs=1e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_siblings_differ_in_the_algorithm_alone(compose_config, model):
+    def rest(algorithm: str):
+        found = OmegaConf.to_container(compose_config(f"experiment={algorithm}_{model}"), resolve=False)
+        del found["algorithm"], found["trainer"]["max_epochs"]
+        found["rollout"]["plan"].pop("completions_per_problem")
+        return found
+
+    for algorithm in ALGORITHMS[1:]:
+        assert rest(algorithm) == rest("nft")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_it_fits_where_it_ran(preset):
+    found = as_data(plan_of(compose_or_explain("plan", [f"experiment={preset}"])))
+    assert found["gpu"] == "h100"
+    assert found["gpus"] == (128 if preset.endswith("32b") else 32)
+    assert found["fits"], found["remedy"]
+
+
+@pytest.mark.parametrize("engine", ["hf", "vllm_server"])
+def test_another_engine_takes_its_place(engine):
+    words = ["experiment=nft_qwen2.5_math_7b", f"rollout={engine}"]
+    found = as_data(plan_of(compose_or_explain("plan", words)))
+    assert found["iteration"]["completions"] > 512 * 16
+
+
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen2")
+    save_tiny_qwen2(folder, [f"What is {i} plus {i * 7}?" for i in range(200)])
+    return folder
+
+
+def even_length(prediction: str, gold: str) -> bool:
+    """A verdict that random answers get both ways."""
+    return sum(map(ord, prediction)) % 2 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_steps_with_a_tiny_model_of_the_same_architecture(compose_config, qwen2, tmp_path, preset):
+    path = tmp_path / "problems.jsonl"
+    rows = [{"problem": f"What is {i} plus 1?", "answer": str(i + 1)} for i in range(300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = compose_config("verifier=callable", f"verifier.function={__name__}.even_length")
+    cfg = compose_config(
+        f"experiment={preset}",
+        f"model.path={qwen2}",
+        f"problems.path={path}",
+        "rollout.plan.problems_per_rollout=4",
+        "rollout.plan.completions_per_problem=4",
+        "rollout.plan.max_new_tokens=12",
+        "batching.updates_per_rollout=2",
+        "evaluation.problems=2",
+        "evaluation.completions_per_problem=1",
+        "callbacks=none",
+        f"run_dir={tmp_path / 'run'}",
+    )
+    with open_dict(cfg):
+        # What needs GPUs, and a judge that a random model can please.
+        cfg.trainer = {**plain.trainer, "max_epochs": 1}
+        cfg.rollout.engine, cfg.verifier = plain.rollout.engine, plain.verifier
+        if "gradient_checkpointing" not in target(cfg.policy, "policy").__dataclass_fields__:
+            del cfg.policy.gradient_checkpointing
+    summary = run(cfg)
+    assert summary["updates"] == 2
+
+
+@pytest.mark.parametrize("path", ["file", "other_ids"])
+def test_problems_of_the_test_sets_never_come(compose_config, data_folder, tmp_path, path):
+    original = data_folder / "math_train" / "dapo_math_17k.jsonl"
+    lines = [json.loads(line) for line in original.open(encoding="utf-8")]
+    file = original
+    if path == "other_ids":  # as a hub's data set: its rows are known by text alone
+        file = tmp_path / "renamed.jsonl"
+        texts = ({"problem": f" {row['problem'].upper()}", "answer": row["answer"]} for row in lines)
+        file.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    cfg = compose_config("experiment=nft_qwen2.5_32b", f"problems.path={file}")
+    source = build(cfg.problems.source, "problems.source")
+    listed = (SHIPPED / "dapo_math_17k.txt").read_text().splitlines()
+    ids = {line.split()[0] for line in listed if not line.startswith("#")}
+    removed = {text_hash(row["problem"]) for row in lines if row["id"] in ids}
+    assert len(ids) == 31
+    assert len(source.problems) == len(lines) - 31
+    assert not removed & {text_hash(p.text) for p in source.problems}
+    assert not removed & {text_hash(source.problem(i, 0).text) for i in range(500)}
+    tests = {
+        text_hash(json.loads(line)["problem"])
+        for file in (data_folder / "math_eval").glob("*.jsonl")
+        for line in file.open(encoding="utf-8")
+    }
+    assert not tests & {text_hash(p.text) for p in source.problems}
