@@ -235,7 +235,7 @@ def test_help_is_worth_reading():
 @pytest.mark.parametrize("option", options("eval"))
 def test_every_evaluation_composes_and_builds(problem_file, option):
     extra = {"jsonl": ["eval.path=FILE"], "hf_dataset": ["eval.path=some/name"]}.get(option, [])
-    if option.startswith("math_suite"):
+    if option in ("math_suite", "math_suite_t06"):
         for name in compose_or_explain("evaluate", ["eval=math_suite"]).eval.plan.sets:
             shutil.copy(problem_file, problem_file.parent / f"{name}.jsonl")
         extra = [f"eval.data_dir={problem_file.parent}"]

@@ -95,6 +95,11 @@ class HubProblems(ListedProblems):
     """A data set of the Hugging Face hub, or a local folder that ``datasets`` can load.
 
     Its rows have no ids of their own: ``exclude`` knows them by text. See :class:`JsonlProblems`.
+
+    Attributes:
+        split_name, subset: as ``load_dataset`` takes them.
+        problem_field, answer_field, solution_field: columns; a list of answers is joined by commas.
+        answer_after: the answer is what follows the last such mark, as ``####`` in GSM8K.
     """
 
     path: str
@@ -103,6 +108,7 @@ class HubProblems(ListedProblems):
     problem_field: str = "problem"
     answer_field: str = "answer"
     solution_field: str | None = None
+    answer_after: str | None = None
     held_out_fraction: float = 0.1
     exclude: str | None = None
     max_characters: int | None = None
@@ -119,7 +125,16 @@ class HubProblems(ListedProblems):
                 "needs the datasets package",
                 "run: pip install 'nft-lightning[hub]'",
             ) from error
-        rows = load_dataset(self.path, self.subset, split=self.split_name)
+        try:
+            rows = load_dataset(self.path, self.subset, split=self.split_name)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise UserError(
+                "problems.path",
+                self.path,
+                f"can not be loaded ({reason})",
+                "check the name, split_name and subset, or give a local folder",
+            ) from error
         fields = (self.problem_field, self.answer_field, self.solution_field)
         missing = {f for f in fields if f is not None} - set(rows.column_names)
         if missing:
@@ -133,7 +148,7 @@ class HubProblems(ListedProblems):
             Problem(
                 f"{self.path}:{i}",
                 str(row[self.problem_field]),
-                str(row[self.answer_field]),
+                answer_text(row[self.answer_field], self.answer_after),
                 str(row[self.solution_field]) if self.solution_field else None,
             )
             for i, row in enumerate(rows)
@@ -180,6 +195,16 @@ class ReasoningGymProblems(ListedProblems):
             ) from error
         unique = {item["question"]: str(item["answer"]) for item in items}
         return [Problem(f"{self.task}:{i}", q, a) for i, (q, a) in enumerate(unique.items())]
+
+
+def answer_text(value: Any, after: str | None) -> str:
+    """The answer of a column's value: what follows the mark, without one pair of dollars around it."""
+    if isinstance(value, list):
+        return ", ".join(answer_text(item, after) for item in value)
+    text = str(value)
+    text = (text.rpartition(after)[2] if after else text).strip()
+    inner = text[1:-1]
+    return inner.strip() if text[:1] == text[-1:] == "$" and inner and "$" not in inner else text
 
 
 def read_jsonl(path: str, field: str) -> list[Problem]:
