@@ -56,7 +56,21 @@ def engine_fails_on_the_last_rank() -> None:
     HFEngine.generate = broken
 
 
-FAULTS = {"not_finite": not_finite_on_the_last_rank, "engine_fails": engine_fails_on_the_last_rank}
+def training_fails_on_the_last_rank() -> None:
+    def broken(self, micro, last):
+        if self.trainer.global_rank == self.trainer.world_size - 1:
+            raise ValueError("the device went out in training")
+        backward_one(self, micro, last)
+
+    backward_one = PolicyModule.backward_one
+    PolicyModule.backward_one = broken
+
+
+FAULTS = {
+    "training_fails": training_fails_on_the_last_rank,
+    "not_finite": not_finite_on_the_last_rank,
+    "engine_fails": engine_fails_on_the_last_rank,
+}
 
 
 def runs(
