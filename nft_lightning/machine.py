@@ -14,11 +14,6 @@ from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.processes import world_size
 
-LIBRARIES = {
-    "adamw_8bit": "bitsandbytes",
-    "adamw_paged_8bit": "bitsandbytes",
-    "adamw_cpu_offload": "torchao",
-}
 SHARDED = "fsdp2"
 
 
@@ -102,13 +97,11 @@ def check_processes(trainer: Any, parts: Parts) -> None:
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     """The optimizer's library, CUDA, and a strategy that it knows."""
     name = parts.optimizer.name
-    library = LIBRARIES.get(name)
-    if library is None:
+    if name == "adamw":
         return
-    if importlib.util.find_spec(library) is None:
-        raise UserError(
-            "optimizer.name", name, f"needs {library}", f"run: pip install 'nft-lightning[{library}]'"
-        )
+    if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
+        raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
     if not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) == SHARDED:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -44,6 +46,12 @@ def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) ->
     """As ``save_pretrained`` does, with ``weights`` instead of the model's own."""
     model = policy.model
     plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    if hasattr(plain.config, "quantization_config"):
+        config = copy.deepcopy(plain.config)
+        del config.quantization_config
+        # The weights are those that four bits stood for, so the model is written as one that has them.
+        with torch.device("meta"):
+            plain = type(plain)(config)
     try:
         plain.save_pretrained(folder, state_dict=weights)
         policy.tokenizer.save_pretrained(folder)

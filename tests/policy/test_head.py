@@ -87,5 +87,5 @@ def test_auto_looks_at_the_vocabulary(monkeypatch):
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(UserError, match=r"policy\.logprobs='chunked' is not a way"):
+    with pytest.raises(UserError, match=r"policy\.logprobs='chunked' is not known"):
         PolicyPlan("chunked")
