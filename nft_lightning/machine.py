@@ -60,6 +60,14 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
             "stores weights otherwise than LoRA's matrices, which FSDP2 can not shard together",
             "use bf16-mixed",
         )
+    cosine = (cfg.get("callbacks") or {}).get("gradient_cosine")
+    if strategy == SHARDED and cosine:
+        raise UserError(
+            "callbacks.gradient_cosine",
+            "on",
+            "differentiates without the hooks that gather sharded parameters",
+            "use trainer=ddp, or leave it out",
+        )
     check_processes(trainer, parts)
 
 

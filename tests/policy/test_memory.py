@@ -156,6 +156,7 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
         (["+trainer.strategy=deepspeed_stage_2"], "trainer.strategy='deepspeed_stage_2' clips"),
         (["+trainer.strategy=fsdp"], "use trainer=fsdp, which is FSDP2"),
         (["trainer.precision=16-mixed"], "use bf16-mixed"),
+        (["trainer=fsdp2", "callbacks=gradient_cosine"], "gradient_cosine"),
         (["trainer=ddp"], "start it by torchrun --nproc-per-node 2"),
         (
             ["trainer=fsdp2", "policy.lora_rank=4", "trainer.precision=bf16-true"],
