@@ -85,7 +85,7 @@ def check_processes(trainer: Any, parts: Parts) -> None:
             "trainer.devices",
             devices,
             "needs as many processes, and this is one alone",
-            f"start it by torchrun --nproc-per-node {devices} -m nft_lightning.cli.train ...",
+            f"start it by torchrun --nproc-per-node {devices} -m nft_lightning.cli.train WORDS",
         )
     asked = devices * trainer.get("num_nodes", 1) if isinstance(devices, int) else count
     if count not in (1, asked):
