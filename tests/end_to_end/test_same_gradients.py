@@ -73,6 +73,7 @@ def two(tmp_path_factory):
         "fsdp2/cut_goes_on": [*cut, "trainer.max_epochs=2"],
         "fsdp2/bf16": [*fsdp2, *BF16],
         "not_finite": ddp,
+        "disk_full": ddp,
     }
     runs(folder, cases, 2)
     return folder
@@ -146,6 +147,11 @@ def test_an_update_that_all_ranks_skip_counts_once(two):
     with open(two / "not_finite" / "metrics.csv") as file:
         (row,) = (r for r in csv.DictReader(file) if r["objective/loss"])
     assert float(row["optimizer/skipped_updates"]) == 3
+
+
+def test_a_full_disk_stops_no_rank(two):
+    assert (two / "disk_full" / "summary.json").exists()
+    assert not list((two / "disk_full").glob("checkpoints/epoch_*"))
 
 
 @pytest.mark.parametrize(
