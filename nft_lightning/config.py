@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.errors import UserError
+from nft_lightning.processes import rank
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -262,7 +262,7 @@ def check_run_dir(run_dir: str, resume: str | None = None) -> None:
     """Raise UserError where the run folder can not be made or written, or holds another run."""
     folder = Path(run_dir)
     # The first rank may have begun to write by the time the others look.
-    if not resume and (folder / "config.yaml").exists() and int(os.environ.get("RANK", "0")) == 0:
+    if not resume and (folder / "config.yaml").exists() and rank() == 0:
         raise UserError(
             "run_dir",
             run_dir,

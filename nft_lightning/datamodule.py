@@ -187,7 +187,7 @@ class RolloutDataModule(L.LightningDataModule):
                 if needs.values:
                     added["old_values"] = module.critic(out.hidden)
             if needs.reference_logprobs:
-                added["reference_logprobs"] = module.reference(micro).logprobs
+                added["reference_logprobs"] = module.frozen.logprobs(module.policy, micro)
             made.append(replace(micro, **added) if added else micro)
         return replace(batch, micro_batches=made)
 

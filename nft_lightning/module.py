@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,14 +15,18 @@ from torch.nn.parallel import DistributedDataParallel
 from nft_lightning.batching.smaller import halved, out_of_memory
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.epoch_metrics import EpochMetrics
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.errors import RunStoppedError
 from nft_lightning.metrics.estimates import AnswerCounts
 from nft_lightning.metrics.majority import majority_at_k
 from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
+from nft_lightning.optimizers import built_optimizer
 from nft_lightning.plans import OptimizerPlan
-from nft_lightning.policy.policy import Policy, PolicyOutput, fingerprint
+from nft_lightning.policy.frozen import Frozen
+from nft_lightning.policy.plan import PolicyPlan
+from nft_lightning.policy.policy import Policy, PolicyOutput
+from nft_lightning.policy.sharding import clip_gradients, shard_all
 from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
@@ -41,7 +44,12 @@ class PolicyModule(L.LightningModule):
     updates_done: Tensor
 
     def __init__(
-        self, policy: Policy, objective: Objective, optimizer: OptimizerPlan, timer: PhaseTimer
+        self,
+        policy: Policy,
+        objective: Objective,
+        optimizer: OptimizerPlan,
+        timer: PhaseTimer,
+        plan: PolicyPlan | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -53,10 +61,8 @@ class PolicyModule(L.LightningModule):
         needs = objective.needs
         hidden_size: Any = getattr(policy.model.config, "hidden_size", 0)
         self.critic = ValueHead(hidden_size) if needs.values else None
-        # In a tuple, so that it is no submodule: not trained, saved or exported.
-        self.frozen: tuple[Policy, ...] = ()
-        if needs.reference_logprobs:
-            self.frozen = (copy.deepcopy(policy).requires_grad_(False),)
+        self.plan: PolicyPlan | None = plan or PolicyPlan()
+        self.frozen = Frozen(policy, needs.reference_logprobs)
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
 
     @property
@@ -64,10 +70,15 @@ class PolicyModule(L.LightningModule):
         """Optimizer updates behind the current weights."""
         return int(self.updates_done)
 
-    @property
-    def reference(self) -> Policy:
-        """The policy as it was when the run began, frozen; there only where the objective needs it."""
-        return self.frozen[0].to(self.device)
+    def configure_model(self) -> None:
+        """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
+        if self.plan is None:
+            return
+        self.plan.save_memory(self.policy.model)
+        self.plan = None
+        if self.device_mesh is not None:
+            others = (self.frozen.copy, self.critic)
+            shard_all(self.policy, others, self.device_mesh, self.trainer.precision)
 
     @property
     def data(self) -> RolloutDataModule:
@@ -77,19 +88,12 @@ class PolicyModule(L.LightningModule):
         return found
 
     def configure_optimizers(self) -> Any:
-        """AdamW, stepped by hand."""
-        plan = self.optimizer_plan
-        groups = [
-            {"params": list(part.parameters()), "lr": rate}
-            for part, rate in zip(self.trained, self.learning_rates, strict=True)
-        ]
-        return torch.optim.AdamW(
-            groups, plan.learning_rate, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
-        )
+        """Stepped by hand."""
+        return built_optimizer(self.optimizer_plan, self.trained, self.learning_rates)
 
     @property
     def trained(self) -> list[torch.nn.Module]:
-        """What the optimizer holds, one parameter group each: the policy, and the critic if any."""
+        """Whose parameters the optimizer holds: the policy's, and the critic's if any."""
         return [self.policy] if self.critic is None else [self.policy, self.critic]
 
     @property
@@ -180,7 +184,10 @@ class PolicyModule(L.LightningModule):
 
     @contextmanager
     def gradients_synced(self, only_if: bool) -> Iterator[None]:
-        """Ranks exchange gradients in the last backward of a step only."""
+        """Under DDP, ranks exchange gradients in the last backward of a step only.
+
+        FSDP2 exchanges them in every one: whole gradients would have to be kept until then.
+        """
         model = self.trainer.model
         skip = not only_if and isinstance(model, DistributedDataParallel)
         with model.no_sync() if skip else nullcontext():  # type: ignore[union-attr,operator]
@@ -192,12 +199,9 @@ class PolicyModule(L.LightningModule):
         plan = self.optimizer_plan
         with self.timer.phase("optimizer"):
             warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
-            for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):  # type: ignore[union-attr]
-                group["lr"] = rate * warm
-            norm, *others = (
-                torch.nn.utils.clip_grad_norm_(part.parameters(), plan.clip_grad_norm)
-                for part in self.trained
-            )
+            for group in optimizer.param_groups:  # type: ignore[union-attr]
+                group["lr"] = group["full_rate"] * warm
+            norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
             broken = torch.tensor(float(not self.loss_finite), device=self.device)
             broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
             finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
@@ -243,30 +247,23 @@ class PolicyModule(L.LightningModule):
         self.data.finish_epoch()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What the epoch has added up so far, and which policy was the reference."""
+        """What the epoch has added up so far; weights that do not train are left out."""
         checkpoint["epoch_so_far"] = {
             "metrics": self.epoch.state_dict(),
             "seconds": dict(self.timer.seconds),
             "tokens": dict(self.timer.tokens),
             "skipped_in_a_row": self.skipped_in_a_row,
         }
-        if self.frozen:
-            checkpoint["reference"] = fingerprint(self.frozen[0])
+        self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on adding; raise UserError where the reference policy is not what it was."""
+        """Go on adding; raise UserError where what does not train is not what it was."""
         found = checkpoint["epoch_so_far"]
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])
         self.timer.tokens.update(found["tokens"])
         self.skipped_in_a_row = found["skipped_in_a_row"]
-        if self.frozen and checkpoint["reference"] != fingerprint(self.frozen[0]):
-            raise UserError(
-                "model",
-                "the reference policy",
-                "is not the one that the run began with",
-                "restore its files",
-            )
+        self.frozen.put_back(checkpoint, self.policy)
 
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Answer held-out problems and count what is right."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from nft_lightning.errors import UserError
 
+OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
+
 
 def check_sampling(area: str, temperature: float, top_p: float, top_k: int) -> None:
     """Raise UserError where an evaluation could draw nothing; ``area`` is the part of the config."""
@@ -71,6 +73,9 @@ class OptimizerPlan:
     """AdamW with a linear warm-up and then a constant rate.
 
     Attributes:
+        name: ``adamw``; with its two moments in 8 bit, ``adamw_8bit`` or, paged to the host where the
+            device is full, ``adamw_paged_8bit`` (bitsandbytes); or ``adamw_cpu_offload``, with moments
+            and step on the host. All but the first need CUDA.
         learning_rate, beta1, beta2, weight_decay: AdamW's.
         warmup_updates: optimizer steps until the full rate.
         clip_grad_norm: largest gradient norm.
@@ -78,6 +83,7 @@ class OptimizerPlan:
             out, that end the run.
     """
 
+    name: str = "adamw"
     learning_rate: float = 2e-4
     beta1: float = 0.9
     beta2: float = 0.95
@@ -87,6 +93,10 @@ class OptimizerPlan:
     stop_after_skipped_updates: int = 10
 
     def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise UserError(
+                "optimizer.name", self.name, "is not known", f"use one of {', '.join(OPTIMIZERS)}"
+            )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(
                 "optimizer.learning_rate", self.learning_rate, "is not above 0", "use 2e-4 or the like"

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "trainer.num_nodes",
     "trainer.strategy",
     "trainer.threads",
+    "policy.gradient_checkpointing",
     "verifier.workers",
     "logger",
     "callbacks",

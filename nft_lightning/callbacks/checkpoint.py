@@ -170,6 +170,8 @@ class Checkpoints(Checkpoint):
             if self.on_write_error == "stop":
                 raise RunStoppedError(f"{error}; callbacks.checkpoint.on_write_error is stop") from error
             log.warning("%s; the run continues, the checkpoints before are untouched", error)
+            # Only the rank that writes gets here, and the others wait for it behind the write.
+            trainer.strategy.barrier()
             return
         finally:
             departure.writing = False

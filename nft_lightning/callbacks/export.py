@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
 
@@ -21,16 +26,34 @@ class HuggingFaceExport(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the final weights."""
         assert isinstance(pl_module, PolicyModule)
+        # Gathering a shard is a collective call: no rank may leave it out.
+        weights = whole_weights(pl_module.policy.model, trainer.is_global_zero)
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "export"
             with written(path, self.rule):
-                save(pl_module.policy, path)
+                save(pl_module.policy, path, weights)
 
 
-def save(policy: Any, folder: Path) -> None:
-    """Model and tokenizer in the layout of ``save_pretrained``."""
+def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
+    """A model's state, shards gathered and adapters merged; None where it has neither."""
+    sharded = any(isinstance(p, DTensor) for p in model.parameters())
+    if not sharded and not hasattr(model, "peft_config"):
+        return None
+    return {name: t.cpu() for name, t in full_tensors(model) if keep}
+
+
+def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """As ``save_pretrained`` does, with ``weights`` instead of the model's own."""
+    model = policy.model
+    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    if hasattr(plain.config, "quantization_config"):
+        config = copy.deepcopy(plain.config)
+        del config.quantization_config
+        # The weights are those that four bits stood for, so the model is written as one that has them.
+        with torch.device("meta"):
+            plain = type(plain)(config)
     try:
-        policy.model.save_pretrained(folder)
+        plain.save_pretrained(folder, state_dict=weights)
         policy.tokenizer.save_pretrained(folder)
     except SafetensorError as error:
         raise OSError(str(error)) from error

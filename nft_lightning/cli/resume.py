@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from nft_lightning.checkpointing.folder import (
     verify,
 )
 from nft_lightning.errors import UserError
+from nft_lightning.processes import rank, world_size
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def find(cfg: DictConfig) -> Resume | None:
         except DamagedCheckpointError as error:
             damaged.append((path, str(error)))
             continue
-        if found.about.get("updates") is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if found.about.get("updates") is not None and world_size() > 1:
             raise UserError(
                 "resume",
                 str(path),
@@ -139,7 +139,7 @@ def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
 
 def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     """Cut the run's files back to the checkpoint, and say what could not be used. One rank does it."""
-    if int(os.environ.get("RANK", "0")):
+    if rank():
         return
     folder, (epochs, updates) = Path(cfg.run_dir), resume.position
     for path, reason in resume.damaged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.metadata
 import json
 import logging
@@ -18,6 +19,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from nft_lightning.callbacks.run_state import RunState
 from nft_lightning.checkpointing.folder import CheckpointFolder
@@ -37,9 +39,13 @@ from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
+from nft_lightning.machine import SHARDED, check_machine
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
+from nft_lightning.policy.precision import HALVES, PureHalf, halve
+from nft_lightning.policy.sharding import FullySharded
 from nft_lightning.problems.prompts import prompt_ids
+from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.timing import PhaseTimer
@@ -59,11 +65,12 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     quiet_libraries()
     parts = build_parts(cfg)
+    check_machine(cfg, parts)
     lock, departure = RunLock(cfg.run_dir), Departure()
     check_run_dir(cfg.run_dir, cfg.resume)
     with contextlib.ExitStack() as stack:
         stack.callback(parts.verifier.close)
-        if int(os.environ.get("RANK", "0")) == 0:
+        if rank() == 0:
             lock.acquire()
             stack.callback(lock.release)
             check_run_dir(cfg.run_dir, cfg.resume)
@@ -92,9 +99,8 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
-    policy = parts.model.load(parts.plan.temperature)
-    policy.fused = parts.policy.fused(policy.model, policy.temperature)
-    module, data = assemble(cfg, parts, policy)
+    policy, played = load_policy(cfg, parts, trainer)
+    module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
     if resume is not None:
         tidy(cfg, resume, trainer.loggers)
@@ -129,6 +135,26 @@ def train_and_sum_up(
     return summary
 
 
+def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:
+    """The policy that trains, and the model that a transformers engine plays: the same, or a copy.
+
+    Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
+    """
+    plan, quantization = parts.policy, parts.policy.quantization()
+    options = {"quantization": quantization} if quantization else {}
+    policy: Policy = parts.model.load(parts.plan.temperature, **options)
+    if half := HALVES.get(trainer.precision):
+        halve(policy.model, half)
+    played = None
+    if isinstance(trainer.strategy, FullySharded) and getattr(parts.engine, "plays_model", False):
+        played = copy.deepcopy(policy.model).requires_grad_(False).to(trainer.strategy.root_device)
+        if trainer.precision == "bf16-mixed":
+            halve(played, torch.bfloat16)
+    policy.model = plan.with_adapters(policy.model)
+    policy.fused = plan.fused(policy.model, policy.temperature)
+    return policy, policy.model if played is None else played
+
+
 def final_evaluation(
     trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, known: dict[str, float]
 ) -> dict[str, float]:
@@ -143,6 +169,11 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(options, dict)
     options.pop("threads", None)
+    plugins: list[Any] = [CheckpointFolder()]
+    if options.get("precision") in HALVES:
+        plugins.append(PureHalf(options.pop("precision")))
+    if options.get("strategy") == SHARDED:
+        options["strategy"] = FullySharded()
     # ``callbacks.progress=null`` leaves one out.
     loggers, callbacks = (
         [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
@@ -163,7 +194,7 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
             check_val_every_n_epoch=parts.evaluation.every_epochs,
             logger=loggers or False,
             callbacks=[state, *callbacks],
-            plugins=[CheckpointFolder()],
+            plugins=plugins,
         )
     except (
         TypeError,
@@ -177,8 +208,10 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
         ) from error
 
 
-def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModule, RolloutDataModule]:
-    """The module and the data module around a loaded policy."""
+def assemble(
+    cfg: DictConfig, parts: Parts, policy: Policy, played: nn.Module
+) -> tuple[PolicyModule, RolloutDataModule]:
+    """The module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
     context = getattr(policy.model.config, "max_position_embeddings", None)
 
@@ -191,7 +224,7 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         ids = policy.tokenizer.encode(text, add_special_tokens=False)
         return (*ids, policy.tokenizer.eos_token_id)
 
-    engine = parts.engine.build(policy.model, policy.tokenizer)
+    engine = parts.engine.build(played, policy.tokenizer)
     collector = Collector(
         parts.source,
         engine,
@@ -213,7 +246,7 @@ def assemble(cfg: DictConfig, parts: Parts, policy: Policy) -> tuple[PolicyModul
         timer,
         (lambda version: parts.proof.check(engine, policy, probe, version)) if probe else None,
     )
-    return PolicyModule(policy, parts.objective, parts.optimizer, timer), data
+    return PolicyModule(policy, parts.objective, parts.optimizer, timer, parts.policy), data
 
 
 def algorithm_name(cfg: DictConfig) -> str:

@@ -34,11 +34,14 @@ def print_plan(
     """What the run is about to do, on one screen."""
     plan, batching = parts.plan, parts.batching
     parameters = sum(p.numel() for p in module.policy.parameters())
+    trained = sum(p.numel() for p in module.policy.parameters() if p.requires_grad)
+    of_these = f", of which {trained / 1e6:.2f} M train" if trained < parameters else ""
     completions = plan.problems_per_rollout * plan.completions_per_problem
     refills = plan.max_generation_rounds - 1 if parts.objective.drop_uniform_groups else 0
     rows = {
         "algorithm": f"{type(parts.objective).__name__}, reduction {parts.objective.reduction}",
-        "model": f"{parameters / 1e6:.2f} M parameters, {parameters * 16 / 2**20:.0f} MiB with AdamW",
+        "model": f"{parameters / 1e6:.2f} M parameters{of_these}, "
+        f"{(4 * parameters + 12 * trained) / 2**20:.0f} MiB with AdamW",
         "rollout": f"{plan.problems_per_rollout} problems x {plan.completions_per_problem} = "
         f"{completions} completions of at most {plan.max_new_tokens} tokens"
         + (f", uniform groups refilled {refills} time(s)" if refills else ""),

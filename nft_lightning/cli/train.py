@@ -21,6 +21,8 @@ from nft_lightning.cli.entry import (
 from nft_lightning.cli.resume import expand_resume
 from nft_lightning.config import build_parts, check_run_dir
 from nft_lightning.errors import UserError
+from nft_lightning.machine import check_machine
+from nft_lightning.processes import world_size
 
 
 def train(cfg: DictConfig) -> float:
@@ -44,6 +46,13 @@ def train(cfg: DictConfig) -> float:
 
 def offer_searches(arguments: list[str]) -> None:
     """Make ``sweep=`` known where there are many runs; UserError where it can not work."""
+    if {"-m", "--multirun"} & set(arguments) and world_size() > 1:
+        raise UserError(
+            "-m",
+            "many runs",
+            f"would be started by each of {world_size()} processes",
+            "give each run a torchrun of its own",
+        )
     chosen, pruner = (
         next((a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")), None)
         for group in ("sweep", "pruner")
@@ -67,7 +76,7 @@ def offer_searches(arguments: list[str]) -> None:
 
 
 def check_before_start(cfg: DictConfig) -> None:
-    build_parts(cfg)
+    check_machine(cfg, build_parts(cfg))
     if not OmegaConf.is_interpolation(cfg, "run_dir") and "${" not in str(cfg._get_node("run_dir")):
         check_run_dir(str(cfg.run_dir), cfg.resume)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nft_lightning.engines.base import SyncError
@@ -54,12 +55,32 @@ def refuse_other_adapters(model: nn.Module) -> None:
     for name, module in model.named_modules():
         own = getattr(module, "base_layer", None) if hasattr(module, "lora_A") else None
         shared = own is not None and weights.get(id(own.weight), "").startswith(f"{name}.base_layer")
-        if own is not None and not own.weight.is_floating_point():
+        if own is not None and not (own.weight.is_floating_point() or packed(own.weight)):
             raise SyncError(f"weight sync: {name!r} is quantized, so its adapter can not be merged")
         if own is not None and not shared:
             raise SyncError(
                 f"weight sync: {name!r} has an adapter but shares its weight (tied embeddings)"
             )
+
+
+def packed(parameter: Tensor) -> bool:
+    """Whether it is one of bitsandbytes' 4-bit weights."""
+    return getattr(parameter, "quant_state", None) is not None
+
+
+def dense(parameter: Tensor) -> Tensor:
+    """The weight that computes; of a 4-bit one what it stands for, a new tensor."""
+    if not packed(parameter):
+        return parameter.detach()
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: Tensor = dequantize_4bit(parameter.data, parameter.quant_state)  # type: ignore[attr-defined]
+    return weight
+
+
+def shape_of(parameter: Tensor) -> torch.Size:
+    """The shape of the weight that computes."""
+    return parameter.quant_state.shape if packed(parameter) else parameter.shape  # type: ignore[attr-defined]
 
 
 def adapters(model: nn.Module) -> dict[str, Any]:
@@ -70,7 +91,7 @@ def adapters(model: nn.Module) -> dict[str, Any]:
 
 def merged(parameter: Tensor, layer: Any) -> Tensor:
     """W + scaling B A of the active adapters that are not in W yet; a new tensor, or W itself."""
-    weight = parameter.detach()
+    weight = dense(parameter)
     if layer is None or layer.disable_adapters:
         return weight
     for name in layer.active_adapters:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.adapters import checkpoint_parameters, merged
+from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Prompt, SyncError, SyncReport
 from nft_lightning.engines.cache import with_room
 from nft_lightning.engines.weight_sync import Manifest
@@ -30,6 +30,8 @@ class HFEngineConfig:
     """
 
     max_rows: int = 512
+    # Sharded parameters are gathered into a whole copy for this engine alone.
+    plays_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_rows < 1:
@@ -66,8 +68,8 @@ class HFEngine:
         copied = 0
         for name, tensor in Manifest.of(self.model).checked(named_tensors, version, tally):
             parameter, layer = own[name]
-            if layer is not None:
-                # Its adapters are live in this model, which can not take the sum.
+            if layer is not None or packed(parameter):
+                # Its adapters are live in this model, which can not take the sum; nor can four bits.
                 if not torch.equal(merged(parameter, layer), tensor):
                     raise SyncError(f"weight sync {version}: {name!r} is not this model's own")
             elif parameter.data_ptr() != tensor.data_ptr():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.adapters import checkpoint_parameters, merged
+from nft_lightning.engines.adapters import checkpoint_parameters, merged, shape_of
 from nft_lightning.engines.base import SyncError
 
 
@@ -35,7 +35,7 @@ class Manifest:
     @classmethod
     def of(cls, model: nn.Module) -> Manifest:
         """What ``model`` will deliver."""
-        return cls({name: p.shape for name, p, _ in checkpoint_parameters(model)})
+        return cls({name: shape_of(p) for name, p, _ in checkpoint_parameters(model)})
 
     def checked(
         self, named: Iterable[tuple[str, Tensor]], version: int, tally: dict[str, int]

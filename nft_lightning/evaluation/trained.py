@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nft_lightning.checkpointing.folder import checkpoints, read_checkpoint, rea
 from nft_lightning.config import build
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.policy.loading import HFModel, Peek
+from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 
 PREFIX = "policy."
@@ -23,6 +24,7 @@ class CheckpointModel:
 
     base: Any
     folder: Path
+    plan: PolicyPlan = field(default_factory=PolicyPlan)
 
     def peek(self) -> Peek:
         """Tokenizer and context of the run's model."""
@@ -37,9 +39,12 @@ class CheckpointModel:
         except RunStoppedError as error:
             damaged = f"is damaged ({error})"
             raise UserError("checkpoint", self.folder.name, damaged, "choose another") from error
-        policy.load_state_dict(
-            {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-        )
+        policy.model = self.plan.with_adapters(policy.model)
+        found = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+        # What does not train is in no checkpoint.
+        own = dict(policy.named_parameters(remove_duplicate=False))
+        still = {name: p for name, p in own.items() if not p.requires_grad}
+        policy.load_state_dict({**still, **found})
         return policy
 
 
@@ -63,4 +68,5 @@ def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointMode
     except RunStoppedError as error:
         raise UserError("checkpoint", checkpoint, f"is damaged ({error})", "choose another") from error
     config = OmegaConf.load(run / "config.yaml")
-    return CheckpointModel(build(config.model, "model"), folder)
+    plan = build(config.policy, "policy") if "policy" in config else PolicyPlan()
+    return CheckpointModel(build(config.model, "model"), folder, plan)

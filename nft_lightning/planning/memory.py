@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nft_lightning.planning.setting import SHARDED, Setting
+from nft_lightning.machine import SHARDED
+from nft_lightning.planning.setting import Setting
 from nft_lightning.planning.trace import Pass, cost
 
 GIB = 2**30
@@ -24,8 +25,6 @@ PHASES = ("rollout", "old log-probabilities", "forward and backward", "optimizer
 ENGINE_WORKING_BYTES = 1.5 * GIB
 # bitsandbytes: NF4 with doubly quantized scales; 8-bit moments with a scale for each 256.
 NF4_BYTES, EIGHT_BIT_STATES_BYTES = 0.5 + 0.016, 2 * (1 + 4 / 256)
-# Lightning's defaults for DeepSpeed, in numbers: buckets of gradients and of gathered parameters.
-DEEPSPEED_BUCKETS, DEEPSPEED_LIVE = 2 * 200_000_000, 1_000_000_000
 # Log-softmax, probabilities and their sum over a vocabulary, beside the logits, in fp32.
 SAMPLER_COPIES = 4
 
@@ -100,24 +99,22 @@ def trainable(setting: Setting) -> float:
 
 def shards_gradients(setting: Setting) -> bool:
     """Whether each GPU keeps its part of the gradients alone."""
-    return setting.strategy in (*SHARDED, "deepspeed_zero2")
+    return setting.strategy == SHARDED
 
 
 def weights(setting: Setting) -> float:
     """The trainer's parameters."""
     shape, size = setting.architecture, setting.stored.itemsize
-    if setting.strategy.startswith("deepspeed"):
-        size = setting.computed.itemsize  # fp32 masters are with the optimizer
     own = shape.parameters * float(size)
     if setting.quantized:
         own -= shape.linear_parameters * (size - NF4_BYTES)
     if setting.lora_rank:
         own += trainable(setting) * size
-    return own / (setting.gpus if setting.strategy in SHARDED else 1)
+    return own / (setting.gpus if setting.strategy == SHARDED else 1)
 
 
 def states(setting: Setting) -> float:
-    """AdamW's moments, and DeepSpeed's masters."""
+    """AdamW's moments."""
     numbers = trainable(setting)
     each = {
         "adamw": 2.0 * setting.stored.itemsize,
@@ -125,8 +122,6 @@ def states(setting: Setting) -> float:
         "adamw_paged_8bit": EIGHT_BIT_STATES_BYTES,
         "adamw_cpu_offload": 0.0,
     }[setting.optimizer]
-    if setting.strategy.startswith("deepspeed"):
-        each = 12.0
     return numbers * each / (setting.gpus if shards_gradients(setting) else 1)
 
 
@@ -135,15 +130,13 @@ def reference(setting: Setting) -> float:
     shape, size = setting.architecture, setting.stored.itemsize
     copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
     head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
-    return copy / (setting.gpus if setting.strategy in SHARDED else 1) + head
+    return copy / (setting.gpus if setting.strategy == SHARDED else 1) + head
 
 
 def gathered(setting: Setting) -> float:
     """What a pass needs of sharded parameters: the root for as long as it runs, two layers in turn."""
     shape, size = setting.architecture, setting.computed.itemsize
-    if setting.strategy == "deepspeed_zero3":
-        return min(shape.parameters, DEEPSPEED_LIVE) * float(size)
-    if setting.strategy not in SHARDED:
+    if setting.strategy != SHARDED:
         return 0.0
     return (shape.root_parameters + 2 * shape.layer_parameters) * float(size)
 
@@ -153,9 +146,7 @@ def exchanged(setting: Setting) -> float:
     shape, size = setting.architecture, setting.computed.itemsize
     if setting.strategy == "ddp":
         return trainable(setting) * float(setting.stored.itemsize)
-    if setting.strategy.startswith("deepspeed"):
-        return DEEPSPEED_BUCKETS * float(size)
-    if setting.strategy not in SHARDED or setting.lora_rank:
+    if setting.strategy != SHARDED or setting.lora_rank:
         return 0.0
     # The root's are whole until the pass ends; a layer's are cast to fp32 and sent at once.
     return shape.root_parameters * float(size) + shape.layer_parameters * float(size + 4)
@@ -169,7 +160,7 @@ def step_buffers(setting: Setting, gradients: float) -> float:
 
 def moved(setting: Setting) -> float:
     """The largest tensor, whole."""
-    if setting.strategy not in SHARDED:
+    if setting.strategy != SHARDED:
         return 0.0
     return float(setting.architecture.head_parameters * setting.stored.itemsize)
 
@@ -183,7 +174,7 @@ def engine(setting: Setting) -> tuple[Phase, Phase, str]:
 
 def played(setting: Setting) -> int:
     """Bytes of a number in the engine's weights."""
-    return (setting.computed if setting.strategy in SHARDED else setting.stored).itemsize
+    return (setting.computed if setting.strategy == SHARDED else setting.stored).itemsize
 
 
 def vllm(setting: Setting) -> tuple[Phase, Phase, str]:
@@ -237,7 +228,7 @@ def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
         "logits and log-probabilities": rows * shape.config.vocab_size * 4.0 * SAMPLER_COPIES,
         "KV cache": rows * setting.longest_row * key_value_bytes(setting),
     }
-    copy = shape.parameters * float(played(setting)) if setting.strategy in SHARDED else 0.0
+    copy = shape.parameters * float(played(setting)) if setting.strategy == SHARDED else 0.0
     return ({"engine copy": copy} if copy else {}), writing, ""
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import build, target, unknown_key
 from nft_lightning.errors import UserError
+from nft_lightning.machine import SHARDED, check_strategy
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
@@ -26,25 +27,8 @@ PRECISIONS = {
     "bf16-mixed": (None, torch.bfloat16),
     "16-mixed": (None, torch.float16),
 }
-# Lightning's names of strategies, and those that cut parameters over the ranks.
-STRATEGIES = {
-    "auto": "single",
-    "single_device": "single",
-    "ddp": "ddp",
-    "fsdp2": "fsdp2",
-    "fsdp": "fsdp",
-    "deepspeed": "deepspeed_zero2",
-    "deepspeed_stage_2": "deepspeed_zero2",
-    "deepspeed_stage_3": "deepspeed_zero3",
-    "deepspeed_zero2": "deepspeed_zero2",
-    "deepspeed_zero3": "deepspeed_zero3",
-}
-SHARDED = ("fsdp2", "fsdp", "deepspeed_zero3")
-AHEAD = {
-    "policy": ("gradient_checkpointing", "compile", "lora_rank", "quantize"),
-    "optimizer": ("name",),
-}
-OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
+# Lightning's names of strategies.
+STRATEGIES = {"auto": "single", "single_device": "single", "ddp": "ddp", SHARDED: SHARDED}
 
 
 @dataclass(frozen=True)
@@ -108,7 +92,7 @@ class Setting:
     @property
     def autocast(self) -> torch.dtype | None:
         """Where parameters are cast at each use; sharded ones are cast as they are gathered."""
-        return self.computed if self.computed != self.stored and self.strategy not in SHARDED else None
+        return self.computed if self.computed != self.stored and self.strategy != SHARDED else None
 
     def passing(self, gradient: bool = True) -> Pass:
         """The largest micro-batch, forward and backward or forward alone."""
@@ -136,25 +120,24 @@ class Setting:
         """
         assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout.plan, "rollout.plan")
         objective, batching = build(cfg.algorithm, "algorithm"), build(cfg.batching, "batching")
-        needs, policy, trainer = objective.needs, cfg.policy, cfg.trainer
-        check(policy, "policy")
-        check(cfg.optimizer, "optimizer")
+        policy, optimizer = build(cfg.policy, "policy"), build(cfg.optimizer, "optimizer")
+        needs, trainer = objective.needs, cfg.trainer
         shape = architecture(model_name(cfg.model))
         strategy, gpus = parallel(trainer, assumed)
         engine, options = engine_of(cfg.rollout.engine)
         stored, computed = types(cfg)
-        way = policy.get("logprobs", "auto")
         return cls(
             architecture=shape,
             strategy=strategy,
             gpus=gpus,
             stored=stored,
             computed=computed,
-            fused=way == "fused" or (way == "auto" and shape.config.vocab_size >= LARGE_VOCABULARY),
-            checkpointing=bool(policy.get("gradient_checkpointing", False)),
-            lora_rank=int(policy.get("lora_rank", 0)),
-            quantized=policy.get("quantize", "none") != "none",
-            optimizer=one_of("optimizer.name", cfg.optimizer.get("name", "adamw"), OPTIMIZERS),
+            fused=policy.logprobs == "fused"
+            or (policy.logprobs == "auto" and shape.config.vocab_size >= LARGE_VOCABULARY),
+            checkpointing=policy.gradient_checkpointing,
+            lora_rank=policy.lora_rank,
+            quantized=policy.quantize != "none",
+            optimizer=optimizer.name,
             budget=batching.max_tokens_per_micro_batch,
             updates=batching.updates_per_rollout,
             problems=plan.problems_per_rollout,
@@ -175,23 +158,10 @@ class Setting:
         )
 
 
-def check(node: DictConfig, field: str) -> None:
-    """Raise UserError where the run would refuse the node; :data:`AHEAD` may be unknown to its class."""
-    known = target(node, field).__dataclass_fields__
-    ahead = [k for k in node if k in AHEAD[field] and k not in known]
-    build(OmegaConf.masked_copy(node, [str(k) for k in node if k not in ahead]), field)
-
-
-def one_of(field: str, value: Any, known: tuple[str, ...]) -> str:
-    """The value, or a UserError that names the others."""
-    if value not in known:
-        raise UserError(field, value, "is not known", f"use one of {', '.join(known)}")
-    return str(value)
-
-
 def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
     """The strategy by our name, and how many GPUs there are."""
     given = trainer.get("strategy", "auto")
+    check_strategy(str(given))
     if not isinstance(given, str) or given not in STRATEGIES:
         raise UserError(
             "trainer.strategy", given, "can not be planned", f"use one of {', '.join(STRATEGIES)}"
@@ -214,7 +184,9 @@ def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
         raise UserError("trainer.precision", precision, "can not be planned", f"use one of {known}")
     stored, computed = PRECISIONS[precision]
     named = cfg.model.get("dtype", "float32")
-    own = DTYPES[one_of("model.dtype", named, tuple(DTYPES))]
+    if named not in DTYPES:
+        raise UserError("model.dtype", named, "is not known", f"use one of {', '.join(DTYPES)}")
+    own = DTYPES[named]
     return stored or own, computed or stored or own
 
 

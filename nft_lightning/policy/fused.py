@@ -92,6 +92,12 @@ class FusedLogProbs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        """See :meth:`gradients`; a backward pass within autocast must not make the logits narrower."""
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return FusedLogProbs.gradients(ctx, *gradients)
+
+    @staticmethod
+    def gradients(ctx: Any, *gradients: Any) -> Any:
         """d logprob / d logit = [target] - p; d entropy / d logit = -p (logit - mean logit)."""
         hidden, weight, bias, targets, normalizer, mean = ctx.saved_tensors
         by_logprob, by_entropy = gradients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,45 +14,27 @@ WAYS = ("auto", "plain", "fused")
 LARGE_VOCABULARY = 32_768
 
 
-@dataclass(frozen=True)
-class PolicyPlan:
-    """How the trainer computes log-probabilities.
+def head_of(model: Any, temperature: float, logprobs: str) -> Head | None:
+    """What the fused way needs to know of ``model``; None is the plain way.
 
-    Attributes:
-        logprobs: ``plain`` by way of all logits; ``fused`` in tiles that are made again in the backward
-            pass, for a memory that does not grow with the vocabulary; ``auto`` is fused from a
-            vocabulary of 32,768 on, where the model allows it.
+    Raises:
+        UserError: ``fused`` was asked for, and the model's head is no plain linear layer.
     """
-
-    logprobs: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.logprobs not in WAYS:
-            raise UserError(
-                "policy.logprobs", self.logprobs, "is not a way", f"use one of {', '.join(WAYS)}"
-            )
-
-    def fused(self, model: Any, temperature: float) -> Head | None:
-        """What the fused way needs to know of ``model``; None is the plain way.
-
-        Raises:
-            UserError: ``fused`` was asked for, and the model's head is no plain linear layer.
-        """
-        config = model.config
-        small = config.vocab_size < LARGE_VOCABULARY
-        if self.logprobs == "plain" or (self.logprobs == "auto" and small):
-            return None
-        head = Head(temperature, getattr(config, "final_logit_softcapping", None))
-        if type(model.get_output_embeddings()) is nn.Linear and agrees(model, head):
-            return head
-        if self.logprobs == "auto":
-            return None
-        raise UserError(
-            "policy.logprobs",
-            "fused",
-            f"does not fit {type(model).__name__}, whose logits are more than a linear layer",
-            "use policy.logprobs=plain",
-        )
+    config = model.config
+    small = config.vocab_size < LARGE_VOCABULARY
+    if logprobs == "plain" or (logprobs == "auto" and small):
+        return None
+    head = Head(temperature, getattr(config, "final_logit_softcapping", None))
+    if type(model.get_output_embeddings()) is nn.Linear and agrees(model, head):
+        return head
+    if logprobs == "auto":
+        return None
+    raise UserError(
+        "policy.logprobs",
+        "fused",
+        f"does not fit {type(model).__name__}, whose logits are more than a linear layer",
+        "use policy.logprobs=plain",
+    )
 
 
 @torch.no_grad()

@@ -77,9 +77,10 @@ class HFModel:
             )
         return peek(self.path, self.trust_remote_code)
 
-    def load(self, temperature: float) -> Policy:
-        """The policy in ``dtype``; raises UserError where it can not be read."""
-        return load_policy(self.path, DTYPES[self.dtype], temperature, self.trust_remote_code)
+    def load(self, temperature: float, quantization: Any = None) -> Policy:
+        """The policy in ``dtype`` or quantized; raises UserError where it can not be read."""
+        dtype, trust = DTYPES[self.dtype], self.trust_remote_code
+        return load_policy(self.path, dtype, temperature, trust, quantization)
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,20 @@ def not_loadable(path: str, error: Exception) -> UserError:
     return UserError("model.path", path, f"can not be loaded ({reason})", "give a folder or a hub name")
 
 
-def load_policy(path: str, dtype: torch.dtype, temperature: float, trust: bool = False) -> Policy:
+def load_policy(
+    path: str, dtype: torch.dtype, temperature: float, trust: bool = False, quantization: Any = None
+) -> Policy:
     """Model and tokenizer from ``path``; safetensors only."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=trust, use_safetensors=True
+            path,
+            dtype=dtype,
+            trust_remote_code=trust,
+            use_safetensors=True,
+            **({"quantization_config": quantization} if quantization else {}),
         )
     except UNREADABLE as error:
         raise not_loadable(path, error) from error

@@ -91,9 +91,3 @@ class Policy(nn.Module):
         )
         chosen, spread = (flat.new_zeros(inside.shape).index_put((inside,), flat) for flat in found)
         return chosen, spread, last
-
-
-def fingerprint(policy: nn.Module) -> list[float]:
-    """A few numbers that tell other weights apart."""
-    with torch.no_grad():
-        return [float(p.detach().double().abs().sum()) for p in policy.parameters()]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
+from nft_lightning.checkpointing import folder
 from nft_lightning.cli import run as running
 from nft_lightning.config import CONF_DIR
 from nft_lightning.engines.hf import HFEngine
@@ -29,9 +30,9 @@ SETTINGS = (
 )
 
 
-def run_here(folder: Path, name: str, overrides: list[str]) -> None:
+def run_here(parent: Path, name: str, overrides: list[str]) -> None:
     with initialize_config_dir(str(CONF_DIR.resolve())):
-        cfg = compose("train", [*SETTINGS, f"run_dir={folder / name}", *overrides])
+        cfg = compose("train", [*SETTINGS, f"run_dir={parent / name}", *overrides])
     running.run(cfg, [])
 
 
@@ -56,17 +57,39 @@ def engine_fails_on_the_last_rank() -> None:
     HFEngine.generate = broken
 
 
-FAULTS = {"not_finite": not_finite_on_the_last_rank, "engine_fails": engine_fails_on_the_last_rank}
+def training_fails_on_the_last_rank() -> None:
+    def broken(self, micro, last):
+        if self.trainer.global_rank == self.trainer.world_size - 1:
+            raise ValueError("the device went out in training")
+        backward_one(self, micro, last)
+
+    backward_one = PolicyModule.backward_one
+    PolicyModule.backward_one = broken
+
+
+def disk_is_full() -> None:
+    def full(*given):
+        raise OSError("no space left on device")
+
+    folder.write_checkpoint = full
+
+
+FAULTS = {
+    "disk_full": disk_is_full,
+    "training_fails": training_fails_on_the_last_rank,
+    "not_finite": not_finite_on_the_last_rank,
+    "engine_fails": engine_fails_on_the_last_rank,
+}
 
 
 def runs(
-    folder: Path, cases: dict[str, list[str]], processes: int, *common: str, succeed: bool = True
+    parent: Path, cases: dict[str, list[str]], processes: int, *common: str, succeed: bool = True
 ) -> str:
     """All cases, by ``processes`` of torchrun; what they wrote to stderr."""
     words = [f"{name}:{' '.join([*common, *overrides])}" for name, overrides in cases.items()]
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
     result = subprocess.run(
-        [sys.executable, *torchrun, "-m", "tests.end_to_end.rank_runs", str(folder), *words],
+        [sys.executable, *torchrun, "-m", "tests.end_to_end.rank_runs", str(parent), *words],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf, open_dict
 
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.cli.run import run
-from nft_lightning.config import CONF_DIR, build, target
+from nft_lightning.config import CONF_DIR, build
 from nft_lightning.planning.plan import as_data, plan_of
 from nft_lightning.problems.exclusion import SHIPPED, text_hash
 from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
@@ -159,8 +159,6 @@ def test_two_steps_with_a_tiny_model_of_the_same_architecture(compose_config, qw
         # What needs GPUs, and a judge that a random model can please.
         cfg.trainer = {**plain.trainer, "max_epochs": 1}
         cfg.rollout.engine, cfg.verifier = plain.rollout.engine, plain.verifier
-        if "gradient_checkpointing" not in target(cfg.policy, "policy").__dataclass_fields__:
-            del cfg.policy.gradient_checkpointing
     summary = run(cfg)
     assert summary["updates"] == 2
 

@@ -1,4 +1,4 @@
-"""One process or two, even or uneven shards, an empty one: the same rollout and the same parameters."""
+"""One process or two, DDP or FSDP2, even or uneven shards: the same rollout and the same parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ CASES = {
     **{name: [f"algorithm={name}"] for name in ("nft", "grpo", "dapo", "infonca", "ppo")},
     "one_problem": ["rollout.plan.problems_per_rollout=1", "rollout.plan.completions_per_problem=8"],
 }
-DDP = ("trainer=ddp", "trainer.devices=2", "trainer.max_epochs=1")
+STRATEGIES = {name: [f"trainer={name}", "trainer.devices=2"] for name in ("ddp", "fsdp2")}
+# What shards differ in, beyond DDP: a frozen copy, a head outside its own forward, layers run again,
+# gradients added up before they are exchanged, adapters.
+SHARDED = {
+    "reference": ["algorithm=grpo", "algorithm.kl_coefficient=0.1"],
+    "memory": [
+        "policy.logprobs=fused",
+        "policy.gradient_checkpointing=true",
+        "batching.max_tokens_per_micro_batch=200",
+    ],
+    "lora": ["policy.lora_rank=4", "optimizer.learning_rate=1e-3"],
+}
+BF16 = ["trainer.precision=bf16-mixed", "evaluation.every_epochs=1"]
 
 
 def parameters(folder):
@@ -39,7 +51,7 @@ def metrics(folder):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    for name, overrides in CASES.items():
+    for name, overrides in {**CASES, **SHARDED}.items():
         run_here(folder, name, overrides)
     return folder
 
@@ -47,7 +59,23 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    runs(folder, {**CASES, "not_finite": []}, 2, *DDP)
+    cases = {
+        f"{strategy}/{name}": [*words, *overrides]
+        for strategy, words in STRATEGIES.items()
+        for name, overrides in {**CASES, **(SHARDED if strategy == "fsdp2" else {})}.items()
+    }
+    ddp, fsdp2 = STRATEGIES.values()
+    kept = [*fsdp2, "callbacks.export={_target_:nft_lightning.callbacks.export.HuggingFaceExport}"]
+    cut = [*kept, f"run_dir={folder}/fsdp2/cut", "resume=auto"]
+    cases |= {
+        "fsdp2/whole": [*kept, "trainer.max_epochs=2"],
+        "fsdp2/cut": kept,
+        "fsdp2/cut_goes_on": [*cut, "trainer.max_epochs=2"],
+        "fsdp2/bf16": [*fsdp2, *BF16],
+        "not_finite": ddp,
+        "disk_full": ddp,
+    }
+    runs(folder, cases, 2)
     return folder
 
 
@@ -57,17 +85,48 @@ def agree(one, other):
         assert torch.allclose(value.double(), other[key].double(), rtol=0, atol=1e-5), key
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_ranks_agree_with_one(alone, two, name):
-    assert rollout(two / name) == rollout(alone / name)
-    one, other = parameters(alone / name), parameters(two / name)
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [*((s, name) for s in STRATEGIES for name in CASES), *(("fsdp2", name) for name in SHARDED)],
+)
+def test_two_ranks_agree_with_one(alone, two, strategy, name):
+    assert rollout(two / strategy / name) == rollout(alone / name)
+    one, other = parameters(alone / name), parameters(two / strategy / name)
     assert int(one["updates_done"]) == (1 if name == "one_problem" else 3)
     agree(one, other)
 
 
-def test_metrics_add_up_over_the_ranks(alone, two):
-    one, other = metrics(alone / "nft"), metrics(two / "nft")
-    measured = ("time/", "checkpoint/", "batching/")
+def test_a_reference_and_adapters_make_a_difference(alone):
+    plain = parameters(alone / "grpo")
+    assert any(not torch.equal(v, plain[k]) for k, v in parameters(alone / "reference").items())
+    names = parameters(alone / "lora").keys()
+    assert all("lora_" in name or name == "updates_done" for name in names)
+    assert len(names) > 8
+
+
+def test_shards_go_on_from_their_checkpoint_exactly(two):
+    from safetensors.torch import load_file
+
+    whole, cut = (read_checkpoint(two / "fsdp2" / n / "checkpoints" / "last") for n in ("whole", "cut"))
+    assert int(cut["state_dict"]["updates_done"]) == 6
+    assert all(torch.equal(v, cut["state_dict"][k]) for k, v in whole["state_dict"].items())
+    moments = [c["optimizer_states"][0]["state"] for c in (whole, cut)]
+    assert all(torch.equal(moments[1][i][k], v[k]) for i, v in moments[0].items() for k in v)
+    exported = load_file(two / "fsdp2" / "cut" / "export" / "model.safetensors")
+    for name, tensor in exported.items():
+        assert torch.equal(tensor, cut["state_dict"][f"policy.model.{name}"])
+
+
+def test_shards_stay_in_fp32_where_bf16_computes(two):
+    assert all(v.dtype != torch.bfloat16 for v in parameters(two / "fsdp2" / "bf16").values())
+    found = metrics(two / "fsdp2" / "bf16")
+    assert 1e-4 < float(found["sync/probe_logprob_gap"]) < 0.5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_metrics_add_up_over_the_ranks(alone, two, strategy):
+    one, other = metrics(alone / "nft"), metrics(two / strategy / "nft")
+    measured = ("time/", "checkpoint/", "batching/", "sync/")
     names = [n for n in one if one[n] and not n.startswith(measured)]
     assert len(names) > 30
     for name in names:
@@ -90,8 +149,24 @@ def test_an_update_that_all_ranks_skip_counts_once(two):
     assert float(row["optimizer/skipped_updates"]) == 3
 
 
-def test_a_rank_that_fails_ends_all_with_its_own_error(tmp_path):
+def test_a_full_disk_stops_no_rank(two):
+    assert (two / "disk_full" / "summary.json").exists()
+    assert not list((two / "disk_full").glob("checkpoints/epoch_*"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fault", "error"),
+    [
+        (
+            "ddp",
+            "engine_fails",
+            "RunStoppedError: the engine failed while it wrote completions (Run",
+        ),
+        ("fsdp2", "training_fails", "ValueError: the device went out in training"),
+    ],
+)
+def test_a_rank_that_fails_ends_all_with_its_own_error(tmp_path, strategy, fault, error):
     started = time.perf_counter()
-    said = runs(tmp_path, {"engine_fails": []}, 2, *DDP, succeed=False)
+    said = runs(tmp_path, {fault: STRATEGIES[strategy]}, 2, succeed=False)
     assert time.perf_counter() - started < 90
-    assert "RunStoppedError: the engine failed while it wrote completions (RuntimeError: the dev" in said
+    assert error in said

@@ -83,3 +83,19 @@ def test_frozen_parts_get_no_gradient():
     logprobs.sum().backward()
     assert hidden.grad is not None
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_autocast_around_the_backward_pass_changes_nothing(head):
+    found = []
+    for inside in (False, True):
+        *leaves, targets = inputs(torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            logprobs, entropy = fused_logprobs(*leaves, targets, head)
+            loss = logprobs.sum() + 0.1 * entropy.sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            loss.backward()
+        assert logprobs.dtype == torch.float32
+        found.append([leaf.grad for leaf in leaves])
+    for outside, within in zip(*found, strict=True):
+        assert torch.equal(outside, within)

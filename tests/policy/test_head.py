@@ -6,8 +6,8 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.errors import UserError
-from nft_lightning.policy.head import PolicyPlan
 from nft_lightning.policy.loading import TinyModel
+from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
 
@@ -87,5 +87,5 @@ def test_auto_looks_at_the_vocabulary(monkeypatch):
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(UserError, match=r"policy\.logprobs='chunked' is not a way"):
+    with pytest.raises(UserError, match=r"policy\.logprobs='chunked' is not known"):
         PolicyPlan("chunked")

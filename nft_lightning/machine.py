@@ -1,0 +1,148 @@
+"""What a run needs of the machine and of libraries, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from nft_lightning.config import Parts
+from nft_lightning.errors import UserError
+from nft_lightning.policy.loading import HFModel
+from nft_lightning.processes import world_size
+
+SHARDED = "fsdp2"
+
+
+def check_machine(cfg: DictConfig, parts: Parts) -> None:
+    """Raise UserError, in one sentence, where this machine can not run the config."""
+    check_devices(cfg, parts)
+    check_optimizer(cfg, parts)
+    check_policy(cfg, parts)
+
+
+def check_devices(cfg: DictConfig, parts: Parts) -> None:
+    """Accelerator, processes, strategy and precision."""
+    trainer = cfg.trainer
+    strategy, precision = str(trainer.get("strategy", "auto")), str(trainer.get("precision", "32-true"))
+    check_strategy(strategy)
+    if trainer.get("accelerator") in ("gpu", "cuda") and not gpu(trainer.accelerator):
+        raise UserError(
+            "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
+        )
+    if precision.startswith("16-mixed") or precision == "16":
+        raise UserError(
+            "trainer.precision",
+            precision,
+            "scales the gradients, so that they would be clipped at another norm",
+            "use bf16-mixed",
+        )
+    if precision.endswith("16-true") and strategy == SHARDED and parts.policy.lora_rank:
+        raise UserError(
+            "trainer.precision",
+            precision,
+            "stores weights otherwise than LoRA's matrices, which FSDP2 can not shard together",
+            "use bf16-mixed",
+        )
+    cosine = (cfg.get("callbacks") or {}).get("gradient_cosine")
+    if strategy == SHARDED and cosine:
+        raise UserError(
+            "callbacks.gradient_cosine",
+            "on",
+            "differentiates without the hooks that gather sharded parameters",
+            "use trainer=ddp, or leave it out",
+        )
+    check_processes(trainer, parts)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise UserError for a strategy that can not do what a run needs."""
+    if strategy.startswith("deepspeed"):
+        raise UserError(
+            "trainer.strategy",
+            strategy,
+            "clips and steps inside its engine, where a gradient that is not finite can not be left out",
+            "use trainer=fsdp2, which shards the same",
+        )
+    if strategy.startswith("fsdp") and strategy != SHARDED:
+        raise UserError(
+            "trainer.strategy",
+            strategy,
+            "flattens parameters, which weight sync and checkpoints can not read",
+            "use trainer=fsdp, which is FSDP2 on GPUs",
+        )
+
+
+def gpu(accelerator: str) -> bool:
+    """Whether there is one."""
+    apple = accelerator == "gpu" and torch.backends.mps.is_available()
+    return torch.cuda.is_available() or apple
+
+
+def check_processes(trainer: Any, parts: Parts) -> None:
+    """As many processes as were asked for, and a problem to evaluate for each."""
+    count, devices = world_size(), trainer.get("devices", 1)
+    if isinstance(devices, int) and devices > 1 and count == 1:
+        raise UserError(
+            "trainer.devices",
+            devices,
+            "needs as many processes, and this is one alone",
+            f"start it by torchrun --nproc-per-node {devices} -m nft_lightning.cli.train WORDS",
+        )
+    asked = devices * trainer.get("num_nodes", 1) if isinstance(devices, int) else count
+    if count not in (1, asked):
+        raise UserError(
+            "trainer.devices",
+            devices,
+            f"makes {asked} processes with trainer.num_nodes, where {count} were started",
+            "let them agree",
+        )
+    problems = len(parts.source.held_out(parts.evaluation.problems)) if count > 1 else count
+    if problems < count:
+        raise UserError(
+            "evaluation.problems", problems, f"is too few for {count} processes", "use more problems"
+        )
+
+
+def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
+    """The optimizer's library, CUDA, and a strategy that it knows."""
+    name = parts.optimizer.name
+    if name == "adamw":
+        return
+    if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
+        raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
+    if not torch.cuda.is_available():
+        raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
+    if str(cfg.trainer.get("strategy", "auto")) == SHARDED:
+        raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
+
+
+def check_policy(cfg: DictConfig, parts: Parts) -> None:
+    """peft, bitsandbytes and a compiler, where they are asked for."""
+    plan = parts.policy
+    if plan.lora_rank and importlib.util.find_spec("peft") is None:
+        raise UserError(
+            "policy.lora_rank", plan.lora_rank, "needs peft", "run: pip install 'nft-lightning[lora]'"
+        )
+    if plan.quantize != "none":
+        check_quantization(cfg, parts)
+    if plan.compile and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserError("policy.compile", True, "finds no C++ compiler", "install g++")
+
+
+def check_quantization(cfg: DictConfig, parts: Parts) -> None:
+    """What 4-bit weights need."""
+    given = parts.policy.quantize
+    if importlib.util.find_spec("bitsandbytes") is None:
+        remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
+        raise UserError("policy.quantize", given, "needs bitsandbytes", remedy)
+    if not torch.cuda.is_available():
+        raise UserError("policy.quantize", given, "needs CUDA", "use none")
+    if not isinstance(parts.model, HFModel):
+        raise UserError("policy.quantize", given, "is for model=hf alone", "use model=hf")
+    if str(cfg.trainer.get("strategy", "auto")) == SHARDED:
+        raise UserError("policy.quantize", given, "does not shard", "use trainer=ddp")

@@ -1,0 +1,29 @@
+"""Half precision without autocast: what is stored in it, and what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import Precision
+from torch import nn
+
+HALVES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+
+
+class PureHalf(Precision):
+    """``trainer.precision=bf16-true``: the policy is stored and computed in half precision.
+
+    Lightning's own plugin would also make every new tensor and every number of a batch half: token
+    weights, old log-probabilities and metrics, which stay in fp32 here.
+    """
+
+    def __init__(self, precision: Any) -> None:
+        self.precision = precision
+
+
+def halve(model: nn.Module, dtype: torch.dtype) -> None:
+    """Store the parameters in ``dtype``; buffers such as rotary frequencies stay as they are."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
