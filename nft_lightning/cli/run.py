@@ -152,6 +152,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
             halve(played, torch.bfloat16)
     policy.model = plan.with_adapters(policy.model)
     policy.fused = plan.fused(policy.model, policy.temperature)
+    policy.padding_free = plan.free_of_padding(policy)
     return policy, policy.model if played is None else played
 
 

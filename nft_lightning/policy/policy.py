@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from nft_lightning.policy.fused import Head, fused_logprobs
+from nft_lightning.policy.view import View, flat, padded, rows_again
 from nft_lightning.types import TokenBatch
 
 
@@ -36,58 +37,71 @@ class Policy(nn.Module):
         self.temperature = temperature
         # What the fused way needs to know of the model's head; None is the plain way.
         self.fused: Head | None = None
+        self.padding_free = False
 
     def forward(
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
     ) -> PolicyOutput:
         """Log-probability of each predicted token; positions outside ``batch.mask`` hold 0."""
-        mask = batch.mask
-        columns = mask.any(0).nonzero()[:, 0]
-        if len(columns) == 0:
-            columns = torch.zeros(1, dtype=torch.long, device=mask.device)
-        targets = batch.input_ids[:, 1:][:, columns]
+        view = flat(batch) if self.padding_free else padded(batch)
         if self.fused is None:
-            chosen, spread, last = self.plainly(batch, columns, targets, entropy_gradient, hidden)
+            chosen, spread, last = self.plainly(view, entropy_gradient, hidden)
         else:
-            chosen, spread, last = self.in_tiles(batch, columns, targets)
-        inside = mask[:, columns]
-        empty = torch.zeros(mask.shape, device=mask.device, dtype=chosen.dtype)
+            chosen, spread, last = self.in_tiles(view)
+        if not hidden:
+            last = None
+        elif last is not None and self.padding_free:
+            last = rows_again(last, batch)
+        empty = torch.zeros(batch.mask.shape, device=batch.mask.device, dtype=chosen.dtype)
         return PolicyOutput(
-            empty.index_copy(1, columns, chosen * inside),
-            empty.index_copy(1, columns, (spread if entropy_gradient else spread.detach()) * inside),
-            last[:, :-1].detach() if hidden and last is not None else None,
+            empty.index_put((batch.mask,), chosen),
+            empty.index_put((batch.mask,), spread if entropy_gradient else spread.detach()),
+            None if last is None else last[:, :-1].detach(),
         )
 
     def plainly(
-        self,
-        batch: TokenBatch,
-        columns: Tensor,
-        targets: Tensor,
-        entropy_gradient: bool,
-        hidden: bool,
+        self, view: View, entropy_gradient: bool, hidden: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-probabilities and entropies [B, columns] by way of the logits; the last hidden states."""
-        # Rows are padded on the right, so a causal model needs no attention mask here.
+        """Log-probabilities and entropies [n] by way of the logits; the last hidden states."""
         options = {"output_hidden_states": True} if hidden else {}
-        out = self.model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=columns, **options)
+        out = self.model(**asked(view), logits_to_keep=view.columns, **options)
         logits = out.logits if out.logits.dtype == torch.float64 else out.logits.float()
         logits = logits / self.temperature
         normalizer = logits.logsumexp(-1)
-        chosen = logits.gather(-1, targets[..., None])[..., 0] - normalizer
+        chosen = logits.gather(-1, view.targets[..., None])[..., 0] - normalizer
         with nullcontext() if entropy_gradient else torch.no_grad():
             spread = normalizer - (logits.softmax(-1) * logits).sum(-1)
-        return chosen, spread, out.hidden_states[-1] if hidden else None
+        return chosen[view.inside], spread[view.inside], out.hidden_states[-1] if hidden else None
 
-    def in_tiles(
-        self, batch: TokenBatch, columns: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`plainly`, without the logits, and only where ``batch.mask`` asks for them."""
+    def in_tiles(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`plainly`, without the logits, and only where the batch's mask asks for them."""
         assert self.fused is not None
         model: Any = self.model
-        last = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-        linear, inside = model.get_output_embeddings(), batch.mask[:, columns]
-        found = fused_logprobs(
-            last[:, columns][inside], linear.weight, linear.bias, targets[inside], self.fused
-        )
-        chosen, spread = (flat.new_zeros(inside.shape).index_put((inside,), flat) for flat in found)
+        last = model.get_decoder()(**asked(view)).last_hidden_state
+        linear, states = model.get_output_embeddings(), last[:, view.columns][view.inside]
+        targets = view.targets[view.inside]
+        chosen, spread = fused_logprobs(states, linear.weight, linear.bias, targets, self.fused)
         return chosen, spread, last
+
+
+def asked(view: View) -> dict[str, Any]:
+    """The arguments of a forward pass."""
+    given: dict[str, Any] = {"input_ids": view.input_ids, "use_cache": False}
+    if view.position_ids is not None:
+        given["position_ids"] = view.position_ids
+    return given
+
+
+@torch.no_grad()
+def keeps_rows_apart(policy: Policy) -> bool:
+    """Whether two rows have the same log-probabilities end to end as they have padded."""
+    device, config = next(policy.parameters()).device, cast(Any, policy.model.config)
+    ids = torch.arange(1, 13, device=device).view(2, 6) % config.vocab_size
+    there = torch.ones_like(ids)
+    there[0, 4:] = 0
+    empty = torch.zeros(2, 5, device=device)
+    batch = TokenBatch(ids, there, there[:, 1:].bool(), empty, empty, {})
+    columns = padded(batch), flat(batch)
+    first, second = (policy.plainly(view, False, False)[0] for view in columns)
+    bound = 1e-3 if next(policy.parameters()).dtype == torch.float32 else 0.1
+    return bool((first - second).abs().max() < bound)

@@ -90,3 +90,18 @@ def test_losses_stay_in_fp32(tmp_path, monkeypatch, precision, options):
     stored = {v.dtype for k, v in last(tmp_path / "run")["state_dict"].items() if k != "updates_done"}
     pure = precision == "bf16-true" and not options
     assert stored == {torch.bfloat16 if pure else torch.float32}
+
+
+def test_a_run_without_padding_ends_with_the_same_parameters(tmp_path):
+    run_here(tmp_path, "padded", [])
+    run_here(tmp_path, "flat", ["policy.padding_free=true"])
+    ends = [last(tmp_path / name)["state_dict"] for name in ("padded", "flat")]
+    gaps = [(ends[0][k] - ends[1][k]).abs().max() for k in ends[0]]
+    assert max(gaps) < 1e-5
+    padding = []
+    for name in ("padded", "flat"):
+        with open(tmp_path / name / "metrics.csv") as file:
+            found = [r["batching/padding_fraction"] for r in csv.DictReader(file)]
+        padding.append(max(float(value) for value in found if value))
+    assert padding[0] > 0
+    assert padding[1] == 0
