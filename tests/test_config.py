@@ -248,7 +248,8 @@ def test_a_search_without_many_runs_is_refused(tmp_path):
     result = cli("sweep=learning_rate", cwd=tmp_path)
     assert result.returncode == 2
     assert "sweep='learning_rate' is many runs: add -m" in result.stderr
-    result = cli("pruner=halving", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "pruner='halving' ends runs of a search: add -m sweep=" in result.stderr
+    for words in (["pruner=halving"], ["-m", "pruner=halving"]):
+        result = cli(*words, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "pruner='halving' ends runs of a search: add -m sweep=" in result.stderr
     assert os.listdir(tmp_path) == []

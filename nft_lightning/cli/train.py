@@ -59,7 +59,7 @@ def offer_searches(arguments: list[str]) -> None:
     )
     if is_plain_run(arguments) and chosen is not None:
         raise UserError("sweep", chosen, "is many runs", "add -m: nft-train -m sweep=...")
-    if is_plain_run(arguments) and pruner is not None:
+    if pruner is not None and chosen is None:
         raise UserError(
             "pruner", pruner, "ends runs of a search", "add -m sweep=..., see docs/search.md"
         )

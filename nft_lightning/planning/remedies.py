@@ -89,7 +89,7 @@ def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     if not setting.fused:
         yield "policy.logprobs=fused", replace(setting, fused=True)
     if setting.gpus > 1 and setting.strategy != SHARDED and setting.optimizer == "adamw":
-        yield "trainer.strategy=fsdp2", replace(setting, strategy=SHARDED)
+        yield "++trainer.strategy=fsdp2", replace(setting, strategy=SHARDED)
     yield from smaller_engines(setting)
     if not setting.lora_rank:
         yield f"policy.lora_rank={LORA_RANK}", replace(setting, lora_rank=LORA_RANK)

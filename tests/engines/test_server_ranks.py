@@ -14,10 +14,11 @@ from tests.engines.shared import ROOT, shared_vllm_server
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
-def test_two_ranks_with_one_server(tmp_path, quick):
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp2"])
+def test_two_ranks_with_one_server(tmp_path, quick, trainer):
     address, run = shared_vllm_server().address, tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command = [*torchrun, "-m", "nft_lightning.cli.train", "trainer=ddp", "trainer.devices=2"]
+    command = [*torchrun, "-m", "nft_lightning.cli.train", f"trainer={trainer}", "trainer.devices=2"]
     command += ["rollout=vllm_server", f"rollout.engine.addresses=[{address}]", f"run_dir={run}"]
     result = subprocess.run(
         [*command, "callbacks.progress=null", *quick],

@@ -189,7 +189,7 @@ def test_the_first_change_that_makes_it_fit(plan):
     assert not found["fits"]
     assert found["remedy"].startswith(("policy.gradient_checkpointing=true", "batching.max_tokens"))
     sharded = plan(*SEVEN, *LONG, "plan.gpus=8", checkpointing=True)
-    assert sharded["remedy"] == "trainer.strategy=fsdp2"
+    assert sharded["remedy"] == "++trainer.strategy=fsdp2"
     assert plan(*SEVEN, *LONG, strategy("fsdp2"), "plan.gpus=8", checkpointing=True)["fits"]
     many = plan(*SEVEN, *LONG, "plan.gpu=rtx4090", "rollout=vllm_server")["remedy"]
     assert "policy.gradient_checkpointing=true" in many
