@@ -43,7 +43,7 @@ def test_a_lagging_run_is_ended_and_leaves_no_process(tmp_path):
         study.add_trial(
             create_trial(params=rate, distributions=space, value=1.0, intermediate_values=steps)
         )
-    arguments = ["trainer.max_epochs=40", "hydra.sweeper.n_trials=5"]
+    arguments = ["pruner=median", "trainer.max_epochs=40", "hydra.sweeper.n_trials=5"]
     process = nft_search(tmp_path / "out", *arguments)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
