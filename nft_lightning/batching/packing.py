@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # What one more forward and backward pass costs beside its tokens, in tokens.
-PASS_COST_TOKENS = 128
+PASS_COST_TOKENS = 64
 
 
 def pack(sizes: Sequence[tuple[int, int]], budget: int) -> list[range]:
