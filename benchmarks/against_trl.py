@@ -215,13 +215,11 @@ def main() -> None:
     best = max(settings, key=lambda name: settings[name])
     runs: dict[str, list[Run]] = {"nft_lightning": [], f"TRL ({best})": []}
     for pair in range(args.pairs):
-        sides = [
-            lambda folder: ours(args.rollouts, pair, folder, args.overrides),  # noqa: B023
-            lambda folder: theirs(args.trl, args.rollouts, pair, folder, SETTINGS[best], True),  # noqa: B023
-        ]
-        for kept, side in zip(runs.values(), sides, strict=True):
-            with tempfile.TemporaryDirectory() as folder:
-                kept.append(side(Path(folder)))
+        us, them = runs.values()
+        with tempfile.TemporaryDirectory() as folder:
+            us.append(ours(args.rollouts, pair, Path(folder), args.overrides))
+            setting = SETTINGS[best]
+            them.append(theirs(args.trl, args.rollouts, pair, Path(folder), setting, scored=True))
     args.out.mkdir(parents=True, exist_ok=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"
     found = {"machine": machine, "trl_settings": settings, "runs": runs}

@@ -83,16 +83,18 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
     Raises:
         UserError: a path that holds no run, or no finished one in all of them.
     """
-    folders: dict[Path, None] = {}
+    # By where they really lie, named as they were given: a report is for others to read.
+    folders: dict[Path, Path] = {}
     for path in paths:
         configs = [path / "config.yaml"] if (path / "config.yaml").exists() else []
         configs = configs or sorted(p for p in path.rglob("config.yaml"))
         found = [c.parent for c in configs if (c.parent / "versions.json").exists()]
         if not found:
             raise UserError("RUNS", str(path), "holds no run", "give run folders, or a folder of them")
-        folders.update({f.resolve(): None for f in found})
+        for folder in found:
+            folders.setdefault(folder.resolve(), folder)
     runs, left_out = [], []
-    for folder in folders:
+    for folder in folders.values():
         reason = why_not(folder)
         if reason:
             left_out.append((folder, reason))

@@ -39,6 +39,16 @@ def nft_compare(monkeypatch, capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+def test_a_report_names_runs_as_they_were_given(three, monkeypatch, capsys):
+    monkeypatch.chdir(three.parent)
+    given = three.relative_to(three.parent)
+    code, *_ = nft_compare(monkeypatch, capsys, given, given, "--out", "report")
+    assert code == 0
+    for path in (three.parent / "report").glob("*.*"):
+        assert str(three.parent) not in path.read_text()
+    assert f"{given}/nft_0" in (three.parent / "report" / "comparison.json").read_text()
+
+
 def test_levels_and_paired_differences(three):
     found = compare([three], baseline="nft")
     assert list(found.runs) == ["nft", "grpo", "rft"]
