@@ -248,6 +248,11 @@ def test_a_search_without_many_runs_is_refused(tmp_path):
     result = cli("sweep=learning_rate", cwd=tmp_path)
     assert result.returncode == 2
     assert "sweep='learning_rate' is many runs: add -m" in result.stderr
+    result = cli("-m", "sweep=learning_rate", "--cfg", "job", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "--cfg='with -m' shows one run: leave out -m" in result.stderr
+    result = cli("sweep=learning_rate", "--cfg", "hydra", "-p", "hydra.sweeper.pruner", cwd=tmp_path)
+    assert "SuccessiveHalvingPruner" in result.stdout
     for words in (["pruner=halving"], ["-m", "pruner=halving"]):
         result = cli(*words, cwd=tmp_path)
         assert result.returncode == 2

@@ -46,7 +46,10 @@ def train(cfg: DictConfig) -> float:
 
 def offer_searches(arguments: list[str]) -> None:
     """Make ``sweep=`` known where there are many runs; UserError where it can not work."""
-    if {"-m", "--multirun"} & set(arguments) and world_size() > 1:
+    many = bool({"-m", "--multirun"} & set(arguments))
+    if many and {"--cfg", "-c"} & set(arguments):
+        raise UserError("--cfg", "with -m", "shows one run", "leave out -m")
+    if many and world_size() > 1:
         raise UserError(
             "-m",
             "many runs",
@@ -63,7 +66,7 @@ def offer_searches(arguments: list[str]) -> None:
         raise UserError(
             "pruner", pruner, "ends runs of a search", "add -m sweep=..., see docs/search.md"
         )
-    if not {"-m", "--multirun"} & set(arguments):
+    if not many and chosen is None:
         return
     try:
         from nft_lightning.search.sweeper import register
