@@ -13,8 +13,7 @@ from nft_lightning.config import Parts
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.processes import world_size
-
-SHARDED = "fsdp2"
+from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
@@ -40,40 +39,62 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
             "scales the gradients, so that they would be clipped at another norm",
             "use bf16-mixed",
         )
-    if precision.endswith("16-true") and strategy == SHARDED and parts.policy.lora_rank:
+    check_sharded(cfg, parts, strategy, precision)
+    check_processes(trainer, parts)
+
+
+def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) -> None:
+    """What parameters that are cut over the ranks can not do."""
+    if precision.endswith("16-true") and strategy == FSDP2 and parts.policy.lora_rank:
         raise UserError(
             "trainer.precision",
             precision,
             "stores weights otherwise than LoRA's matrices, which FSDP2 can not shard together",
             "use bf16-mixed",
         )
-    cosine = (cfg.get("callbacks") or {}).get("gradient_cosine")
-    if strategy == SHARDED and cosine:
+    if precision == "16-true" and strategy in (ZERO_2, ZERO_3):
+        raise UserError("trainer.precision", precision, "does not fit ZeRO here", "use bf16-true")
+    if strategy in PARAMETERS_CUT and (cfg.get("callbacks") or {}).get("gradient_cosine"):
         raise UserError(
             "callbacks.gradient_cosine",
             "on",
             "differentiates without the hooks that gather sharded parameters",
             "use trainer=ddp, or leave it out",
         )
-    check_processes(trainer, parts)
+    if strategy == ZERO_3 and parts.policy.compile:
+        raise UserError(
+            "policy.compile",
+            True,
+            "would compile anew at every gathering of ZeRO 3",
+            "use trainer=zero2 or trainer=fsdp2",
+        )
 
 
 def check_strategy(strategy: str) -> None:
     """Raise UserError for a strategy that can not do what a run needs."""
     if strategy.startswith("deepspeed"):
-        raise UserError(
-            "trainer.strategy",
-            strategy,
-            "clips and steps inside its engine, where a gradient that is not finite can not be left out",
-            "use trainer=fsdp2, which shards the same",
-        )
-    if strategy.startswith("fsdp") and strategy != SHARDED:
+        check_deepspeed(strategy)
+    if strategy.startswith("fsdp") and strategy != FSDP2:
         raise UserError(
             "trainer.strategy",
             strategy,
             "flattens parameters, which weight sync and checkpoints can not read",
             "use trainer=fsdp, which is FSDP2 on GPUs",
         )
+
+
+def check_deepspeed(strategy: str) -> None:
+    """Its name, and its library."""
+    if strategy not in (ZERO_2, ZERO_3):
+        raise UserError(
+            "trainer.strategy",
+            strategy,
+            "is not one of DeepSpeed's that a run can use",
+            f"use {ZERO_2} (trainer=zero2) or {ZERO_3} (trainer=zero3)",
+        )
+    if importlib.util.find_spec("deepspeed") is None:
+        remedy = "run: pip install 'nft-lightning[deepspeed]', or use trainer=fsdp2"
+        raise UserError("trainer.strategy", strategy, "needs deepspeed", remedy)
 
 
 def gpu(accelerator: str) -> bool:
@@ -117,7 +138,7 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
     if not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
-    if str(cfg.trainer.get("strategy", "auto")) == SHARDED:
+    if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
 
 
@@ -144,5 +165,5 @@ def check_quantization(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("policy.quantize", given, "needs CUDA", "use none")
     if not isinstance(parts.model, HFModel):
         raise UserError("policy.quantize", given, "is for model=hf alone", "use model=hf")
-    if str(cfg.trainer.get("strategy", "auto")) == SHARDED:
+    if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("policy.quantize", given, "does not shard", "use trainer=ddp")

@@ -10,11 +10,11 @@ import lightning as L
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
+from nft_lightning.shards import is_sharded
 
 
 class HuggingFaceExport(L.Callback):
@@ -36,8 +36,7 @@ class HuggingFaceExport(L.Callback):
 
 def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
     """A model's state, shards gathered and adapters merged; None where it has neither."""
-    sharded = any(isinstance(p, DTensor) for p in model.parameters())
-    if not sharded and not hasattr(model, "peft_config"):
+    if not is_sharded(model) and not hasattr(model, "peft_config"):
         return None
     return {name: t.cpu() for name, t in full_tensors(model) if keep}
 

@@ -39,15 +39,15 @@ from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
-from nft_lightning.machine import SHARDED, check_machine
+from nft_lightning.machine import check_machine
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, halve
-from nft_lightning.policy.sharding import FullySharded
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.saved_config import without_secrets
+from nft_lightning.sharding.strategies import strategy_of
 from nft_lightning.timing import PhaseTimer
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,8 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     if half := HALVES.get(trainer.precision):
         halve(policy.model, half)
     played = None
-    if isinstance(trainer.strategy, FullySharded) and getattr(parts.engine, "plays_model", False):
+    sharded = getattr(trainer.strategy, "shards_parameters", False)
+    if sharded and getattr(parts.engine, "plays_model", False):
         played = copy.deepcopy(policy.model).requires_grad_(False).to(trainer.strategy.root_device)
         if trainer.precision == "bf16-mixed":
             halve(played, torch.bfloat16)
@@ -173,8 +174,7 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
     plugins: list[Any] = [CheckpointFolder()]
     if options.get("precision") in HALVES:
         plugins.append(PureHalf(options.pop("precision")))
-    if options.get("strategy") == SHARDED:
-        options["strategy"] = FullySharded()
+    options["strategy"] = strategy_of(options.get("strategy", "auto"))
     # ``callbacks.progress=null`` leaves one out.
     loggers, callbacks = (
         [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]

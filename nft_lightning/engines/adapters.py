@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning import shards
 from nft_lightning.engines.base import SyncError
+from nft_lightning.shards import gathered, whole
 
 PEFT_PREFIX = "base_model.model."
 BASE = ".base_layer."
@@ -80,7 +82,9 @@ def dense(parameter: Tensor) -> Tensor:
 
 def shape_of(parameter: Tensor) -> torch.Size:
     """The shape of the weight that computes."""
-    return parameter.quant_state.shape if packed(parameter) else parameter.shape  # type: ignore[attr-defined]
+    if packed(parameter):
+        return parameter.quant_state.shape  # type: ignore[attr-defined]
+    return shards.shape_of(parameter)
 
 
 def adapters(model: nn.Module) -> dict[str, Any]:
@@ -90,12 +94,16 @@ def adapters(model: nn.Module) -> dict[str, Any]:
 
 
 def merged(parameter: Tensor, layer: Any) -> Tensor:
-    """W + scaling B A of the active adapters that are not in W yet; a new tensor, or W itself."""
-    weight = dense(parameter)
+    """W + scaling B A of the active adapters that are not in W yet; a new tensor, or W itself.
+
+    Shards are gathered: a collective call.
+    """
+    weight = dense(whole(parameter))
     if layer is None or layer.disable_adapters:
         return weight
-    for name in layer.active_adapters:
-        known = name in layer.lora_A or name in layer.lora_embedding_A
-        if known and name not in layer.merged_adapters:
-            weight = weight + layer.get_delta_weight(name).detach().to(weight.dtype)
+    with gathered([p for name, p in layer.named_parameters() if name.startswith("lora_")]):
+        for name in layer.active_adapters:
+            known = name in layer.lora_A or name in layer.lora_embedding_A
+            if known and name not in layer.merged_adapters:
+                weight = weight + whole(layer.get_delta_weight(name).detach()).to(weight.dtype)
     return weight

@@ -14,12 +14,10 @@ from nft_lightning.engines.base import SyncError
 def full_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The model's parameters under their checkpoint names, gathered and LoRA merged one by one.
 
-    FSDP2 shards are gathered here, a collective call: every rank must iterate in step.
+    Shards are gathered here, a collective call: every rank must iterate in step.
     """
     for name, parameter, layer in checkpoint_parameters(model):
-        tensor = merged(parameter, layer)
-        gather = getattr(tensor, "full_tensor", None)
-        yield name, gather() if callable(gather) else tensor
+        yield name, merged(parameter, layer)
 
 
 class Manifest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nft_lightning.machine import SHARDED
 from nft_lightning.planning.setting import Setting
 from nft_lightning.planning.trace import Pass, cost
+from nft_lightning.sharding.strategies import FSDP2
 
 GIB = 2**30
 PARTS = (
@@ -99,7 +99,7 @@ def trainable(setting: Setting) -> float:
 
 def shards_gradients(setting: Setting) -> bool:
     """Whether each GPU keeps its part of the gradients alone."""
-    return setting.strategy == SHARDED
+    return setting.strategy == FSDP2
 
 
 def weights(setting: Setting) -> float:
@@ -110,7 +110,7 @@ def weights(setting: Setting) -> float:
         own -= shape.linear_parameters * (size - NF4_BYTES)
     if setting.lora_rank:
         own += trainable(setting) * size
-    return own / (setting.gpus if setting.strategy == SHARDED else 1)
+    return own / (setting.gpus if setting.strategy == FSDP2 else 1)
 
 
 def states(setting: Setting) -> float:
@@ -130,13 +130,13 @@ def reference(setting: Setting) -> float:
     shape, size = setting.architecture, setting.stored.itemsize
     copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
     head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
-    return copy / (setting.gpus if setting.strategy == SHARDED else 1) + head
+    return copy / (setting.gpus if setting.strategy == FSDP2 else 1) + head
 
 
 def gathered(setting: Setting) -> float:
     """What a pass needs of sharded parameters: the root for as long as it runs, two layers in turn."""
     shape, size = setting.architecture, setting.computed.itemsize
-    if setting.strategy != SHARDED:
+    if setting.strategy != FSDP2:
         return 0.0
     return (shape.root_parameters + 2 * shape.layer_parameters) * float(size)
 
@@ -146,7 +146,7 @@ def exchanged(setting: Setting) -> float:
     shape, size = setting.architecture, setting.computed.itemsize
     if setting.strategy == "ddp":
         return trainable(setting) * float(setting.stored.itemsize)
-    if setting.strategy != SHARDED or setting.lora_rank:
+    if setting.strategy != FSDP2 or setting.lora_rank:
         return 0.0
     # The root's are whole until the pass ends; a layer's are cast to fp32 and sent at once.
     return shape.root_parameters * float(size) + shape.layer_parameters * float(size + 4)
@@ -160,7 +160,7 @@ def step_buffers(setting: Setting, gradients: float) -> float:
 
 def moved(setting: Setting) -> float:
     """The largest tensor, whole."""
-    if setting.strategy != SHARDED:
+    if setting.strategy != FSDP2:
         return 0.0
     return float(setting.architecture.head_parameters * setting.stored.itemsize)
 
@@ -174,7 +174,7 @@ def engine(setting: Setting) -> tuple[Phase, Phase, str]:
 
 def played(setting: Setting) -> int:
     """Bytes of a number in the engine's weights."""
-    return (setting.computed if setting.strategy == SHARDED else setting.stored).itemsize
+    return (setting.computed if setting.strategy == FSDP2 else setting.stored).itemsize
 
 
 def vllm(setting: Setting) -> tuple[Phase, Phase, str]:
@@ -228,7 +228,7 @@ def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
         "logits and log-probabilities": rows * shape.config.vocab_size * 4.0 * SAMPLER_COPIES,
         "KV cache": rows * setting.longest_row * key_value_bytes(setting),
     }
-    copy = shape.parameters * float(played(setting)) if setting.strategy == SHARDED else 0.0
+    copy = shape.parameters * float(played(setting)) if setting.strategy == FSDP2 else 0.0
     return ({"engine copy": copy} if copy else {}), writing, ""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nft_lightning.machine import SHARDED
 from nft_lightning.planning.memory import fits, planned
 from nft_lightning.planning.setting import Setting
+from nft_lightning.sharding.strategies import FSDP2
 
 LORA_RANK = 16
 NOTHING = "nothing that nft-plan knows: take a smaller model or a GPU with more memory"
@@ -78,7 +78,7 @@ def more(gpus: int) -> Iterator[int]:
 
 def with_gpus(setting: Setting, gpus: int) -> Setting:
     """Over more GPUs, sharded."""
-    return replace(setting, gpus=gpus, strategy=SHARDED)
+    return replace(setting, gpus=gpus, strategy=FSDP2)
 
 
 def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
@@ -88,8 +88,8 @@ def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     yield from smaller_budgets(setting)
     if not setting.fused:
         yield "policy.logprobs=fused", replace(setting, fused=True)
-    if setting.gpus > 1 and setting.strategy != SHARDED and setting.optimizer == "adamw":
-        yield "++trainer.strategy=fsdp2", replace(setting, strategy=SHARDED)
+    if setting.gpus > 1 and setting.strategy != FSDP2 and setting.optimizer == "adamw":
+        yield "++trainer.strategy=fsdp2", replace(setting, strategy=FSDP2)
     yield from smaller_engines(setting)
     if not setting.lora_rank:
         yield f"policy.lora_rank={LORA_RANK}", replace(setting, lora_rank=LORA_RANK)

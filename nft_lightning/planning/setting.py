@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import build, target, unknown_key
 from nft_lightning.errors import UserError
-from nft_lightning.machine import SHARDED, check_strategy
+from nft_lightning.machine import check_strategy
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
+from nft_lightning.sharding.strategies import FSDP2
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {
@@ -28,7 +29,7 @@ PRECISIONS = {
     "16-mixed": (None, torch.float16),
 }
 # Lightning's names of strategies.
-STRATEGIES = {"auto": "single", "single_device": "single", "ddp": "ddp", SHARDED: SHARDED}
+STRATEGIES = {"auto": "single", "single_device": "single", "ddp": "ddp", FSDP2: FSDP2}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Setting:
     @property
     def autocast(self) -> torch.dtype | None:
         """Where parameters are cast at each use; sharded ones are cast as they are gathered."""
-        return self.computed if self.computed != self.stored and self.strategy != SHARDED else None
+        return self.computed if self.computed != self.stored and self.strategy != FSDP2 else None
 
     def passing(self, gradient: bool = True) -> Pass:
         """The largest micro-batch, forward and backward or forward alone."""

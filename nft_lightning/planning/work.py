@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nft_lightning.machine import SHARDED
 from nft_lightning.planning.memory import (
     engine_weights,
     key_value_bytes,
@@ -15,6 +14,7 @@ from nft_lightning.planning.memory import (
     trainable,
 )
 from nft_lightning.planning.setting import Setting
+from nft_lightning.sharding.strategies import FSDP2
 
 # Rows of like length share a micro-batch: what is left is padding.
 FILLED = 0.95
@@ -167,7 +167,7 @@ def bandwidth(setting: Setting) -> float:
 
 def exchange_seconds(setting: Setting, gathers: int, scatters: int) -> float:
     """Parameters gathered and fp32 gradients scattered once for a micro-batch, by rings."""
-    if setting.strategy != SHARDED or setting.gpus == 1:
+    if setting.strategy != FSDP2 or setting.gpus == 1:
         return 0.0
     gathered = setting.architecture.parameters * setting.computed.itemsize * gathers
     return (gathered + trainable(setting) * 4 * scatters) / bandwidth(setting)
@@ -177,14 +177,14 @@ def training_exchange(setting: Setting, micro: int) -> float:
     """Of one update; it is taken to run beside the computing."""
     if setting.gpus == 1 or setting.strategy == "single":
         return 0.0
-    if setting.strategy == SHARDED:
+    if setting.strategy == FSDP2:
         return micro * exchange_seconds(setting, 2, 1)
     return 2 * trainable(setting) * setting.stored.itemsize / bandwidth(setting)
 
 
 def step_seconds(setting: Setting) -> float:
     """AdamW reads four numbers and writes three for each parameter; offloaded, they cross the link."""
-    numbers = trainable(setting) / (setting.gpus if setting.strategy == SHARDED else 1)
+    numbers = trainable(setting) / (setting.gpus if setting.strategy == FSDP2 else 1)
     if setting.optimizer == "adamw_cpu_offload":
         return numbers * 2 * setting.stored.itemsize / 25e9  # PCIe, both ways
     return numbers * 7 * setting.stored.itemsize / (setting.assumed.type.memory_gb_s * 1e9)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.policy import Policy
+from nft_lightning.shards import whole
 
 
 class FullySharded(ModelParallelStrategy):
@@ -22,6 +23,8 @@ class FullySharded(ModelParallelStrategy):
     Checkpoints are those of one process, written by the first rank, so that a run may go on with any
     number of processes. They need memory for the whole model and optimizer on the host, not the device.
     """
+
+    shards_parameters = True
 
     def setup_environment(self) -> None:
         """All ranks share the data; none shares a tensor."""
@@ -95,11 +98,6 @@ def cut(tensor: Tensor, like: Tensor | None) -> Tensor:
     return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor, gathered if it is sharded: a collective call."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def shard(policy: Policy, mesh: Any, half: torch.dtype | None) -> None:
     """Shard each decoder layer and what is left, in place.
 
@@ -132,8 +130,3 @@ def shard_all(policy: Policy, others: Iterable[nn.Module | None], mesh: Any, pre
             shard(module, ranks, half)
         elif module is not None:
             fully_shard(module, mesh=ranks, reshard_after_forward=True)
-
-
-def clip_gradients(module: nn.Module, largest: float) -> Tensor:
-    """Scale gradients to a norm of at most ``largest``; their norm before, over all ranks' parts."""
-    return whole(torch.nn.utils.clip_grad_norm_(module.parameters(), largest))
