@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from nft_lightning.policy.sharding import clip_gradients
+from nft_lightning.shards import clip_gradients
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import Row, token_batch

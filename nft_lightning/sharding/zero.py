@@ -116,6 +116,11 @@ class ZeRO(DDPStrategy):
         self.accelerator.teardown()
 
     @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """The engine is there before a checkpoint is read."""
+        return True
+
+    @property
     def lightning_restore_optimizer(self) -> bool:
         """Lightning hands the states to :meth:`load_optimizer_state_dict`."""
         return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -36,17 +38,17 @@ def run_here(parent: Path, name: str, overrides: list[str]) -> None:
     running.run(cfg, [])
 
 
-def not_finite_on_the_last_rank() -> None:
+def not_finite_on_the_last_rank():
     backward_one = PolicyModule.backward_one
 
     def broken(self, micro, last):
         backward_one(self, micro, last)
         self.loss_finite = self.trainer.global_rank < self.trainer.world_size - 1
 
-    PolicyModule.backward_one = broken
+    return mock.patch.object(PolicyModule, "backward_one", broken)
 
 
-def engine_fails_on_the_last_rank() -> None:
+def engine_fails_on_the_last_rank():
     generate = HFEngine.generate
 
     def broken(self, prompts, sampling, seeds):
@@ -54,24 +56,23 @@ def engine_fails_on_the_last_rank() -> None:
             raise RuntimeError("the device fell off the bus")
         return generate(self, prompts, sampling, seeds)
 
-    HFEngine.generate = broken
+    return mock.patch.object(HFEngine, "generate", broken)
 
 
-def training_fails_on_the_last_rank() -> None:
+def training_fails_on_the_last_rank():
+    backward_one = PolicyModule.backward_one
+
     def broken(self, micro, last):
         if self.trainer.global_rank == self.trainer.world_size - 1:
             raise ValueError("the device went out in training")
         backward_one(self, micro, last)
 
-    backward_one = PolicyModule.backward_one
-    PolicyModule.backward_one = broken
+    return mock.patch.object(PolicyModule, "backward_one", broken)
 
 
-def disk_is_full() -> None:
-    def full(*given):
-        raise OSError("no space left on device")
-
-    folder.write_checkpoint = full
+def disk_is_full():
+    error = OSError("no space left on device")
+    return mock.patch.object(folder, "write_checkpoint", side_effect=error)
 
 
 FAULTS = {
@@ -104,5 +105,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for word in sys.argv[2:]:
         case, _, given = word.partition(":")
-        FAULTS.get(case, lambda: None)()
-        run_here(Path(sys.argv[1]), case, given.split())
+        with FAULTS.get(case.partition("/")[0], contextlib.nullcontext)():
+            run_here(Path(sys.argv[1]), case, given.split())

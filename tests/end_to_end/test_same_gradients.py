@@ -1,4 +1,4 @@
-"""One process or two, DDP or FSDP2, even or uneven shards: the same rollout and the same parameters."""
+"""One process or two, by any strategy, even or uneven shards: one rollout and one set of parameters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.checkpointing.folder import read_checkpoint
@@ -19,7 +20,8 @@ CASES = {
     **{name: [f"algorithm={name}"] for name in ("nft", "grpo", "dapo", "infonca", "ppo")},
     "one_problem": ["rollout.plan.problems_per_rollout=1", "rollout.plan.completions_per_problem=8"],
 }
-STRATEGIES = {name: [f"trainer={name}", "trainer.devices=2"] for name in ("ddp", "fsdp2")}
+CUT = ("fsdp2", "zero2", "zero3")
+STRATEGIES = {name: [f"trainer={name}", "trainer.devices=2"] for name in ("ddp", *CUT)}
 # What shards differ in, beyond DDP: a frozen copy, a head outside its own forward, layers run again,
 # gradients added up before they are exchanged, adapters.
 SHARDED = {
@@ -31,6 +33,7 @@ SHARDED = {
     ],
     "lora": ["policy.lora_rank=4", "optimizer.learning_rate=1e-3"],
 }
+EXPORT = "callbacks.export={_target_:nft_lightning.callbacks.export.HuggingFaceExport}"
 BF16 = ["trainer.precision=bf16-mixed", "evaluation.every_epochs=1"]
 
 
@@ -51,7 +54,8 @@ def metrics(folder):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    for name, overrides in {**CASES, **SHARDED}.items():
+    longer = {"grpo_longer": ["algorithm=grpo", "trainer.max_epochs=2"]}
+    for name, overrides in {**CASES, **SHARDED, **longer}.items():
         run_here(folder, name, overrides)
     return folder
 
@@ -62,19 +66,19 @@ def two(tmp_path_factory):
     cases = {
         f"{strategy}/{name}": [*words, *overrides]
         for strategy, words in STRATEGIES.items()
-        for name, overrides in {**CASES, **(SHARDED if strategy == "fsdp2" else {})}.items()
+        for name, overrides in {**CASES, **(SHARDED if strategy in CUT else {})}.items()
     }
-    ddp, fsdp2 = STRATEGIES.values()
-    kept = [*fsdp2, "callbacks.export={_target_:nft_lightning.callbacks.export.HuggingFaceExport}"]
-    cut = [*kept, f"run_dir={folder}/fsdp2/cut", "resume=auto"]
-    cases |= {
-        "fsdp2/whole": [*kept, "trainer.max_epochs=2"],
-        "fsdp2/cut": kept,
-        "fsdp2/cut_goes_on": [*cut, "trainer.max_epochs=2"],
-        "fsdp2/bf16": [*fsdp2, *BF16],
-        "not_finite": ddp,
-        "disk_full": ddp,
-    }
+    for strategy in CUT:
+        kept = [*STRATEGIES[strategy], EXPORT]
+        cut = [*kept, f"run_dir={folder}/{strategy}/cut", "resume=auto"]
+        cases |= {
+            f"{strategy}/whole": [*kept, "trainer.max_epochs=2"],
+            f"{strategy}/cut": kept,
+            f"{strategy}/cut_goes_on": [*cut, "trainer.max_epochs=2"],
+            f"{strategy}/bf16": [*STRATEGIES[strategy], *BF16],
+        }
+    cases |= {f"not_finite/{strategy}": STRATEGIES[strategy] for strategy in ("ddp", "zero2", "zero3")}
+    cases["disk_full"] = STRATEGIES["ddp"]
     runs(folder, cases, 2)
     return folder
 
@@ -87,7 +91,7 @@ def agree(one, other):
 
 @pytest.mark.parametrize(
     ("strategy", "name"),
-    [*((s, name) for s in STRATEGIES for name in CASES), *(("fsdp2", name) for name in SHARDED)],
+    [*((s, name) for s in STRATEGIES for name in CASES), *((s, name) for s in CUT for name in SHARDED)],
 )
 def test_two_ranks_agree_with_one(alone, two, strategy, name):
     assert rollout(two / strategy / name) == rollout(alone / name)
@@ -104,22 +108,29 @@ def test_a_reference_and_adapters_make_a_difference(alone):
     assert len(names) > 8
 
 
-def test_shards_go_on_from_their_checkpoint_exactly(two):
-    from safetensors.torch import load_file
-
-    whole, cut = (read_checkpoint(two / "fsdp2" / n / "checkpoints" / "last") for n in ("whole", "cut"))
+@pytest.mark.parametrize("strategy", CUT)
+def test_shards_go_on_from_their_checkpoint_exactly(two, strategy):
+    whole, cut = (read_checkpoint(two / strategy / n / "checkpoints" / "last") for n in ("whole", "cut"))
     assert int(cut["state_dict"]["updates_done"]) == 6
     assert all(torch.equal(v, cut["state_dict"][k]) for k, v in whole["state_dict"].items())
     moments = [c["optimizer_states"][0]["state"] for c in (whole, cut)]
     assert all(torch.equal(moments[1][i][k], v[k]) for i, v in moments[0].items() for k in v)
-    exported = load_file(two / "fsdp2" / "cut" / "export" / "model.safetensors")
+    exported = load_file(two / strategy / "cut" / "export" / "model.safetensors")
     for name, tensor in exported.items():
         assert torch.equal(tensor, cut["state_dict"][f"policy.model.{name}"])
 
 
-def test_shards_stay_in_fp32_where_bf16_computes(two):
-    assert all(v.dtype != torch.bfloat16 for v in parameters(two / "fsdp2" / "bf16").values())
-    found = metrics(two / "fsdp2" / "bf16")
+@pytest.mark.parametrize("strategy", CUT)
+def test_one_process_goes_on_where_two_stopped(alone, two, strategy):
+    going = f"run_dir={two / strategy / 'grpo'}"
+    run_here(two, "", ["algorithm=grpo", going, "resume=auto", "trainer.max_epochs=2"])
+    agree(parameters(alone / "grpo_longer"), parameters(two / strategy / "grpo"))
+
+
+@pytest.mark.parametrize("strategy", CUT)
+def test_shards_stay_in_fp32_where_bf16_computes(two, strategy):
+    assert all(v.dtype != torch.bfloat16 for v in parameters(two / strategy / "bf16").values())
+    found = metrics(two / strategy / "bf16")
     assert 1e-4 < float(found["sync/probe_logprob_gap"]) < 0.5
 
 
@@ -135,18 +146,20 @@ def test_metrics_add_up_over_the_ranks(alone, two, strategy):
 
 
 def test_the_parameters_moved(alone):
-    from safetensors.torch import load_file
-
     before = load_file(tiny_policy_path("tiny") / "model.safetensors")
     after = parameters(alone / "nft")
     moved = [(after[f"policy.model.{k}"] - v).abs().max() for k, v in before.items()]
     assert max(moved) > 2e-4
 
 
-def test_an_update_that_all_ranks_skip_counts_once(two):
-    with open(two / "not_finite" / "metrics.csv") as file:
-        (row,) = (r for r in csv.DictReader(file) if r["objective/loss"])
-    assert float(row["optimizer/skipped_updates"]) == 3
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
+def test_an_update_that_all_ranks_skip_counts_once(two, strategy):
+    folder = two / "not_finite" / strategy
+    assert float(metrics(folder)["optimizer/skipped_updates"]) == 3
+    assert int(parameters(folder)["updates_done"]) == 0
+    before = load_file(tiny_policy_path("tiny") / "model.safetensors")
+    after = parameters(folder)
+    assert all(torch.equal(after[f"policy.model.{name}"], v) for name, v in before.items())
 
 
 def test_a_full_disk_stops_no_rank(two):
@@ -163,6 +176,7 @@ def test_a_full_disk_stops_no_rank(two):
             "RunStoppedError: the engine failed while it wrote completions (Run",
         ),
         ("fsdp2", "training_fails", "ValueError: the device went out in training"),
+        ("zero3", "training_fails", "ValueError: the device went out in training"),
     ],
 )
 def test_a_rank_that_fails_ends_all_with_its_own_error(tmp_path, strategy, fault, error):

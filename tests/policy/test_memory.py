@@ -153,7 +153,10 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["+trainer.strategy=deepspeed_stage_2"], "trainer.strategy='deepspeed_stage_2' clips"),
+        (["+trainer.strategy=deepspeed_stage_1"], "use deepspeed_stage_2 (trainer=zero2) or"),
+        (["trainer=zero2", "trainer.precision=16-true"], "does not fit ZeRO"),
+        (["trainer=zero3", "policy.compile=true"], "use trainer=zero2 or trainer=fsdp2"),
+        (["trainer=zero3", "callbacks=gradient_cosine"], "gradient_cosine"),
         (["+trainer.strategy=fsdp"], "use trainer=fsdp, which is FSDP2"),
         (["trainer.precision=16-mixed"], "use bf16-mixed"),
         (["trainer=fsdp2", "callbacks=gradient_cosine"], "gradient_cosine"),
@@ -182,6 +185,7 @@ def test_what_this_machine_can_not_do_is_refused_in_one_sentence(check, override
     [
         ("peft", ["policy.lora_rank=4"], r"nft-lightning\[lora\]"),
         ("bitsandbytes", ["optimizer.name=adamw_8bit"], r"nft-lightning\[bitsandbytes\]"),
+        ("deepspeed", ["trainer=zero3"], r"nft-lightning\[deepspeed\]"),
     ],
 )
 def test_a_missing_library_is_named(check, monkeypatch, library, override, install):
