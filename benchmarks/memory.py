@@ -20,7 +20,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from nft_lightning.shards import clip_gradients
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import Row, token_batch
@@ -29,6 +28,7 @@ from nft_lightning.plans import OptimizerPlan
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import halve
+from nft_lightning.shards import clip_gradients
 from nft_lightning.types import Completion, Signal
 
 SHAPE = {

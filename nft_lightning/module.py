@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from nft_lightning.batching.smaller import halved, out_of_memory
 from nft_lightning.datamodule import RolloutDataModule
@@ -27,8 +25,8 @@ from nft_lightning.policy.frozen import Frozen
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
+from nft_lightning.sharding.exchange import can_begin_again, leave_out, micro_batch
 from nft_lightning.sharding.fsdp2 import shard_all
-from nft_lightning.sharding.zero import ZeRO
 from nft_lightning.shards import clip_gradients
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
@@ -114,7 +112,7 @@ class PolicyModule(L.LightningModule):
         self.loss_finite = True
         while (error := self.backward_all(micro_batches)) is not None:
             smaller = halved(micro_batches)
-            if len(smaller) == len(micro_batches) or not self.can_begin_again:
+            if len(smaller) == len(micro_batches) or not can_begin_again(self.trainer):
                 raise RunStoppedError(
                     f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
                     f"({error}); use a smaller batching.max_tokens_per_micro_batch"
@@ -127,11 +125,6 @@ class PolicyModule(L.LightningModule):
         if micro_batches:
             self.step_optimizer()
         self.data.trained(batch)
-
-    @property
-    def can_begin_again(self) -> bool:
-        """Whether a step that broke off leaves nothing behind: in other ranks, or in ZeRO's sums."""
-        return self.trainer.world_size == 1 and not isinstance(self.trainer.strategy, ZeRO)
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
         """Forward and backward of each; what the allocator said where memory did not suffice."""
@@ -150,7 +143,7 @@ class PolicyModule(L.LightningModule):
 
     def backward_one(self, micro: TokenBatch, last: bool) -> None:
         """Add a micro-batch's part of the gradient."""
-        with self.timer.phase("train"), self.gradients_synced(only_if=last):
+        with self.timer.phase("train"), micro_batch(self.trainer, last):
             out, tokens = self.token_loss(self.objective, micro)
             loss = (tokens.loss * micro.token_weight).sum()
             self.watch_gradient(out.logprobs, micro)
@@ -190,19 +183,6 @@ class PolicyModule(L.LightningModule):
 
         logprobs.register_hook(note)
 
-    @contextmanager
-    def gradients_synced(self, only_if: bool) -> Iterator[None]:
-        """Under DDP, ranks exchange gradients in the last backward of a step only.
-
-        FSDP2 and ZeRO exchange them in every one: whole gradients would have to be kept until then.
-        """
-        model, strategy = self.trainer.model, self.trainer.strategy
-        if isinstance(strategy, ZeRO):
-            strategy.begin_micro_batch(last=only_if)
-        skip = not only_if and isinstance(model, DistributedDataParallel)
-        with model.no_sync() if skip else nullcontext():  # type: ignore[union-attr,operator]
-            yield
-
     def step_optimizer(self) -> None:
         """Clip, skip when not finite, step, schedule, count."""
         optimizer = self.optimizers()
@@ -218,8 +198,8 @@ class PolicyModule(L.LightningModule):
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
                 self.updates_done += 1
-            elif isinstance(self.trainer.strategy, ZeRO):
-                self.trainer.strategy.discard_gradients()
+            else:
+                leave_out(self.trainer)
             optimizer.zero_grad()  # type: ignore[union-attr]
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         one = torch.tensor(1.0)
