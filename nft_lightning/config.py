@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nft_lightning.batching.deal import check_deal
 from nft_lightning.errors import UserError
 from nft_lightning.processes import rank
 
@@ -164,6 +165,7 @@ def build_parts(cfg: DictConfig) -> Parts:
             f"use {needed} or more",
         )
     check_rewards(parts)
+    check_deal(parts.batching.deal, parts.objective, "algorithm")
     if needs.references and parts.source.problem(0, 0).solution is None:
         raise UserError(
             "problems",

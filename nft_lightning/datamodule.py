@@ -168,6 +168,7 @@ class RolloutDataModule(L.LightningDataModule):
             world_size=self.world_size,
             pad_id=self.policy_module.policy.tokenizer.pad_token_id,
             whole_groups=objective.needs.whole_groups,
+            deal=self.batching.deal,
         )
 
     def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nft_lightning.batching.deal import WAYS
 from nft_lightning.errors import UserError
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
@@ -29,11 +30,15 @@ class BatchingPlan:
         updates_per_rollout: optimizer steps an epoch; the first has ratio 1 everywhere.
         max_tokens_per_micro_batch: tokens in one forward pass, padding included; it never changes the
             gradient. A row, or a group that must stay whole, that is longer is alone.
+        deal: ``groups`` keeps the completions of a problem in one update; ``completions`` deals them out
+            one by one, as TRL does, and in effect verl, which sorts them by length: every update then
+            sees most problems of the rollout. Not for objectives that compare whole groups.
         stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
     """
 
     updates_per_rollout: int = 4
     max_tokens_per_micro_batch: int = 8192
+    deal: str = "groups"
     stop_after_empty_rollouts: int = 3
 
     def __post_init__(self) -> None:
@@ -41,6 +46,8 @@ class BatchingPlan:
         for name in positive:
             if getattr(self, name) < 1:
                 raise UserError(f"batching.{name}", getattr(self, name), "is below 1", "use 1 or more")
+        if self.deal not in WAYS:
+            raise UserError("batching.deal", self.deal, "is not known", f"use {' or '.join(WAYS)}")
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,22 @@ class Row:
         return len(self.prompt_ids) + len(self.completion.token_ids)
 
 
-def split_groups(count: int, parts: int, seed: int) -> list[list[int]]:
-    """Group indices shuffled by ``seed`` and dealt into exactly ``parts`` lists, some perhaps empty."""
+def split(count: int, parts: int, seed: int) -> list[list[int]]:
+    """Numbers below ``count``, shuffled by ``seed``, in exactly ``parts`` lists, some perhaps empty."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
     edges = [round(i * count / parts) for i in range(parts + 1)]
     return [order[a:b] for a, b in pairwise(edges)]
+
+
+def units_of(owners: Sequence[int], deal: str) -> list[list[int]]:
+    """The rows that go to the same update: those of one group, or each alone."""
+    if deal == "completions":
+        return [[i] for i in range(len(owners))]
+    found: dict[int, list[int]] = {}
+    for i, group in enumerate(owners):
+        found.setdefault(group, []).append(i)
+    return list(found.values())
 
 
 def layout(
@@ -51,31 +61,29 @@ def layout(
     world_size: int = 1,
     pad_id: int = 0,
     whole_groups: bool = False,
+    deal: str = "groups",
 ) -> list[OptimizerBatch]:
-    """Exactly ``updates`` optimizer batches, each of whole groups.
+    """Exactly ``updates`` optimizer batches, each of whole groups or of whichever completions.
 
     Token weights are fixed here over the *global* optimizer batch, so that micro-batches and
     ranks only have to be summed. Every rank gets as many micro-batches as every other. Completions
     without a gradient (``signal.idle``) weigh in the denominators and are not laid out. With
-    ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank.
+    ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank; ``deal`` is then
+    ``groups``.
     """
-    offsets = [0]
-    for group in rollout.groups:
-        offsets.append(offsets[-1] + len(group.completions))
+    owners = [g for g, group in enumerate(rollout.groups) for _ in group.completions]
+    completions = [c for group in rollout.groups for c in group.completions]
+    units = units_of(owners, deal)
     lengths = rollout.lengths if rollout.groups else torch.zeros(0, dtype=torch.long)
+    idle = torch.zeros_like(signal.keep) if signal.idle is None else signal.idle
     batches = []
-    for step, members in enumerate(split_groups(len(rollout.groups), updates, seed)):
-        index = torch.tensor([i for g in members for i in range(offsets[g], offsets[g + 1])]).long()
-        keep = signal.keep[index]
-        idle = torch.zeros_like(keep) if signal.idle is None else signal.idle[index]
-        weights = token_weights(lengths[index], keep, reduction, max_new_tokens).tolist()
-        pairs = [(g, c) for g in members for c in rollout.groups[g].completions]
+    for step, members in enumerate(split(len(units), updates, seed)):
+        index = torch.tensor([i for unit in members for i in units[unit]]).long()
+        weights = token_weights(lengths[index], signal.keep[index], reduction, max_new_tokens).tolist()
         rows = [
-            Row(rollout.groups[g].prompt_ids, completion, weight, i, g)
-            for (g, completion), weight, i, no_gradient in zip(
-                pairs, weights, index.tolist(), idle.tolist(), strict=True
-            )
-            if weight > 0 and not no_gradient
+            Row(rollout.groups[owners[i]].prompt_ids, completions[i], weight, i, owners[i])
+            for i, weight in zip(index.tolist(), weights, strict=True)
+            if weight > 0 and not idle[i]
         ]
         micro = micro_batches(rows, max_tokens_per_micro_batch, rank, world_size, whole_groups)
         if not micro and any(weights):

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from nft_lightning.batching.deal import check_deal
 from nft_lightning.checkpointing.packing import pack_batch, unpack_batch
 from nft_lightning.errors import UserError
 from nft_lightning.module import PolicyModule
@@ -49,6 +50,12 @@ class GradientCosine(L.Callback):
         self.objectives, self.every_epochs = (first, second), every_epochs
         self.batches: list[Sequence[OptimizerBatch]] = []
         self.rows: list[tuple[int, int, float]] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raise UserError where an objective does not fit the run's batches."""
+        assert isinstance(pl_module, PolicyModule)
+        for objective in self.objectives:
+            check_deal(pl_module.data.batching.deal, objective, "callbacks.gradient_cosine")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

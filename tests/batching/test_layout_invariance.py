@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from nft_lightning.batching.layout import layout, split_groups
+from nft_lightning.batching.layout import layout, split
 from nft_lightning.batching.weights import REDUCTIONS
 from nft_lightning.objectives import NFT
 from nft_lightning.objectives.base import Outcomes
@@ -217,7 +217,7 @@ def test_an_empty_rollout_gives_every_update_and_no_micro_batch():
 
 @given(st.integers(0, 50), st.integers(1, 9), st.integers(0, 9))
 def test_split_uses_each_group_once(count, parts, seed):
-    found = split_groups(count, parts, seed)
+    found = split(count, parts, seed)
     assert len(found) == parts
     assert sorted(i for part in found for i in part) == list(range(count))
     assert max(map(len, found)) - min(map(len, found)) <= 1
