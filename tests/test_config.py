@@ -117,6 +117,8 @@ BAD = [
     (["rollout.plan.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
     (["rollout.plan.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
     (["batching.updates_per_rollout=0"], ["updates_per_rollout", "0"]),
+    (["batching.deal=rows"], ["batching.deal", "rows", "groups or completions"]),
+    (["batching.deal=completions", "algorithm=dpo"], ["batching.deal", "algorithm (DPO)", "groups"]),
     (["evaluation.problems=0"], ["evaluation.problems", "0"]),
     (["optimizer.learning_rate=0"], ["learning_rate", "0"]),
     (["trainer.max_epochs=0"], ["max_epochs", "0"]),

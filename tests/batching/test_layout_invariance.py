@@ -53,7 +53,13 @@ def make_rollout(seed: int, groups: int, k: int = 4) -> Rollout:
 
 
 def gradient(
-    rollout: Rollout, objective, size: int, world: int = 1, updates: int = 1, rest: bool = True
+    rollout: Rollout,
+    objective,
+    size: int,
+    world: int = 1,
+    updates: int = 1,
+    rest: bool = True,
+    deal: str = "groups",
 ) -> torch.Tensor:
     signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
     if not rest:
@@ -73,6 +79,7 @@ def gradient(
             rank=rank,
             world_size=world,
             whole_groups=needs.whole_groups,
+            deal=deal,
         ):
             for micro in batch.micro_batches:
                 out = POLICY(micro, entropy_gradient=needs.entropy, hidden=needs.values)
@@ -183,6 +190,49 @@ def test_an_update_without_any_gradient_still_has_its_step():
         )
         assert [len(b.micro_batches) for b in batches] == [1, 1]
         assert not any(m.mask.any() for b in batches for m in b.micro_batches)
+
+
+def groups_of_updates(deal: str, updates: int = 3) -> list[list[int]]:
+    rollout, objective = make_rollout(2, 6), FAMILY["nft"]
+    signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
+    batches = layout(
+        rollout,
+        signal,
+        updates=updates,
+        max_tokens_per_micro_batch=60,
+        reduction="token_mean",
+        max_new_tokens=16,
+        seed=5,
+        deal=deal,
+    )
+    prompts = {group.prompt_ids: i for i, group in enumerate(rollout.groups)}
+    found = []
+    for batch in batches:
+        rows = []
+        for micro in batch.micro_batches:
+            for ids, mask in zip(micro.input_ids, micro.mask, strict=True):
+                start = int(mask.int().argmax()) + 1
+                rows.append(prompts[tuple(ids[:start].tolist())])
+        found.append(sorted(rows))
+    return found
+
+
+def test_problems_or_completions_are_dealt_to_the_updates():
+    groups, completions = groups_of_updates("groups"), groups_of_updates("completions")
+    for found in (groups, completions):
+        assert [len(rows) for rows in found] == [8, 8, 8]
+        assert sorted(g for rows in found for g in rows) == [g for g in range(6) for _ in range(4)]
+    assert all(rows.count(g) == 4 for rows in groups for g in set(rows))
+    assert all(len(set(rows)) > 3 for rows in completions)
+
+
+@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if not o.needs.whole_groups])
+def test_dealt_completions_give_the_same_gradient_over_micro_batches_and_ranks(name):
+    rollout, objective = make_rollout(7, 5), FAMILY[name]
+    whole = gradient(rollout, objective, 10**6, updates=3, deal="completions")
+    cut = gradient(rollout, objective, 50, world=2, updates=3, deal="completions")
+    assert whole.norm() > 0
+    assert (whole - cut).norm() <= 1e-6 * whole.norm()
 
 
 def test_every_rank_gets_as_many_micro_batches():

@@ -84,6 +84,13 @@ def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, comp
     assert len(state["optimizer_states"][0]["state"]) == count
 
 
+def test_the_gradient_cosine_needs_batches_that_fit_both(tmp_path, compose_config, quick):
+    second = "callbacks.gradient_cosine.second={_target_:nft_lightning.objectives.DPO}"
+    words = ["callbacks=gradient_cosine", second, "batching.deal=completions", f"run_dir={tmp_path}/run"]
+    with pytest.raises(UserError, match=r"callbacks\.gradient_cosine \(DPO\)"):
+        running.run(compose_config(*words, *quick))
+
+
 def test_the_gradient_cosine_is_one_at_first_and_changes_nothing(tmp_path, compose_config, quick):
     states = []
     for callbacks in ("default", "gradient_cosine"):
