@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from nft_lightning.policy.policy import Policy
+from nft_lightning.policy.precision import halve
 from nft_lightning.sharding.zero_state import load_optimizer, load_tensor, whole_optimizer
 from nft_lightning.shards import gradient_part, whole
 
@@ -61,11 +62,12 @@ class ZeRO(DDPStrategy):
         """Make the engine; stage 3 cuts a frozen policy as well."""
         deepspeed = imported(self.root_device)
         policy, reference = self.module.policy, self.module.frozen.copy
-        given = {
-            "config": engine_config(self.stage, next(policy.parameters()).dtype),
-            "dist_init_required": False,
-        }
+        stored = next(policy.parameters()).dtype
+        given = {"config": engine_config(self.stage, stored), "dist_init_required": False}
         trained = nn.ModuleList(self.module.trained)
+        if stored != torch.float32:
+            # ZeRO wants one type: critic and adapters become bf16 too. Masters are fp32 in any case.
+            halve(trained, stored)
         if self.stage == 3:
             for part in (trained, reference):
                 if part is not None:
@@ -95,8 +97,9 @@ class ZeRO(DDPStrategy):
     def optimizer_step(
         self, optimizer: Any, closure: Callable[[], Any], model: Any = None, **kwargs: Any
     ) -> None:
-        """By the engine."""
+        """By the engine, after the callbacks that wait for it."""
         closure()
+        self.precision_plugin._after_closure(self.module, optimizer)
         self.engine.step()
 
     def discard_gradients(self) -> None:

@@ -34,6 +34,7 @@ SHARDED = {
     "lora": ["policy.lora_rank=4", "optimizer.learning_rate=1e-3"],
 }
 EXPORT = "callbacks.export={_target_:nft_lightning.callbacks.export.HuggingFaceExport}"
+MASTERS = ["algorithm=ppo", "trainer.precision=bf16-true"]
 BF16 = ["trainer.precision=bf16-mixed", "evaluation.every_epochs=1"]
 
 
@@ -69,7 +70,7 @@ def two(tmp_path_factory):
         for name, overrides in {**CASES, **(SHARDED if strategy in CUT else {})}.items()
     }
     for strategy in CUT:
-        kept = [*STRATEGIES[strategy], EXPORT]
+        kept = [*STRATEGIES[strategy], EXPORT, *(MASTERS if strategy.startswith("zero") else [])]
         cut = [*kept, f"run_dir={folder}/{strategy}/cut", "resume=auto"]
         cases |= {
             f"{strategy}/whole": [*kept, "trainer.max_epochs=2"],
@@ -114,6 +115,7 @@ def test_shards_go_on_from_their_checkpoint_exactly(two, strategy):
     assert int(cut["state_dict"]["updates_done"]) == 6
     assert all(torch.equal(v, cut["state_dict"][k]) for k, v in whole["state_dict"].items())
     moments = [c["optimizer_states"][0]["state"] for c in (whole, cut)]
+    assert ("master" in moments[0][0]) is strategy.startswith("zero")
     assert all(torch.equal(moments[1][i][k], v[k]) for i, v in moments[0].items() for k in v)
     exported = load_file(two / strategy / "cut" / "export" / "model.safetensors")
     for name, tensor in exported.items():
