@@ -19,7 +19,9 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from nft_lightning.optimizers import MasterAdamW
 from nft_lightning.planning.architecture import architecture
+from nft_lightning.planning.memory import MASTER_BYTES
 from nft_lightning.planning.trace import Pass, cost
 from nft_lightning.policy.fused import Head
 from nft_lightning.policy.policy import Policy
@@ -61,7 +63,7 @@ def steps(model_path: str, case: Pass, shape: dict[str, int]) -> None:
     policy = Policy(model, None)
     policy.fused = Head() if case.fused else None
     trained = [p for p in policy.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, 1e-4)
+    optimizer = MasterAdamW([{"params": trained}], lr=1e-4)
     micro = batch(case.rows, case.width, case.prompt, shape["vocab_size"])
     for passes in (1, 2):
         for _ in range(passes):
@@ -84,12 +86,13 @@ def measured(model_path: str, case: Pass, shape: dict[str, int]) -> float:
 
 
 def planned(case: Pass) -> float:
-    """Weights, gradients, AdamW's two states, and the pass."""
-    size = torch.finfo(case.dtype).bits // 8
-    passing = cost(case)
-    shape, adapters = architecture(case.model), architecture(case.model).lora_parameters(case.lora_rank)
-    numbers = shape.parameters + 4 * adapters if case.lora_rank else 4 * shape.parameters
-    return size * numbers + passing.activations + passing.logits
+    """Weights, gradients, AdamW's two states, masters of what is narrower, and the pass."""
+    size, passing, shape = case.dtype.itemsize, cost(case), architecture(case.model)
+    trained = shape.lora_parameters(case.lora_rank) if case.lora_rank else shape.parameters
+    own = MASTER_BYTES if case.lora_rank else size
+    states = 2 * MASTER_BYTES + (MASTER_BYTES if own < MASTER_BYTES else 0)
+    weights = size * shape.parameters + (own * trained if case.lora_rank else 0)
+    return weights + (own + states) * trained + passing.activations + passing.logits
 
 
 def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
@@ -104,8 +107,16 @@ def cases(folder: Path) -> list[tuple[str, dict[str, int], Pass]]:
     base = {"model": str(folder / name), "rows": rows, "width": width, "prompt": prompt}
     found.append((name, shape, Pass(**base, checkpointing=True)))
     found.append((name, shape, Pass(**base, autocast=torch.bfloat16)))
+    found.append((name, shape, Pass(**base, dtype=torch.bfloat16)))
     found.append((name, shape, Pass(**base, lora_rank=8)))
     return found
+
+
+def precision(case: Pass) -> str:
+    """By the trainer's name."""
+    if case.autocast:
+        return "bf16-mixed"
+    return "bf16-true" if case.dtype == torch.bfloat16 else "32-true"
 
 
 def main() -> None:
@@ -128,7 +139,7 @@ def main() -> None:
                     "logprobs": "fused" if case.fused else "plain",
                     "checkpointing": case.checkpointing,
                     "lora_rank": case.lora_rank,
-                    "precision": "bf16-mixed" if case.autocast else "32-true",
+                    "precision": precision(case),
                     "measured_mib": round(real / 2**20, 1),
                     "planned_mib": round(plan / 2**20, 1),
                     "planned_over_measured": round(plan / real, 3),

@@ -133,6 +133,13 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     name = parts.optimizer.name
     if name == "adamw":
         return
+    if name.endswith("8bit") and trains_narrow(cfg, parts):
+        raise UserError(
+            "optimizer.name",
+            name,
+            "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
+            "use adamw, which has fp32 masters, or policy.lora_rank=16",
+        )
     if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
         remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
         raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
@@ -140,6 +147,13 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
+
+
+def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
+    """Whether what trains is stored in 16 bits; LoRA's matrices never are."""
+    halved = str(cfg.trainer.get("precision", "32-true")).endswith("16-true")
+    narrow = halved or getattr(parts.model, "dtype", "float32") != "float32"
+    return narrow and not parts.policy.lora_rank
 
 
 def check_policy(cfg: DictConfig, parts: Parts) -> None:

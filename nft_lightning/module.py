@@ -25,7 +25,7 @@ from nft_lightning.policy.frozen import Frozen
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
-from nft_lightning.sharding.exchange import can_begin_again, leave_out, micro_batch
+from nft_lightning.sharding.exchange import can_begin_again, has_masters, leave_out, micro_batch
 from nft_lightning.sharding.fsdp2 import shard_all
 from nft_lightning.shards import clip_gradients
 from nft_lightning.timing import PhaseTimer
@@ -89,7 +89,8 @@ class PolicyModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Stepped by hand."""
-        return built_optimizer(self.optimizer_plan, self.trained, self.learning_rates)
+        masters = not has_masters(self.trainer)
+        return built_optimizer(self.optimizer_plan, self.trained, self.learning_rates, masters)
 
     @property
     def trained(self) -> list[torch.nn.Module]:

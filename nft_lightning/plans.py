@@ -79,10 +79,13 @@ class EvaluationPlan:
 class OptimizerPlan:
     """AdamW with a linear warm-up and then a constant rate.
 
+    Its numbers are fp32: what is stored in 16 bits (``trainer.precision=bf16-true``) has fp32 masters.
+
     Attributes:
         name: ``adamw``; with its two moments in 8 bit, ``adamw_8bit`` or, paged to the host where the
-            device is full, ``adamw_paged_8bit`` (bitsandbytes); or ``adamw_cpu_offload``, with moments
-            and step on the host. All but the first need CUDA.
+            device is full, ``adamw_paged_8bit`` (bitsandbytes, which has no masters); or
+            ``adamw_cpu_offload``, with masters, moments and step on the host. All but the first need
+            CUDA.
         learning_rate, beta1, beta2, weight_decay: AdamW's.
         warmup_updates: optimizer steps until the full rate.
         clip_grad_norm: largest gradient norm.

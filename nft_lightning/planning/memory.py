@@ -27,6 +27,8 @@ ENGINE_WORKING_BYTES = 1.5 * GIB
 NF4_BYTES, EIGHT_BIT_STATES_BYTES = 0.5 + 0.016, 2 * (1 + 4 / 256)
 # Log-softmax, probabilities and their sum over a vocabulary, beside the logits, in fp32.
 SAMPLER_COPIES = 4
+# AdamW's numbers are fp32, whatever the parameters are.
+MASTER_BYTES = 4
 
 Phase = dict[str, float]
 
@@ -63,8 +65,10 @@ def planned(setting: Setting) -> Memory:
     for part, size in resting.items():
         base[part] = base.get(part, 0.0) + size
     forward, whole = cost(setting.passing(gradient=False)), cost(setting.passing())
-    trained = trainable(setting) * setting.stored.itemsize
-    gradients = trained / (setting.gpus if shards_gradients(setting) else 1)
+    numbers = trainable(setting) / (setting.gpus if setting.strategy == FSDP2 else 1)
+    gradients = numbers * trained_bytes(setting)
+    # Those of masters are as wide as they are.
+    widened = numbers * max(trained_bytes(setting), MASTER_BYTES if setting.optimizer == "adamw" else 0)
     buffers = gathered(setting)
     phases = {
         "rollout": {**base, **writing},
@@ -81,7 +85,7 @@ def planned(setting: Setting) -> Memory:
             "logits and log-probabilities": whole.logits,
             "buffers": buffers + exchanged(setting),
         },
-        "optimizer step": {**base, "gradients": gradients, "buffers": step_buffers(setting, gradients)},
+        "optimizer step": {**base, "gradients": widened, "buffers": step_buffers(setting, widened)},
         "sync": {
             **base,
             **{k: v for k, v in writing.items() if k == "engine copy"},
@@ -97,9 +101,14 @@ def trainable(setting: Setting) -> float:
     return shape.lora_parameters(setting.lora_rank) if setting.lora_rank else shape.parameters
 
 
-def shards_gradients(setting: Setting) -> bool:
-    """Whether each GPU keeps its part of the gradients alone."""
-    return setting.strategy == FSDP2
+def trained_bytes(setting: Setting) -> int:
+    """Of a trained number: LoRA's are fp32 whatever they are beside."""
+    return MASTER_BYTES if setting.lora_rank else setting.stored.itemsize
+
+
+def has_masters(setting: Setting) -> bool:
+    """Whether the optimizer keeps fp32 copies on the GPU of what it trains."""
+    return setting.optimizer == "adamw" and trained_bytes(setting) < MASTER_BYTES
 
 
 def weights(setting: Setting) -> float:
@@ -109,20 +118,20 @@ def weights(setting: Setting) -> float:
     if setting.quantized:
         own -= shape.linear_parameters * (size - NF4_BYTES)
     if setting.lora_rank:
-        own += trainable(setting) * size
+        own += trainable(setting) * trained_bytes(setting)
     return own / (setting.gpus if setting.strategy == FSDP2 else 1)
 
 
 def states(setting: Setting) -> float:
-    """AdamW's moments."""
+    """AdamW's moments, and masters."""
     numbers = trainable(setting)
     each = {
-        "adamw": 2.0 * setting.stored.itemsize,
+        "adamw": 2.0 * MASTER_BYTES + (MASTER_BYTES if has_masters(setting) else 0),
         "adamw_8bit": EIGHT_BIT_STATES_BYTES,
         "adamw_paged_8bit": EIGHT_BIT_STATES_BYTES,
         "adamw_cpu_offload": 0.0,
     }[setting.optimizer]
-    return numbers * each / (setting.gpus if shards_gradients(setting) else 1)
+    return numbers * each / (setting.gpus if setting.strategy == FSDP2 else 1)
 
 
 def reference(setting: Setting) -> float:
@@ -145,7 +154,7 @@ def exchanged(setting: Setting) -> float:
     """Gradients on their way to the other ranks."""
     shape, size = setting.architecture, setting.computed.itemsize
     if setting.strategy == "ddp":
-        return trainable(setting) * float(setting.stored.itemsize)
+        return trainable(setting) * float(trained_bytes(setting))
     if setting.strategy != FSDP2 or setting.lora_rank:
         return 0.0
     # The root's are whole until the pass ends; a layer's are cast to fp32 and sent at once.

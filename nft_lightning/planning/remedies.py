@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nft_lightning.planning.memory import fits, planned
+from nft_lightning.planning.memory import fits, has_masters, planned
 from nft_lightning.planning.setting import Setting
 from nft_lightning.sharding.strategies import FSDP2
 
@@ -93,7 +93,8 @@ def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     yield from smaller_engines(setting)
     if not setting.lora_rank:
         yield f"policy.lora_rank={LORA_RANK}", replace(setting, lora_rank=LORA_RANK)
-    if setting.optimizer == "adamw" and setting.strategy in ("single", "ddp"):
+    whole = setting.strategy in ("single", "ddp")
+    if setting.optimizer == "adamw" and whole and not has_masters(setting):
         yield "optimizer.name=adamw_8bit", replace(setting, optimizer="adamw_8bit")
     if setting.lora_rank and not setting.quantized:
         yield "policy.quantize=4bit", replace(setting, quantized=True)

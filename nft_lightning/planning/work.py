@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass
 
 from nft_lightning.planning.memory import (
+    MASTER_BYTES,
     engine_weights,
+    has_masters,
     key_value_bytes,
     moved,
     planned,
     rows_in_flight,
     trainable,
+    trained_bytes,
 )
 from nft_lightning.planning.setting import Setting
 from nft_lightning.sharding.strategies import FSDP2
@@ -179,15 +182,21 @@ def training_exchange(setting: Setting, micro: int) -> float:
         return 0.0
     if setting.strategy == FSDP2:
         return micro * exchange_seconds(setting, 2, 1)
-    return 2 * trainable(setting) * setting.stored.itemsize / bandwidth(setting)
+    return 2 * trainable(setting) * trained_bytes(setting) / bandwidth(setting)
 
 
 def step_seconds(setting: Setting) -> float:
-    """AdamW reads four numbers and writes three for each parameter; offloaded, they cross the link."""
+    """AdamW reads four numbers and writes three for each parameter; offloaded, they cross the link.
+
+    Masters add gradients that are widened, and parameters that are rounded.
+    """
     numbers = trainable(setting) / (setting.gpus if setting.strategy == FSDP2 else 1)
     if setting.optimizer == "adamw_cpu_offload":
-        return numbers * 2 * setting.stored.itemsize / 25e9  # PCIe, both ways
-    return numbers * 7 * setting.stored.itemsize / (setting.assumed.type.memory_gb_s * 1e9)
+        return numbers * 2 * trained_bytes(setting) / 25e9  # PCIe, both ways
+    each = 7 * MASTER_BYTES
+    if has_masters(setting):
+        each += MASTER_BYTES + 2 * trained_bytes(setting)
+    return numbers * each / (setting.assumed.type.memory_gb_s * 1e9)
 
 
 def sync_seconds(setting: Setting) -> float:

@@ -1,4 +1,4 @@
-"""What a step asks of the strategy: when ranks exchange gradients, and how to do without the step."""
+"""What a step asks of the strategy: when ranks exchange gradients, who has masters, how to leave it out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def micro_batch(trainer: L.Trainer, last: bool) -> Iterator[None]:
     skip = not last and isinstance(model, DistributedDataParallel)
     with model.no_sync() if skip else nullcontext():  # type: ignore[union-attr,operator]
         yield
+
+
+def has_masters(trainer: L.Trainer) -> bool:
+    """Whether the strategy keeps fp32 masters itself, under the optimizer."""
+    return isinstance(trainer.strategy, ZeRO)
 
 
 def leave_out(trainer: L.Trainer) -> None:

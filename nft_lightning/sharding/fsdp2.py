@@ -108,9 +108,9 @@ def shard(policy: Policy, mesh: Any, half: torch.dtype | None) -> None:
     Args:
         policy: gradients are averaged over the ranks, as with DDP.
         mesh: the ranks.
-        half: what is computed in; the shards stay as they are and gradients are summed in fp32.
+        half: what is computed in; the shards stay as they are. Gradients are summed in fp32.
     """
-    mixed = MixedPrecisionPolicy(half, torch.float32) if half else MixedPrecisionPolicy()
+    mixed = MixedPrecisionPolicy(half, torch.float32)
     for layer in decoder_layers(policy.model):
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(policy, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.policy.loading import TinyModel
 from tests.end_to_end.rank_runs import run_here, runs
 
 pytestmark = pytest.mark.slow
@@ -36,10 +37,17 @@ SHARDED = {
 EXPORT = "callbacks.export={_target_:nft_lightning.callbacks.export.HuggingFaceExport}"
 MASTERS = ["algorithm=ppo", "trainer.precision=bf16-true"]
 BF16 = ["trainer.precision=bf16-mixed", "evaluation.every_epochs=1"]
+# The same worked solutions whatever bf16 would write.
+PURE = ["algorithm=sft", "trainer.precision=bf16-true"]
 
 
-def parameters(folder):
-    return read_checkpoint(folder / "checkpoints" / "last")["state_dict"]
+def parameters(folder, name="last"):
+    return read_checkpoint(folder / "checkpoints" / name)["state_dict"]
+
+
+def masters(folder, name="last"):
+    (states,) = read_checkpoint(folder / "checkpoints" / name)["optimizer_states"]
+    return torch.cat([states["state"][i]["master"].flatten() for i in sorted(states["state"])])
 
 
 def rollout(folder):
@@ -56,7 +64,7 @@ def metrics(folder):
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     longer = {"grpo_longer": ["algorithm=grpo", "trainer.max_epochs=2"]}
-    for name, overrides in {**CASES, **SHARDED, **longer}.items():
+    for name, overrides in {**CASES, **SHARDED, **longer, "pure": PURE}.items():
         run_here(folder, name, overrides)
     return folder
 
@@ -67,16 +75,19 @@ def two(tmp_path_factory):
     cases = {
         f"{strategy}/{name}": [*words, *overrides]
         for strategy, words in STRATEGIES.items()
-        for name, overrides in {**CASES, **(SHARDED if strategy in CUT else {})}.items()
+        for name, overrides in {**CASES, **(SHARDED if strategy in CUT else {}), "pure": PURE}.items()
     }
     for strategy in CUT:
         kept = [*STRATEGIES[strategy], EXPORT, *(MASTERS if strategy.startswith("zero") else [])]
         cut = [*kept, f"run_dir={folder}/{strategy}/cut", "resume=auto"]
+        pure = [*STRATEGIES[strategy], *PURE, "trainer.max_epochs=2"]
         cases |= {
             f"{strategy}/whole": [*kept, "trainer.max_epochs=2"],
             f"{strategy}/cut": kept,
             f"{strategy}/cut_goes_on": [*cut, "trainer.max_epochs=2"],
             f"{strategy}/bf16": [*STRATEGIES[strategy], *BF16],
+            f"{strategy}/pure_whole": pure,
+            f"{strategy}/pure_goes_on": [*pure, f"run_dir={folder}/{strategy}/pure", "resume=auto"],
         }
     cases |= {f"not_finite/{strategy}": STRATEGIES[strategy] for strategy in ("ddp", "zero2", "zero3")}
     cases["disk_full"] = STRATEGIES["ddp"]
@@ -127,6 +138,26 @@ def test_one_process_goes_on_where_two_stopped(alone, two, strategy):
     going = f"run_dir={two / strategy / 'grpo'}"
     run_here(two, "", ["algorithm=grpo", going, "resume=auto", "trainer.max_epochs=2"])
     agree(parameters(alone / "grpo_longer"), parameters(two / strategy / "grpo"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_masters_of_two_ranks_agree_with_one(alone, two, strategy):
+    # Each rank rounds its gradient to bf16 before they are summed.
+    one, other = masters(alone / "pure"), masters(two / strategy / "pure", "epoch_00001")
+    begun = torch.cat(
+        [p.detach().bfloat16().float().flatten() for p in TinyModel().load(1.0).parameters()]
+    )
+    assert (one - other).norm() < 0.05 * (one - begun).norm()
+    assert 2e-4 < (other - begun).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("strategy", CUT)
+def test_masters_go_on_exactly_from_shards(two, strategy):
+    whole, cut = two / strategy / "pure_whole", two / strategy / "pure"
+    assert torch.equal(masters(whole), masters(cut))
+    one, other = parameters(whole), parameters(cut)
+    assert int(other["updates_done"]) == 6
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("strategy", CUT)

@@ -25,6 +25,7 @@ def test_memory_is_within_15_percent_of_what_is_measured():
     assert {r["logprobs"] for r in rows} == {"plain", "fused"}
     assert len({r["model"] for r in rows}) == 3
     assert {r["tokens"] for r in rows} == {256, 1024}
+    assert {r["precision"] for r in rows} == {"32-true", "bf16-mixed", "bf16-true"}
     for row in rows:
         assert row["planned_over_measured"] == pytest.approx(1, abs=0.15), row
 

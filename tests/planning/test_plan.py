@@ -124,6 +124,12 @@ def test_each_option_saves_what_it_should(plan):
     )
     pure = plan(*HALF, "trainer.precision=bf16-true")
     assert part(pure, phase, "weights") == pytest.approx(part(base, phase, "weights") / 2, abs=2e-3)
+    assert part(pure, phase, "gradients") == pytest.approx(part(base, phase, "gradients") / 2, abs=2e-3)
+    # fp32 masters beside fp32 moments; the step widens gradients.
+    assert part(pure, phase, "optimizer states") == pytest.approx(12 * 494_032_768 / 2**30, abs=2e-3)
+    assert part(pure, "optimizer step", "gradients") == pytest.approx(
+        part(base, "optimizer step", "gradients"), abs=2e-3
+    )
     eight = plan(*HALF, "++optimizer.name=adamw_8bit")
     assert part(eight, phase, "optimizer states") < part(base, phase, "optimizer states") / 3
     offloaded = plan(*HALF, "++optimizer.name=adamw_cpu_offload")
@@ -135,6 +141,9 @@ def test_lora_trains_and_quantizes(plan):
     four = plan(*HALF, "++policy.lora_rank=16", "++policy.quantize=4bit")
     assert lora["trainable_parameters"] == 8_798_208
     phase = "forward and backward"
+    pure = plan(*HALF, "++policy.lora_rank=16", "trainer.precision=bf16-true")
+    for name in ("gradients", "optimizer states"):
+        assert part(pure, phase, name) == part(lora, phase, name)
     assert part(lora, phase, "optimizer states") < 0.1
     assert part(four, phase, "weights") < part(lora, phase, "weights") / 2
 

@@ -165,6 +165,10 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
             ["trainer=fsdp2", "policy.lora_rank=4", "trainer.precision=bf16-true"],
             "can not shard together",
         ),
+        (
+            ["optimizer.name=adamw_8bit", "trainer.precision=bf16-true"],
+            "a step below 1/256 of a weight is",
+        ),
         pytest.param(["trainer=fsdp"], "trainer.accelerator='gpu' is not on", marks=NO_CUDA),
         pytest.param(["policy.quantize=4bit", "policy.lora_rank=4"], "policy.quantize", marks=NO_CUDA),
         *(

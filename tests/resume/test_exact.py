@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from nft_lightning.checkpointing.equal import differences
@@ -104,3 +105,17 @@ def test_the_comparison_sees_a_difference(undisturbed, tmp_path):
     assert "rollouts epoch_0002.parquet" in found or "rollouts epoch_0003.parquet" in found
     state = read_checkpoint(reference / "checkpoints" / "last")
     assert "reference" in state or not reference.match("*reference*")
+
+
+def test_masters_go_on(leaving, tmp_path):
+    pure = ("trainer.precision=bf16-true", "trainer.max_epochs=2", "optimizer.learning_rate=1e-5")
+    running.run(brief(*pure, f"run_dir={tmp_path / 'whole'}"))
+    cut = brief(*pure, f"run_dir={tmp_path / 'run'}", "resume=auto")
+    for place in ("epoch 0 after 0", "epoch 1", "epoch 1 after 1"):
+        leaving(cut, place)
+    running.run(cut)
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+    saved = read_checkpoint(tmp_path / "whole" / "checkpoints" / "last")
+    states = saved["optimizer_states"][0]["state"].values()
+    # They hold what the weights have lost.
+    assert any(not torch.equal(s["master"], s["master"].bfloat16().float()) for s in states)
