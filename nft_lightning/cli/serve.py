@@ -38,7 +38,11 @@ def serve(arguments: list[str]) -> None:
     parser.add_argument("model", help="tiny, tiny_unsure, a model directory or a hub name")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--dtype", default="float32", help="as model.dtype of the run (float32)")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        help="the run's rollout.engine.dtype, else its model.dtype (float32)",
+    )
     parser.add_argument(
         "--transfer",
         choices=["auto", "files", "nccl"],

@@ -23,10 +23,14 @@ class NcclSender:
 
     Args:
         address: where the servers reach this host. seconds: the limit of a whole broadcast.
+        dtype: what the tensors come in; None is the parameters' own type.
     """
 
-    def __init__(self, model: nn.Module, address: str, seconds: float) -> None:
-        self.shapes = [(name, p.dtype, tuple(p.shape)) for name, p, _ in checkpoint_parameters(model)]
+    def __init__(
+        self, model: nn.Module, address: str, seconds: float, dtype: torch.dtype | None = None
+    ) -> None:
+        named = checkpoint_parameters(model)
+        self.shapes = [(name, dtype or p.dtype, tuple(p.shape)) for name, p, _ in named]
         self.address, self.seconds = address, seconds
         self.engine: Any = None
         self.members: list[tuple[str, str]] = []

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -62,17 +63,21 @@ class Fleet:
         """What each server's first worker answers to a method of ``ServedWorker``."""
         return [answer["results"] for answer in self.post("/collective_rpc", {"method": method})]
 
-    def update(self, label: str, send: Callable[[Fleet, str], None]) -> None:
+    def update(
+        self, label: str, send: Callable[[Fleet, str], None], dtype: torch.dtype | None = None
+    ) -> None:
         """One weight update of all servers, known as ``label`` afterwards; ``send`` moves the tensors.
 
         Raises:
-            SyncError: parameters were left unwritten, the prefix cache was not reset, no server is left.
+            SyncError: a server computes in another type than ``dtype``, parameters were left unwritten,
+                the prefix cache was not reset, no server is left.
         """
         self.post("/pause?mode=abort")
         try:
             workers = self.rpc("nft_prepare")
         except EngineError as error:
             raise SyncError(f"{error} (nft-serve adds what is asked for)") from error
+        self.check_dtype([worker for answer in workers for worker in answer[:1]], dtype)
         backends = {worker["backend"] for answer in workers for worker in answer}
         if len(backends) > 1:
             raise SyncError(
@@ -95,6 +100,16 @@ class Fleet:
             if not answer["success"]:
                 raise SyncError(f"the vLLM server at {server.address} did not reset its prefix cache")
         self.post("/resume")
+
+    def check_dtype(self, workers: Sequence[Any], dtype: torch.dtype | None) -> None:
+        """SyncError where a server computes in another type; ``workers`` holds one of each."""
+        wanted = str(dtype).removeprefix("torch.")
+        for server, worker in zip(self.servers, workers, strict=True):
+            if dtype is not None and worker["dtype"] != wanted:
+                raise SyncError(
+                    f"the vLLM server at {server.address} computes in {worker['dtype']} where "
+                    f"rollout.engine.dtype is {wanted}: start it with --dtype {wanted}"
+                )
 
 
 class FileSender:

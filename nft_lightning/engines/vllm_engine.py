@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
-from nft_lightning.engines.weight_sync import Manifest
+from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
 
@@ -41,6 +41,7 @@ class VLLMEngineConfig:
         max_model_len: longest prompt and completion; None is the model's context.
         enforce_eager: no CUDA graphs: slower, starts at once, needs less memory.
         sleep: give weights and cache back while the trainer trains (GPUs).
+        dtype: float32 or bfloat16, of weights, cache and products; auto is the parameters' type.
     """
 
     gpu_memory_utilization: float = 0.4
@@ -50,6 +51,7 @@ class VLLMEngineConfig:
     max_model_len: int | None = None
     enforce_eager: bool = False
     sleep: bool = True
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -66,6 +68,7 @@ class VLLMEngineConfig:
                 "is outside (0, 1]",
                 "use 0.4",
             )
+        engine_dtype(self.dtype)
         for name in ("kv_cache_gib", "tensor_parallel_size", "max_num_seqs"):
             if getattr(self, name) < 1:
                 raise UserError(
@@ -88,7 +91,8 @@ class VLLMEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version, self.asleep = -1, False
         self.manifest = Manifest.of(model)
-        self.llm = start(config, model)
+        self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
+        self.llm = start(config, model, self.dtype)
         from nft_lightning.engines.vllm_transfer import parameter_names
 
         (names,) = self.llm.apply_model(parameter_names)
@@ -106,7 +110,7 @@ class VLLMEngine:
             self.llm.wake_up(tags=["weights"])
         tally: dict[str, int] = {}
         written: set[str] = set()
-        stream = self.manifest.checked(named_tensors, version, tally)
+        stream = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
         self.policy_version = -1  # until all is written, this engine plays no version
         with one_sentence(f"in weight sync {version}"):
             self.llm.start_weight_update()
@@ -198,8 +202,8 @@ def one_sentence(when: str) -> Iterator[None]:
         ) from error
 
 
-def start(config: VLLMEngineConfig, model: nn.Module) -> Any:
-    """A vLLM ``LLM`` of the model's shape and type, with dummy weights."""
+def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any:
+    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
     on_gpu = torch.cuda.is_available()
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
     if not on_gpu:
@@ -227,12 +231,11 @@ def start(config: VLLMEngineConfig, model: nn.Module) -> Any:
         options["block_size"] = 32
     if config.tensor_parallel_size > 1:
         options["distributed_executor_backend"] = "external_launcher"
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(Path(folder))  # type: ignore[union-attr,operator]
         llm = LLM(
             model=folder,
-            dtype=dtype,
+            dtype=str(dtype).removeprefix("torch."),
             load_format="dummy",
             skip_tokenizer_init=True,
             logprobs_mode="processed_logprobs",

@@ -20,7 +20,7 @@ from nft_lightning.engines.server_http import Server, ServerError
 from nft_lightning.engines.server_nccl import NcclSender
 from nft_lightning.engines.server_spread import Retries, Spread
 from nft_lightning.engines.server_sync import FileSender, Fleet
-from nft_lightning.engines.weight_sync import Manifest
+from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
 
@@ -44,6 +44,8 @@ class VLLMServerConfig:
             None is shared memory.
         transfer_chunk_mib: how much of the weights lies there at a time.
         trainer_address: where servers with ``--transfer nccl`` reach this host.
+        dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the
+            parameters as they are, to servers of any type.
     """
 
     addresses: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000"])
@@ -56,6 +58,7 @@ class VLLMServerConfig:
     transfer_folder: str | None = None
     transfer_chunk_mib: int = 256
     trainer_address: str = "127.0.0.1"
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.addresses:
@@ -65,6 +68,7 @@ class VLLMServerConfig:
                 "names no server",
                 "give one like [http://127.0.0.1:8000]",
             )
+        engine_dtype(self.dtype)
         twice = [a for i, a in enumerate(self.addresses) if a in self.addresses[:i]]
         if twice:
             raise UserError("rollout.engine.addresses", twice[0], "is given twice", "give it once")
@@ -114,19 +118,20 @@ class VLLMServerEngine:
     def __init__(self, config: VLLMServerConfig, model: nn.Module, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version = -1
-        self.manifest = Manifest.of(model)
+        self.manifest, self.dtype = Manifest.of(model), engine_dtype(config.dtype)
         key = os.environ.get(config.api_key_variable)
         self.servers = [Server(address, key) for address in config.addresses]
         self.resync: Callable[[], None] | None = None
         self.run_label, self.label = uuid.uuid4().hex[:8], ""
         self.files = FileSender(config.transfer_folder, config.transfer_chunk_mib * 2**20)
-        self.nccl = NcclSender(model, config.trainer_address, config.request_timeout_seconds)
+        seconds = config.request_timeout_seconds
+        self.nccl = NcclSender(model, config.trainer_address, seconds, self.dtype)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """vLLM's four phases over HTTP to every server that answers; on all ranks, or it hangs."""
         started = time.perf_counter()
         tally: dict[str, int] = {}
-        stream = self.manifest.checked(named_tensors, version, tally)
+        stream = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
         self.policy_version = -1  # until all is written, this engine plays no version
         error: Exception | None = None
         try:
@@ -156,7 +161,7 @@ class VLLMServerEngine:
                 self.files.send(fleet, stream)
 
         try:
-            fleet.update(label, send)
+            fleet.update(label, send, self.dtype)
         except ServerError as error:
             raise SyncError(f"weight sync {version}: {error}") from error
         self.label = label

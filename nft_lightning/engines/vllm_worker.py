@@ -71,7 +71,7 @@ class ServedWorker:
         """Forget an update that a trainer left half done, and count what the next one writes.
 
         Returns:
-            The backend in use and how many parameters there are.
+            The backend in use, how many parameters there are, and the type that is computed in.
         """
         worker: Any = self
         model = worker.get_model()
@@ -90,7 +90,8 @@ class ServedWorker:
 
         model.load_weights = counted
         backend = worker.vllm_config.weight_transfer_config.backend
-        return {"backend": backend, "parameters": len(worker.nft_names)}
+        dtype = str(worker.model_config.dtype).removeprefix("torch.")
+        return {"backend": backend, "parameters": len(worker.nft_names), "dtype": dtype}
 
     def nft_unwritten(self) -> list[str]:
         """The parameters that nothing has been written to since :meth:`nft_prepare`."""

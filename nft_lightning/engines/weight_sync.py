@@ -9,6 +9,23 @@ from torch import Tensor, nn
 
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, shape_of
 from nft_lightning.engines.base import SyncError
+from nft_lightning.errors import UserError
+
+ENGINE_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def engine_dtype(given: str) -> torch.dtype | None:
+    """What ``rollout.engine.dtype`` names, None for the parameters' own; UserError for another word."""
+    if given not in ENGINE_DTYPES:
+        known = ", ".join(ENGINE_DTYPES)
+        raise UserError("rollout.engine.dtype", given, "is not a type", f"use one of {known}")
+    return ENGINE_DTYPES[given]
+
+
+def cast(named: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in ``dtype``, as it is where that is None."""
+    for name, tensor in named:
+        yield name, tensor if dtype is None else tensor.to(dtype)
 
 
 def full_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

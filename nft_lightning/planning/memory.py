@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nft_lightning.engines.weight_sync import ENGINE_DTYPES
 from nft_lightning.planning.setting import Setting
 from nft_lightning.planning.trace import Pass, cost
 from nft_lightning.sharding.strategies import FSDP2
@@ -168,10 +169,11 @@ def step_buffers(setting: Setting, gradients: float) -> float:
 
 
 def moved(setting: Setting) -> float:
-    """The largest tensor, whole."""
-    if setting.strategy != FSDP2:
-        return 0.0
-    return float(setting.architecture.head_parameters * setting.stored.itemsize)
+    """The largest tensor, whole, and cast to vLLM's type."""
+    size = setting.stored.itemsize if setting.strategy == FSDP2 else 0
+    if setting.engine != "hf" and played(setting) < setting.stored.itemsize:
+        size += played(setting)
+    return float(setting.architecture.head_parameters * size)
 
 
 def engine(setting: Setting) -> tuple[Phase, Phase, str]:
@@ -183,6 +185,9 @@ def engine(setting: Setting) -> tuple[Phase, Phase, str]:
 
 def played(setting: Setting) -> int:
     """Bytes of a number in the engine's weights."""
+    if setting.engine != "hf":
+        named = ENGINE_DTYPES[setting.engine_options.get("dtype", "auto")]
+        return (named or setting.stored).itemsize
     return (setting.computed if setting.strategy == FSDP2 else setting.stored).itemsize
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nft_lightning.planning.memory import fits, has_masters, planned
+from nft_lightning.planning.memory import fits, has_masters, planned, played
 from nft_lightning.planning.setting import Setting
 from nft_lightning.sharding.strategies import FSDP2
 
@@ -126,7 +126,7 @@ def smaller_groups(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def smaller_engines(setting: Setting) -> Iterator[tuple[str, Setting]]:
-    """vLLM asleep while training, a smaller share of the GPU, fewer rows of transformers."""
+    """vLLM in bf16, asleep while training, a smaller share of the GPU, fewer rows of transformers."""
     options = dict(setting.engine_options)
     if setting.engine == "hf" and options["max_rows"] > setting.completions:
         fewer = max(setting.completions, options["max_rows"] // 4)
@@ -134,6 +134,9 @@ def smaller_engines(setting: Setting) -> Iterator[tuple[str, Setting]]:
         yield f"rollout.engine.max_rows={fewer}", changed
     if setting.engine != "vllm":
         return
+    if setting.in_half and played(setting) > setting.computed.itemsize:
+        changed = replace(setting, engine_options={**options, "dtype": "bfloat16"})
+        yield "rollout.engine.dtype=bfloat16", changed
     if not options["sleep"]:
         yield "rollout.engine.sleep=true", replace(setting, engine_options={**options, "sleep": True})
     share = options["gpu_memory_utilization"]

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import build, target, unknown_key
+from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.machine import check_strategy
 from nft_lightning.objectives.base import Outcomes
@@ -205,6 +206,7 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
+    engine_dtype(options.get("dtype", "auto"))
     return names[cls.__name__], {str(k): v for k, v in options.items()}
 
 

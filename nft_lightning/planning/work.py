@@ -10,7 +10,6 @@ from nft_lightning.planning.memory import (
     engine_weights,
     has_masters,
     key_value_bytes,
-    moved,
     planned,
     rows_in_flight,
     trainable,
@@ -201,6 +200,6 @@ def step_seconds(setting: Setting) -> float:
 
 def sync_seconds(setting: Setting) -> float:
     """Every tensor whole on each GPU, once."""
-    if not moved(setting) or setting.gpus == 1:
+    if setting.strategy != FSDP2 or setting.gpus == 1:
         return 0.0
     return setting.architecture.parameters * setting.stored.itemsize / bandwidth(setting)

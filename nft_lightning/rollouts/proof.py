@@ -14,7 +14,7 @@ from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Sampling, Signal
 
 # Largest gap of a token's log-probability between two right implementations of one policy.
-BOUNDS = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.2}
+BOUNDS: dict[torch.dtype | None, float] = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.2}
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class SyncProof:
         new_tokens: what the engine writes for each.
         prompt_tokens: probe prompts are joined to at least this length, so that they span whole
             blocks of a prefix cache and a stale cache shows.
-        max_logprob_gap: the largest difference allowed; None is by the precision in use, 0.01 in
-            fp32, 0.2 in fp16 and 0.5 in bf16.
+        max_logprob_gap: the largest difference allowed; None is by the precision in use, the coarser
+            of trainer and engine: 0.01 in fp32, 0.2 in fp16 and 0.5 in bf16.
     """
 
     prompts: int = 2
@@ -73,7 +73,7 @@ class SyncProof:
                 f"after weight sync {version} the engine says it plays version {engine.policy_version}"
             )
         gap = max(self.gap(one, policy, probe) for one in engine.replicas())
-        bound = self.max_logprob_gap or BOUNDS[computed_in(policy)]
+        bound = self.max_logprob_gap or bound_of(engine, policy)
         if gap > bound:
             raise SyncError(
                 f"the engine does not play policy version {version}: after the weight sync, "
@@ -95,6 +95,11 @@ class SyncProof:
         batch = batch.to(next(policy.parameters()).device)
         gaps = (policy(batch).logprobs - batch.engine_logprobs)[batch.mask].abs()
         return float(gaps.max()) if bool(torch.isfinite(gaps).all()) else float("inf")
+
+
+def bound_of(engine: Engine, policy: Policy) -> float:
+    """What rounding explains: the trainer's, and the engine's where it has a type of its own."""
+    return max(BOUNDS[computed_in(policy)], BOUNDS.get(getattr(engine, "dtype", None), 0.0))
 
 
 def computed_in(policy: Policy) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What a step asks of the strategy: when ranks exchange gradients, who has masters, how to leave it out."""
+"""What a step asks of the strategy: when gradients are exchanged, who has masters, how to do without."""
 
 from __future__ import annotations
 

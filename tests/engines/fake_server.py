@@ -15,8 +15,8 @@ class FakeServer:
     Such a function gets the handler, and returns what to answer, or None where it did so itself.
     """
 
-    def __init__(self, tokens=(7, 2), backend="nft_lightning_files"):
-        self.tokens, self.backend = tokens, backend
+    def __init__(self, tokens=(7, 2), backend="nft_lightning_files", dtype="float32"):
+        self.tokens, self.backend, self.dtype = tokens, backend, dtype
         self.version, self.faults, self.calls, self.keys = "default", {}, [], []
         fake = self
 
@@ -55,7 +55,9 @@ class FakeServer:
         if name == "/finish_weight_update":
             self.version = body["weight_version"]
         answers = {
-            "nft_prepare": {"results": [{"backend": self.backend, "parameters": 2}]},
+            "nft_prepare": {
+                "results": [{"backend": self.backend, "parameters": 2, "dtype": self.dtype}]
+            },
             "nft_unwritten": {"results": [[]]},
             "/reset_prefix_cache": {"success": True},
             "/weight_info": {"weight_version": self.version},

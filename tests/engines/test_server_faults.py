@@ -14,8 +14,9 @@ from nft_lightning.config import build
 from nft_lightning.engines import server_sync
 from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.server_http import Server
-from nft_lightning.engines.server_nccl import Control, within
+from nft_lightning.engines.server_nccl import Control, NcclSender, within
 from nft_lightning.engines.server_sync import FileSender, Fleet
+from nft_lightning.engines.vllm_engine import VLLMEngineConfig
 from nft_lightning.engines.vllm_server import VLLMServerConfig
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
@@ -345,3 +346,46 @@ def test_the_config_builds_and_holds_no_key(compose_config, monkeypatch):
     made = build(cfg.rollout.engine, "rollout.engine")
     assert made.addresses == ["http://h:1", "http://h:2"]
     assert "s3cret" not in json.dumps(repr(cfg))
+
+
+def test_weights_are_sent_in_the_servers_type(monkeypatch):
+    sent, save = [], server_sync.save_file
+    monkeypatch.setattr(
+        server_sync, "save_file", lambda chunk, path: (sent.append(chunk), save(chunk, path))
+    )
+    with fakes(2, dtype="bfloat16") as servers:
+        made = engine(*servers, dtype="bfloat16", synced=False)
+        model = nn.Linear(2, 3)
+        report = made.load_weights(full_tensors(model), 1)
+        engine(servers[0])  # auto: as they are, to servers of any type
+    assert report.bytes == 2 * (6 + 3)
+    assert [{t.dtype for t in chunk.values()} for chunk in sent] == [{torch.bfloat16}, {torch.float32}]
+    assert torch.equal(sent[0]["weight"], model.weight.bfloat16())
+
+
+def test_a_server_of_another_type_is_named():
+    with (
+        fakes(1, dtype="bfloat16") as right,
+        fakes(1) as wrong,
+        pytest.raises(
+            SyncError, match=r"computes in float32 .*: start it with --dtype bfloat16"
+        ) as error,
+    ):
+        engine(*right, *wrong, dtype="bfloat16")
+    assert wrong[0].address in str(error.value)
+    assert "/start_weight_update" not in right[0].asked
+
+
+def test_nccl_announces_the_type_that_is_sent():
+    model = nn.Linear(2, 3)
+    assert {dtype for _, dtype, _ in NcclSender(model, "", 1.0, torch.bfloat16).shapes} == {
+        torch.bfloat16
+    }
+    assert {dtype for _, dtype, _ in NcclSender(model, "", 1.0).shapes} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", [VLLMServerConfig, VLLMEngineConfig])
+def test_a_type_that_is_none_is_refused(monkeypatch, kind):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    with pytest.raises(UserError, match=r"rollout\.engine\.dtype='int8' is not a type: use one of auto"):
+        kind(dtype="int8")

@@ -84,6 +84,15 @@ def test_greedy_completions_are_those_of_the_hf_engine():
     assert written[0] == written[1]
 
 
+def test_a_server_of_another_type_is_refused():
+    policy = TinyModel().load(1.0)
+    with pytest.raises(SyncError, match=r"computes in float32 .*: start it with --dtype bfloat16"):
+        served_engine(policy, dtype="bfloat16").load_weights(full_tensors(policy.model), 1)
+    engine = served_engine(policy, dtype="float32")
+    engine.load_weights(full_tensors(policy.model), 1)
+    assert SyncProof().check(engine, policy, [tuple(range(5, 77))], 1) < 1e-3
+
+
 def test_a_run_from_the_command_line(tmp_path, quick):
     address = shared_vllm_server().address
     run = tmp_path / "run"

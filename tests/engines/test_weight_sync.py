@@ -205,6 +205,27 @@ def test_a_tied_head(tied, monkeypatch, stale):
         proof.check(engine, policy, probe, 1)
 
 
+def dtypes(model):
+    return {str(p.dtype) for p in model.parameters()}
+
+
+def test_an_engine_in_bf16_beside_weights_in_fp32():
+    pytest.importorskip("vllm")
+    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+
+    policy, probe = TinyModel().load(1.0), [tuple(range(5 + i, 77 + i)) for i in range(8)]
+    engine = VLLMEngineConfig(max_num_seqs=8, dtype="bfloat16").build(policy.model, policy.tokenizer)
+    report = engine.load_weights(full_tensors(policy.model), 1)
+    assert engine.llm.apply_model(dtypes) == [{"torch.bfloat16"}]
+    assert report.bytes == 2 * sum(p.numel() for p in policy.parameters())
+    assert dtypes(policy) == {"torch.float32"}
+    gap = SyncProof().check(engine, policy, probe, 1)
+    assert 1e-3 < gap < 0.25, gap
+    moved(policy.model)
+    with pytest.raises(SyncError, match="does not play policy version 1"):
+        SyncProof().check(engine, policy, probe, 1)
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [("missing", "1 of 39 tensors missing"), ("shape", "where the engine has"), ("twice", "came twice")],

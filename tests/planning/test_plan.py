@@ -88,6 +88,7 @@ def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
         (["trainer.devices=auto"], "is not a number of GPUs"),
         (["++optimizer.name=sgd"], "sgd"),
         (["+rollout.engine.rows=3"], "did you mean|use one of"),
+        (["rollout=vllm", "rollout.engine.dtype=int8"], r"rollout\.engine\.dtype='int8' is not a type"),
     ],
 )
 def test_what_can_not_be_planned(arguments, sentence):
@@ -179,6 +180,14 @@ def test_the_engine(plan):
         assert part(awake, phase, "engine copy") > 0
     share = part(asleep, "rollout", "engine copy") + part(asleep, "rollout", "KV cache")
     assert share == pytest.approx(0.4 * 79.2, abs=0.01)
+    half = plan(*SEVEN, *LONG, "rollout.engine.dtype=bfloat16")
+    weights = 7_615_616_512 / 2**30
+    assert part(asleep, "sync", "engine copy") == pytest.approx(4 * weights + 1.5, abs=0.01)
+    assert part(half, "sync", "engine copy") == pytest.approx(2 * weights + 1.5, abs=0.01)
+    sharded = (strategy("fsdp2"), "plan.gpus=8")
+    assert part(plan(*SEVEN, *LONG, *sharded), "sync", "engine copy") == part(
+        asleep, "sync", "engine copy"
+    )
     four = plan(*SEVEN, *LONG, "rollout.engine.tensor_parallel_size=4", "plan.gpus=8")
     assert part(four, "rollout", "KV cache") > part(asleep, "rollout", "KV cache")
     assert "do not divide" in plan(*SEVEN, *LONG, "rollout.engine.tensor_parallel_size=3")["problem"]
