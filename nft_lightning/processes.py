@@ -14,7 +14,12 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes were started."""
-    return int(os.environ.get("WORLD_SIZE") or (os.environ["SLURM_NTASKS"] if by_srun() else 1))
+    return by_torchrun() or int(os.environ["SLURM_NTASKS"] if by_srun() else 1)
+
+
+def by_torchrun() -> int:
+    """How many processes torchrun started, 0 where it did not."""
+    return int(os.environ.get("WORLD_SIZE") or 0)
 
 
 def by_srun() -> bool:

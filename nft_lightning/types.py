@@ -103,6 +103,11 @@ class Signal:
     keep: Tensor
     idle: Tensor | None = None
 
+    @property
+    def computed(self) -> Tensor:
+        """[N] bool: what training has to compute."""
+        return self.keep if self.idle is None else self.keep & ~self.idle
+
 
 @dataclass(frozen=True)
 class TokenBatch:

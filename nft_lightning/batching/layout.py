@@ -75,7 +75,7 @@ def layout(
     completions = [c for group in rollout.groups for c in group.completions]
     units = units_of(owners, deal)
     lengths = rollout.lengths if rollout.groups else torch.zeros(0, dtype=torch.long)
-    idle = torch.zeros_like(signal.keep) if signal.idle is None else signal.idle
+    computed = signal.computed.tolist()
     batches = []
     for step, members in enumerate(split(len(units), updates, seed)):
         index = torch.tensor([i for unit in members for i in units[unit]]).long()
@@ -83,7 +83,7 @@ def layout(
         rows = [
             Row(rollout.groups[owners[i]].prompt_ids, completions[i], weight, i, owners[i])
             for i, weight in zip(index.tolist(), weights, strict=True)
-            if weight > 0 and not idle[i]
+            if weight > 0 and computed[i]
         ]
         micro = micro_batches(rows, max_tokens_per_micro_batch, rank, world_size, whole_groups)
         if not micro and any(weights):

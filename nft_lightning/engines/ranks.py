@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+from nft_lightning.processes import by_torchrun
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ def several() -> bool:
 @contextmanager
 def joined() -> Iterator[None]:
     """The processes that torchrun started, as one group; alone, or joined already, as it is."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if by_torchrun() <= 1 or dist.is_initialized():
         yield
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

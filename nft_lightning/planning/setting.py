@@ -218,5 +218,4 @@ def computes_uniform(objective: Any, max_new_tokens: int) -> bool:
     group_ids = torch.arange(2).repeat_interleave(count)
     none_truncated = torch.zeros(2 * count, dtype=torch.bool)
     signal = objective.signal(Outcomes(rewards, group_ids, lengths, max_new_tokens, none_truncated))
-    computed = signal.keep if signal.idle is None else signal.keep & ~signal.idle
-    return bool(computed[count:].any())
+    return bool(signal.computed[count:].any())
