@@ -9,13 +9,19 @@ from typing import Any
 
 import torch.distributed as dist
 
-from nft_lightning.engines.base import Engine, completion_seed
-from nft_lightning.engines.ranks import several
+from nft_lightning.engines.base import Engine, Prompt, completion_seed
+from nft_lightning.engines.ranks import all_made, several
+from nft_lightning.engines.weight_sync import full_tensors
+from nft_lightning.errors import UserError
 from nft_lightning.evaluation.plan import EvalPlan, EvalSet
 from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
 from nft_lightning.evaluation.store import Store
-from nft_lightning.rollouts.collector import Collector
+from nft_lightning.policy.policy import Policy
+from nft_lightning.problems.prompts import prompt_ids
+from nft_lightning.rollouts.collector import Collector, RolloutPlan
+from nft_lightning.rollouts.proof import SyncProof
 from nft_lightning.rollouts.shares import writers
+from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Problem
 
 log = logging.getLogger(__name__)
@@ -52,6 +58,65 @@ class Work:
     def missing(self, store: Store) -> list[int]:
         """The parts that are not on disk."""
         return [i for i in range(len(self.parts)) if not store.done(self.name, i)]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What is answered, and by which means.
+
+    Attributes:
+        engine: its configuration; judged_by: that of ``verifier``, as plain data.
+    """
+
+    plan: EvalPlan
+    works: Sequence[Work]
+    engine: Any
+    proof: SyncProof
+    verifier: Any
+    judged_by: Any
+    seed: int
+
+
+def begin(means: Means, store: Store, model: str) -> list[tuple[str, int]]:
+    """The parts of each set that ``store`` misses, where it may take them; ``model``: a fingerprint.
+
+    Raises:
+        UserError: it holds answers under another protocol, or can not be written.
+    """
+    protocols = {w.name: w.protocol(model, means.judged_by, means.seed) for w in means.works}
+    for name, protocol in protocols.items():
+        store.check(name, protocol)
+    missing = [(w.name, part) for w in means.works for part in w.missing(store)]
+    try:
+        for name in {name for name, _ in missing}:
+            store.begin(name, protocols[name])
+    except OSError as error:
+        reason = f"can not be written ({error.strerror})"
+        raise UserError("out", str(store.folder), reason, "give another folder") from error
+    return missing
+
+
+def fill(means: Means, store: Store, policy: Policy, missing: Sequence[tuple[str, int]]) -> None:
+    """Answer what is missing; a rank that fails ends all, once the others have saved theirs."""
+
+    def encode(text: str) -> Prompt:
+        return prompt_ids(policy.tokenizer, text, means.plan.prompt_template)
+
+    engine = means.engine.build(policy.model, policy.tokenizer)
+    engine.load_weights(full_tensors(policy.model), 0)
+    context = getattr(policy.model.config, "max_position_embeddings", None)
+    if probe := means.proof.probe([encode(p.text) for p in means.works[0].problems[:8]], context):
+        means.proof.check(engine, policy, probe, 0)
+    mine, keep = dealt(missing, engine)
+
+    def answered() -> None:
+        for work in means.works:
+            judge, source = means.verifier, work.chosen.source
+            plan, timer = RolloutPlan(), PhaseTimer()
+            answers = Collector(source, engine, judge, judge.rewards, encode, plan, timer)
+            answer(work, mine.get(work.name, []), answers, store, means.seed, keep)
+
+    all_made(answered)
 
 
 def answer(
