@@ -19,19 +19,10 @@ from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.types import Completion, Group, Problem, Rollout, Verdict
 from tests.objectives.family import FAMILY
+from tests.tiny_shape import tiny_shape
 
 torch.manual_seed(0)
-MODEL = LlamaForCausalLM(
-    LlamaConfig(
-        vocab_size=23,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-)
+MODEL = LlamaForCausalLM(LlamaConfig(**tiny_shape(23)))
 POLICY, CRITIC = Policy(MODEL, None), ValueHead(32)
 torch.nn.init.normal_(CRITIC.outer.weight, generator=torch.Generator().manual_seed(1))
 TRAINED = [*MODEL.parameters(), *CRITIC.parameters()]

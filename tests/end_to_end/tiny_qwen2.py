@@ -8,6 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tests.tiny_shape import tiny_shape
+
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -30,13 +32,7 @@ def save_tiny_qwen2(folder: Path, texts: Iterable[str]) -> None:
     )
     tokenizer.chat_template = CHAT
     config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
+        **tiny_shape(len(tokenizer), 64, num_key_value_heads=1, max_position_embeddings=1024),
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
     )

@@ -16,6 +16,7 @@ from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.proof import SyncProof
 from nft_lightning.types import Sampling
 from tests.engines.shared import shared_vllm_engine
+from tests.tiny_shape import tiny_shape
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 FAST = ("optimizer.learning_rate=3e-3", "callbacks=none", "logger=csv", "evaluation.every_epochs=2")
@@ -155,13 +156,7 @@ def tied(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tied")
     tokenizer: PreTrainedTokenizerFast = build_tokenizer()
     config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
+        **tiny_shape(len(tokenizer), 64, num_key_value_heads=1, max_position_embeddings=256),
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -25,20 +25,11 @@ from nft_lightning.objectives import (
 )
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import TokenBatch
+from tests.tiny_shape import tiny_shape
 
 K, LENGTHS = 8, (5, 1, 3, 7, 2, 6, 4, 7)
 torch.manual_seed(0)
-MODEL = LlamaForCausalLM(
-    LlamaConfig(
-        vocab_size=19,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=32,
-    )
-).double()
+MODEL = LlamaForCausalLM(LlamaConfig(**tiny_shape(19, 16))).double()
 
 
 def keep_float64(model: torch.nn.Module) -> None:

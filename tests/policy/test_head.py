@@ -10,19 +10,9 @@ from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
+from tests.tiny_shape import tiny_shape
 
-SHAPE = {
-    "vocab_size": 47,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+SHAPE = tiny_shape(47, head_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 
 
 def gemma():

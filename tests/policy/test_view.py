@@ -21,16 +21,9 @@ from nft_lightning.policy.fused import Head
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
+from tests.tiny_shape import tiny_shape
 
-SHAPE = {
-    "vocab_size": 41,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 64,
-}
+SHAPE = tiny_shape(41, num_key_value_heads=1)
 MODELS = {
     "llama": (LlamaForCausalLM, LlamaConfig(**SHAPE)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SHAPE)),
