@@ -23,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from nft_lightning.text import accuracy_name
+
 ALGORITHMS = ("nft", "rft", "grpo", "dr_grpo", "dapo")
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 Run = dict[str, Any]
@@ -41,7 +43,7 @@ def train(experiment: str, algorithm: str, seed: int, runs: Path) -> Run:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     summary = json.loads((folder / "summary.json").read_text())
-    metric = next(k for k in summary["after"] if k.startswith("eval/avg_at_") and k[-1].isdigit())
+    metric = accuracy_name(summary["after"])
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     worked = sum(float(r[f"time/{w}_seconds"]) for r in rows for w in WORK if r.get(f"time/{w}_seconds"))

@@ -29,6 +29,7 @@ from typing import Any
 import optuna
 
 from nft_lightning.config import CONF_DIR
+from nft_lightning.text import accuracy_name
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 TUNING_SEED = 100
@@ -100,7 +101,7 @@ def row(algorithm: str, rate: float | None, runs: list[dict[str, Any]]) -> str:
     """A line of the table: mean and 95 % t interval over seeds."""
     if rate is None or not runs:
         return f"| `{algorithm}` | {rate or 'no trial finished'} | 0 | | | | | |"
-    name = next(k for k in runs[0]["after"] if k.startswith("eval/avg_at_") and k[-1].isdigit())
+    name = accuracy_name(runs[0]["after"])
     values = [r["after"][name] for r in runs]
     n, mean = len(values), sum(values) / len(values)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else math.nan

@@ -9,6 +9,7 @@ import lightning as L
 
 from nft_lightning.logs import check_write_rule, written
 from nft_lightning.module import PolicyModule
+from nft_lightning.text import accuracy_name, metric_label
 
 
 class LearningCurve(L.Callback):
@@ -42,7 +43,7 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
     """Two panels over the number of training problems."""
     from matplotlib.figure import Figure
 
-    name = next(k for k in points[0] if k.startswith("eval/avg_at") and not k.endswith(("low", "high")))
+    name = accuracy_name(points[0])
     x = [p["problems"] for p in points]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -53,7 +54,7 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
     left.set(
         ylim=(0, 1.02),
         xlabel="training problems",
-        ylabel=name.removeprefix("eval/").replace("_at_", "@"),
+        ylabel=metric_label(name),
     )
     left.set_title("held-out accuracy, 95 % interval", fontsize=10)
     right.plot(x, [p["eval/response_length_mean_tokens"] for p in points], marker="o", markersize=3)

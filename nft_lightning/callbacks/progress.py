@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from nft_lightning.module import PolicyModule
+from nft_lightning.text import accuracy_name, metric_label, with_interval
 
 
 class Progress(L.Callback):
@@ -60,14 +61,11 @@ class Progress(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the new accuracy."""
-        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/avg_at")}
-        name = next((k for k in found if not k.endswith(("low", "high"))), None)
-        if name is None or not trainer.is_global_zero:
+        found = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        name = accuracy_name(found)
+        if not name or not trainer.is_global_zero:
             return
-        label = name.removeprefix("eval/").replace("_at_", "@")
-        self.accuracy = (
-            f"{label} {found[name]:.3f} [{found[name + '_low']:.3f}, {found[name + '_high']:.3f}]"
-        )
+        self.accuracy = f"{metric_label(name)} {with_interval(found, name)}"
         if self.bar:
             self.bar.update(self.task, accuracy=self.accuracy)
         elif trainer.state.fn == "fit":

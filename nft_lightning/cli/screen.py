@@ -15,6 +15,7 @@ from rich.text import Text
 from nft_lightning.callbacks.samples import pairs
 from nft_lightning.config import Parts, conditions_hash
 from nft_lightning.module import PolicyModule
+from nft_lightning.text import metric_label, with_interval
 from nft_lightning.types import Group
 
 # What a run folder may hold, by what a reader would open first.
@@ -77,11 +78,10 @@ def print_summary(
     for column in ("", "before", "after"):
         table.add_column(column)
     for name in summary["before"]:
-        short = name.removeprefix("eval/")
-        if short.endswith(("_low", "_high")) or name not in summary["after"]:
+        if name.endswith(("_low", "_high")) or name not in summary["after"]:
             continue
         table.add_row(
-            short.replace("_at_", "@").replace("_", " "),
+            metric_label(name),
             with_interval(summary["before"], name),
             with_interval(summary["after"], name),
         )
@@ -99,13 +99,6 @@ def print_summary(
     console.print(Text(f"Run folder: {folder}"))
     console.print(f"  {', '.join(label for name, label in KEPT.items() if (folder / name).exists())}")
     console.print("Try next:  nft-train algorithm=grpo    nft-train experiment=arithmetic_compare")
-
-
-def with_interval(metrics: dict[str, float], name: str) -> str:
-    """``0.950 [0.921, 0.969]``, or a plain number."""
-    if name + "_low" in metrics:
-        return f"{metrics[name]:.3f} [{metrics[name + '_low']:.3f}, {metrics[name + '_high']:.3f}]"
-    return f"{metrics[name]:.3f}"
 
 
 def changed_examples(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:

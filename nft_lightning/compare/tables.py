@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nft_lightning import text
 from nft_lightning.compare.comparison import Comparison, Level
 from nft_lightning.compare.statistics import Interval
 
@@ -98,9 +99,7 @@ def conclusions(comparison: Comparison) -> list[str]:
 
 def share(interval: Interval, sign: str = "") -> str:
     """``0.510 [0.439, 0.581]``."""
-    if math.isnan(interval.low):
-        return f"{interval.mean:{sign}.3f}"
-    return f"{interval.mean:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+    return text.interval(interval.mean, interval.low, interval.high, sign)
 
 
 def amount(interval: Interval) -> str:
@@ -126,8 +125,7 @@ def probability(value: float) -> str:
 
 def markdown(table: Table) -> str:
     """A Markdown table."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in lines)
+    return text.markdown(table.columns, table.rows)
 
 
 def latex(table: Table) -> str:

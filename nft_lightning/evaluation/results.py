@@ -16,6 +16,7 @@ import torch
 from nft_lightning.callbacks.record import write
 from nft_lightning.metrics.estimates import Estimate, estimate, pass_at_k
 from nft_lightning.metrics.majority import majority_at_k
+from nft_lightning.text import interval, markdown
 from nft_lightning.types import OUTCOMES, Verdict
 
 
@@ -119,9 +120,7 @@ def save(
         "sets": [as_data(r) for r in results],
     }
     (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cells) + " |" for cells in table_rows(results)]
-    (folder / "results.md").write_text("\n".join(lines) + "\n")
+    (folder / "results.md").write_text(markdown(COLUMNS, table_rows(results)))
     write(pa.Table.from_pylist([asdict(p) for p in problems]), folder / "problems.parquet")
 
 
@@ -148,9 +147,9 @@ def table_rows(results: Sequence[SetResult]) -> list[list[str]]:
             r.name,
             str(r.problems),
             str(r.k),
-            shown(r.avg),
-            shown(r.passed[r.k]),
-            shown(r.majority[r.k]),
+            interval(*r.avg),
+            interval(*r.passed[r.k]),
+            interval(*r.majority[r.k]),
             f"{r.verdicts['unparsable']:.1%}",
             f"{r.truncated_fraction:.1%}",
             f"{r.length_mean_tokens:.0f}",
@@ -160,10 +159,5 @@ def table_rows(results: Sequence[SetResult]) -> list[list[str]]:
     if len(results) > 1:
         left_out = [r.name for r in results if not r.in_mean]
         named = f"mean without {', '.join(left_out)}" if left_out else "mean"
-        rows.append([named, "", "", shown(mean_over_sets(results)), *[""] * (len(COLUMNS) - 4)])
+        rows.append([named, "", "", interval(*mean_over_sets(results)), *[""] * (len(COLUMNS) - 4)])
     return rows
-
-
-def shown(found: Estimate) -> str:
-    """``0.510 [0.439, 0.581]``."""
-    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import CONF_DIR
+from nft_lightning.text import accuracy_name
 
 log = logging.getLogger(__name__)
 NOT_PASSED_ON = ("sweep", "pruner", "run_dir")
@@ -112,8 +113,7 @@ def quoted(text: str) -> str:
 def final_accuracy(summary: dict[str, Any]) -> float:
     """avg@k of the last evaluation."""
     after: dict[str, float] = summary["after"]
-    name = next(k for k in after if k.startswith("eval/avg_at_") and k[-1].isdigit())
-    return float(after[name])
+    return float(after[accuracy_name(after)])
 
 
 def proposed(overrides: list[str]) -> dict[str, Any]:

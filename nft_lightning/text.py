@@ -1,0 +1,35 @@
+"""Metrics, numbers and tables as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def accuracy_name(metrics: Iterable[str]) -> str:
+    """The avg@k among the names of an evaluation's metrics; empty where there is none."""
+    return next((n for n in metrics if n.startswith("eval/avg_at_") and n[-1].isdigit()), "")
+
+
+def metric_label(name: str) -> str:
+    """``avg@8`` for ``eval/avg_at_8``."""
+    return name.removeprefix("eval/").replace("_at_", "@").replace("_", " ")
+
+
+def with_interval(metrics: Mapping[str, float], name: str) -> str:
+    """``0.950 [0.921, 0.969]``, or the number alone where its ends are not among the metrics."""
+    low, high = (metrics.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
+    return interval(metrics[name], low, high)
+
+
+def interval(mean: float, low: float, high: float, sign: str = "") -> str:
+    """``0.510 [0.439, 0.581]``, the mean alone where there is no interval; ``sign``: ``+`` or empty."""
+    if math.isnan(low):
+        return f"{mean:{sign}.3f}"
+    return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in lines)
