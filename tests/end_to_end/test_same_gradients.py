@@ -41,12 +41,12 @@ BF16 = ["trainer.precision=bf16-mixed", "evaluation.every_epochs=1"]
 PURE = ["algorithm=sft", "trainer.precision=bf16-true"]
 
 
-def parameters(folder, name="last"):
-    return read_checkpoint(folder / "checkpoints" / name)["state_dict"]
+def parameters(folder):
+    return read_checkpoint(folder / "checkpoints" / "last")["state_dict"]
 
 
-def masters(folder, name="last"):
-    (states,) = read_checkpoint(folder / "checkpoints" / name)["optimizer_states"]
+def masters(folder):
+    (states,) = read_checkpoint(folder / "checkpoints" / "last")["optimizer_states"]
     return torch.cat([states["state"][i]["master"].flatten() for i in sorted(states["state"])])
 
 
@@ -78,16 +78,13 @@ def two(tmp_path_factory):
         for name, overrides in {**CASES, **(SHARDED if strategy in CUT else {}), "pure": PURE}.items()
     }
     for strategy in CUT:
-        kept = [*STRATEGIES[strategy], EXPORT, *(MASTERS if strategy.startswith("zero") else [])]
+        kept = [*STRATEGIES[strategy], EXPORT, *MASTERS]
         cut = [*kept, f"run_dir={folder}/{strategy}/cut", "resume=auto"]
-        pure = [*STRATEGIES[strategy], *PURE, "trainer.max_epochs=2"]
         cases |= {
             f"{strategy}/whole": [*kept, "trainer.max_epochs=2"],
             f"{strategy}/cut": kept,
             f"{strategy}/cut_goes_on": [*cut, "trainer.max_epochs=2"],
             f"{strategy}/bf16": [*STRATEGIES[strategy], *BF16],
-            f"{strategy}/pure_whole": pure,
-            f"{strategy}/pure_goes_on": [*pure, f"run_dir={folder}/{strategy}/pure", "resume=auto"],
         }
     cases |= {f"not_finite/{strategy}": STRATEGIES[strategy] for strategy in ("ddp", "zero2", "zero3")}
     cases["disk_full"] = STRATEGIES["ddp"]
@@ -126,7 +123,7 @@ def test_shards_go_on_from_their_checkpoint_exactly(two, strategy):
     assert int(cut["state_dict"]["updates_done"]) == 6
     assert all(torch.equal(v, cut["state_dict"][k]) for k, v in whole["state_dict"].items())
     moments = [c["optimizer_states"][0]["state"] for c in (whole, cut)]
-    assert ("master" in moments[0][0]) is strategy.startswith("zero")
+    assert "master" in moments[0][0]
     assert all(torch.equal(moments[1][i][k], v[k]) for i, v in moments[0].items() for k in v)
     exported = load_file(two / strategy / "cut" / "export" / "model.safetensors")
     for name, tensor in exported.items():
@@ -143,21 +140,12 @@ def test_one_process_goes_on_where_two_stopped(alone, two, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_masters_of_two_ranks_agree_with_one(alone, two, strategy):
     # Each rank rounds its gradient to bf16 before they are summed.
-    one, other = masters(alone / "pure"), masters(two / strategy / "pure", "epoch_00001")
+    one, other = masters(alone / "pure"), masters(two / strategy / "pure")
     begun = torch.cat(
         [p.detach().bfloat16().float().flatten() for p in TinyModel().load(1.0).parameters()]
     )
     assert (one - other).norm() < 0.05 * (one - begun).norm()
     assert 2e-4 < (other - begun).abs().max() < 1e-3
-
-
-@pytest.mark.parametrize("strategy", CUT)
-def test_masters_go_on_exactly_from_shards(two, strategy):
-    whole, cut = two / strategy / "pure_whole", two / strategy / "pure"
-    assert torch.equal(masters(whole), masters(cut))
-    one, other = parameters(whole), parameters(cut)
-    assert int(other["updates_done"]) == 6
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("strategy", CUT)
