@@ -12,11 +12,10 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
-import sys
 import time
 
 import torch
+from measuring import in_turn
 
 from nft_lightning.policy.fused import Head, fused_logprobs
 
@@ -62,11 +61,7 @@ def main() -> None:
     if given.way:
         measure(given.way, given.tokens)
         return
-    found: dict[str, list[dict[str, float]]] = {"plain": [], "fused": []}
-    for _ in range(given.rounds):
-        for way, results in found.items():
-            command = [sys.executable, __file__, "--way", way, "--tokens", str(given.tokens)]
-            results.append(json.loads(subprocess.check_output(command)))
+    found = in_turn(__file__, ["plain", "fused"], given.tokens, given.rounds)
     print(f"V {VOCABULARY}, H {HIDDEN}, {given.tokens} tokens, fp32, threads {torch.get_num_threads()}")
     medians = {
         way: {k: statistics.median(r[k] for r in results) for k in ("seconds", "bytes")}

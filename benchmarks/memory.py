@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from measuring import in_turn, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import Row, token_batch
@@ -99,11 +98,7 @@ def main() -> None:
     if given.way:
         measure(given.way, given.tokens)
         return
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for _ in range(given.rounds):
-        for way, results in found.items():
-            command = [sys.executable, __file__, "--way", way, "--tokens", str(given.tokens)]
-            results.append(json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)))
+    found = in_turn(__file__, list(WAYS), given.tokens, given.rounds)
     least = {
         way: {k: min(r[k] for r in results) for k in ("seconds", "mib")}
         for way, results in found.items()
@@ -121,10 +116,7 @@ def main() -> None:
             for way, row in least.items()
         ),
     ]
-    print("\n".join(lines))
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "cpu.md").write_text("\n".join(lines) + "\n")
+    save(given.out, "\n".join(lines) + "\n", name="cpu")
 
 
 if __name__ == "__main__":

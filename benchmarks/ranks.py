@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from measuring import save
 
 EPOCHS = 8
 SETTINGS = (
@@ -62,9 +63,7 @@ def main() -> None:
     pairs = [(seconds(1, args.overrides), seconds(2, args.overrides)) for _ in range(args.pairs)]
     gains = [one / two for one, two in pairs]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a process"
-    args.out.mkdir(parents=True, exist_ok=True)
     found = {"machine": machine, "epochs": EPOCHS - 1, "seconds": pairs, "gains": gains}
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     one, two = (statistics.median(side) for side in zip(*pairs, strict=True))
     text = (
         f"{machine}; {EPOCHS - 1} epochs of the embedded default, NFT\n\n"
@@ -73,8 +72,7 @@ def main() -> None:
         f"| 2, DDP over gloo | {two:.1f} | {statistics.median(gains):.2f} "
         f"({', '.join(f'{g:.2f}' for g in gains)}) |\n"
     )
-    (args.out / "results.md").write_text(text)
-    print(text)
+    save(args.out, text, found)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import platform
 import statistics
@@ -29,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
+from measuring import save
 
 from nft_lightning.cli import run as running
 from nft_lightning.config import CONF_DIR
@@ -116,8 +116,6 @@ def main() -> None:
         "tokens_per_second": [sum(p[2] for p in pairs) / sum(p[i] for p in pairs) for i in (0, 1)],
         "padding_fraction": statistics.mean(beside.padding),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     ours, bare = found["tokens_per_second"]
     text = (
         f"{machine}; {len(pairs)} epochs of the embedded default, NFT\n\n"
@@ -126,8 +124,7 @@ def main() -> None:
         f"| nft_lightning, {found['padding_fraction']:.1%} padding | {ours:.0f} | "
         f"{found['ratio_median']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |\n"
     )
-    (args.out / "results.md").write_text(text)
-    print(text)
+    save(args.out, text, found)
 
 
 if __name__ == "__main__":

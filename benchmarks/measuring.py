@@ -1,0 +1,31 @@
+"""What benchmarks share: a measurement in a process of its own, and results on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[str, list[Any]]:
+    """What ``script --way WAY --tokens N`` prints as JSON, each way once a round, by way."""
+    found: dict[str, list[Any]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, results in found.items():
+            command = [sys.executable, script, "--way", way, "--tokens", str(tokens)]
+            results.append(json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)))
+    return found
+
+
+def save(folder: Path | None, text: str, data: Any = None, name: str = "results") -> None:
+    """Print ``text``; where there is a folder write it as ``name.md``, and ``data`` as ``name.json``."""
+    print(text)
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
+    if data is not None:
+        (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
