@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.optimizers import MASTER
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
-MASTER = "master"
 
 
 def whole_optimizer(
