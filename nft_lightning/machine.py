@@ -133,13 +133,7 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     name = parts.optimizer.name
     if name == "adamw":
         return
-    if name.endswith("8bit") and trains_narrow(cfg, parts):
-        raise UserError(
-            "optimizer.name",
-            name,
-            "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
-            "use adamw, which has fp32 masters, or policy.lora_rank=16",
-        )
+    check_steps(name, trains_narrow(cfg, parts))
     if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
         remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
         raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
@@ -147,6 +141,17 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
+
+
+def check_steps(optimizer: str, narrow: bool) -> None:
+    """UserError where an optimizer without masters would step on weights of 16 bits."""
+    if optimizer.endswith("8bit") and narrow:
+        raise UserError(
+            "optimizer.name",
+            optimizer,
+            "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
+            "use adamw, which has fp32 masters, or policy.lora_rank=16",
+        )
 
 
 def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from nft_lightning.config import build, target, unknown_key
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_strategy
+from nft_lightning.machine import check_steps, check_strategy
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
@@ -128,6 +128,7 @@ class Setting:
         strategy, gpus = parallel(trainer, assumed)
         engine, options = engine_of(cfg.rollout.engine)
         stored, computed = types(cfg)
+        check_steps(optimizer.name, stored != torch.float32 and not policy.lora_rank)
         return cls(
             architecture=shape,
             strategy=strategy,

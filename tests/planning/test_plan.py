@@ -87,6 +87,7 @@ def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
         ([strategy("horovod")], "can not be planned"),
         (["trainer.devices=auto"], "is not a number of GPUs"),
         (["++optimizer.name=sgd"], "sgd"),
+        (["++optimizer.name=adamw_8bit", "trainer.precision=bf16-true"], "steps on weights of 16 bits"),
         (["+rollout.engine.rows=3"], "did you mean|use one of"),
         (["rollout=vllm", "rollout.engine.dtype=int8"], r"rollout\.engine\.dtype='int8' is not a type"),
     ],
