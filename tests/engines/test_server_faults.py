@@ -95,7 +95,7 @@ def test_a_fault_of_the_only_server_ends_in_one_sentence(fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_one_server_is_survived_by_the_other(fault):
     with fakes(2) as (good, bad):
-        made = engine(good, bad)
+        made = engine(good, bad, request_timeout_seconds=1.5)
         bad.faults[GENERATE] = FAULTS[fault][0]
         groups = made.generate(PROMPTS, SAMPLING, SEEDS)
         assert [len(g) for g in groups] == [2] * 12
@@ -105,7 +105,7 @@ def test_a_fault_of_one_server_is_survived_by_the_other(fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_is_retried(fault):
     with fakes() as (fake,):
-        made = engine(fake)
+        made = engine(fake, request_timeout_seconds=1.5)
         met = []
 
         def once(handler):
