@@ -1,4 +1,4 @@
-"""What the checks of this folder share: what is missing, random models, runs of nft-train, written results."""
+"""What the checks of this folder share: what is missing, random models, runs of nft-train, results."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def facts() -> dict[str, str]:
     return found | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
 
-def random_model(shape: str, dtype: Any, device: str = "cpu", attention: str = "sdpa", **options: Any) -> Any:
+def random_model(
+    shape: str, dtype: Any, device: str = "cpu", attention: str = "sdpa", **options: Any
+) -> Any:
     """A Qwen3 of random weights, the same ones each time, and the tiny policy's tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -169,10 +171,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(str(r.get(k, '-')) for k in head)} |" for r in rows)])
 
 
-def write(out: Path | None, found: dict[str, Any], text: str) -> None:
-    """``results.json`` and ``results.md`` in ``out``, and the text on the screen."""
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-        (out / "results.md").write_text(text)
+def write(
+    given: argparse.Namespace, found: dict[str, Any], about: str, rows: Sequence[dict[str, Any]]
+) -> None:
+    """``results.json`` and ``results.md`` in ``given.out``; the latter on the screen, too."""
+    machine = ", ".join(f"{name} {value}" for name, value in facts().items())
+    rehearsal = "A rehearsal on the CPU: nothing of it is a result for GPUs. " if given.rehearse else ""
+    text = f"{rehearsal}{about} {machine}.\n\n{table(rows)}\n"
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "results.json").write_text(json.dumps({"facts": facts(), **found}, indent=1) + "\n")
+        (given.out / "results.md").write_text(text)
     sys.stdout.write(text)

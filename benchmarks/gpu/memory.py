@@ -1,15 +1,16 @@
-"""Peak memory and time of an update with each option that saves memory, measured and as nft-plan has it.
+"""Peak memory and time of an update with each option that saves memory, measured and by nft-plan.
 
     python benchmarks/gpu/memory.py --out benchmarks/results/gpu_memory
 
-Needs one NVIDIA GPU with 40 GiB or more, and for all options ``pip install 'nft-lightning[lora,bitsandbytes]'``
-and a C++ compiler; nothing is downloaded. Each option is a run of ``nft-train`` of its own: Qwen3-0.6B's shape
-with random weights, supervised fine-tuning (nothing is sampled) on rows of equal length, one micro-batch an
-update; nft-plan gets the same words. Memory is what torch's allocator gave out at most within an update, and
-reserved at most; seconds are the median update's, the first left out. The plan's time takes the GPU to do 0.4 of
-its dense peak (``plan.training_utilization``). An option that is refused, or that memory does not hold, says so.
+Needs one NVIDIA GPU with 28 GiB free, and for all options a C++ compiler and
+``pip install 'nft-lightning[lora,bitsandbytes]'``; nothing is downloaded. Each option is a run of
+nft-train of its own: Qwen3-0.6B's shape with random weights, supervised fine-tuning (nothing is sampled)
+on rows of equal length, one micro-batch an update; nft-plan gets the same words. Memory is the most
+that torch's allocator gave out within an update, and reserved; seconds are the median update's, without
+the first. The plan's time takes the GPU to do 0.4 of its dense peak (``plan.training_utilization``). An
+option that is refused, or that memory does not hold, says so.
 
-    python benchmarks/gpu/memory.py --rehearse
+    python benchmarks/gpu/memory.py --rehearse --rows 2 --prompt 32 --answer 96
 
 runs the whole with a tiny model on a CPU, where memory is the whole process's.
 """
@@ -33,7 +34,6 @@ from common import (
     refused,
     save_random_model,
     seconds_of,
-    table,
     train,
     watched,
     write,
@@ -70,9 +70,9 @@ def problems(file: Path, given: argparse.Namespace) -> None:
     draw = random.Random(0)
     with file.open("w") as lines:
         for _ in range(UPDATES * given.rows):
-            text, solution = (
-                "".join(draw.choices("0123456789", k=count)) for count in (given.prompt, given.answer - 1)
-            )
+            # The solution gets an end-of-sequence token.
+            sizes = (given.prompt, given.answer - 1)
+            text, solution = ("".join(draw.choices("0123456789", k=size)) for size in sizes)
             lines.write(json.dumps({"problem": text, "answer": "1", "solution": solution}) + "\n")
 
 
@@ -129,7 +129,8 @@ def planned(run: list[str], given: argparse.Namespace) -> dict[str, float]:
         "mean_response_tokens": given.answer,
         "uniform_fraction": 0.0,
     }
-    plan = as_data(plan_of(compose_or_explain("plan", [*run, *(f"plan.{k}={v}" for k, v in assumed.items())])))
+    asked = [*run, *(f"plan.{key}={value}" for key, value in assumed.items())]
+    plan = as_data(plan_of(compose_or_explain("plan", asked)))
     phases, seconds = plan["memory_gib"], plan["iteration"]["seconds"]
     return {
         "planned_gib": max(phases[name]["total"] for name in ("forward and backward", "optimizer step")),
@@ -190,7 +191,7 @@ def main() -> None:
     options.add_argument("--answer", type=int, default=768, help="tokens of its answer")
     options.add_argument("--gpu", default=None, help="nft-plan's name of this GPU (plan.gpu)")
     given = options.parse_args()
-    missing = None if given.rehearse else needs("memory.py", free_gib=36)
+    missing = None if given.rehearse else needs("memory.py", free_gib=28)
     if missing:
         sys.exit(f"error: {missing}")
     given.gpu = given.gpu or ("h100" if given.rehearse else gpu_type())
@@ -198,15 +199,13 @@ def main() -> None:
         options.error(f"nft-plan does not know {facts()['device']}: give --gpu {' | '.join(GPUS)}")
     rows = measure(given)
     about = (
-        f"{'The rehearsal' if given.rehearse else 'Qwen3-0.6B'}'s shape, random weights, 32-true where not "
-        f"named, fused log-probabilities; an update is one micro-batch of {given.rows} rows of {given.prompt} + "
-        f"{given.answer} tokens; plan.gpu={given.gpu}. {', '.join(f'{k} {v}' for k, v in facts().items())}.\n\n"
+        f"{'A tiny shape' if given.rehearse else 'The shape of Qwen3-0.6B'}, random weights, 32-true "
+        "where not named, fused log-probabilities; an update is one micro-batch of "
+        f"{given.rows} rows of {given.prompt} + {given.answer} tokens; plan.gpu={given.gpu};"
     )
-    if given.rehearse:
-        about = f"A rehearsal on the CPU: nothing of it is a result for GPUs. {about}"
     # The columns are those of a row that ran.
-    text = about + table(sorted(map(shown, rows), key=lambda row: "s an update" not in row)) + "\n"
-    write(given.out, {"facts": facts(), "plan_gpu": given.gpu, "rows": rows}, text)
+    lines = sorted(map(shown, rows), key=lambda row: "s an update" not in row)
+    write(given, {"plan_gpu": given.gpu, "rows": rows}, about, lines)
 
 
 if __name__ == "__main__":

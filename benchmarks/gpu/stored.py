@@ -1,7 +1,7 @@
 """Rollouts that are the same for every run: what the first one wrote, the others train on.
 
-Strategies and precisions round differently, and one token drawn otherwise would be another rollout, after
-which parameters can not be compared.
+Strategies and precisions round differently, and one token drawn otherwise would be another rollout,
+after which parameters can not be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROBE_SEEDS = {completion_seed(0, "probe", 0, i, 0) for i in range(64)}
 
 @dataclass(frozen=True)
 class StoredEngineConfig(HFEngineConfig):
-    """``rollout=hf`` that writes to ``file`` where it is not there yet (one process), and reads it else."""
+    """``rollout=hf`` that makes ``file`` where there is none (one process), else answers from it."""
 
     file: str = "rollouts.json"
 

@@ -2,16 +2,17 @@
 
     python benchmarks/gpu/strategies.py --devices 2 --out benchmarks/results/gpu_strategies
 
-Needs two NVIDIA GPUs or more (``--devices``) with 30 GiB free, and 40 GB of disk for checkpoints in TMPDIR;
-nothing is downloaded. Each strategy is ``nft-train`` under torchrun: three updates of NFT, then a resume from
-the checkpoint for three more, against one process on one GPU that made six. All train on the completions of
-the first run, and how many of them they would have written alike is counted. fp32 has TF32 off and a bound of
-1e-5 on the greatest difference of a parameter; bf16-mixed is measured, against one process in bf16-mixed.
+Needs two NVIDIA GPUs or more (``--devices``) with 30 GiB free each, and 40 GB of disk in TMPDIR for
+checkpoints; nothing is downloaded. Each strategy is nft-train under torchrun: three updates of NFT, then
+a resume from their checkpoint for three more, against one process on one GPU that made all six. All
+train on the completions of the first run; how many of them they would have written alike is counted.
+fp32 has TF32 off, and a bound of 1e-5 on the greatest difference of a parameter; bf16-mixed is measured,
+against one process in bf16-mixed.
 
 The models: the embedded policy, and Qwen3-0.6B's layers with random weights and the embedded policy's
 vocabulary (0.44 billion parameters), for seconds and memory that mean something.
 
-    python benchmarks/gpu/strategies.py --rehearse --trainers ddp fsdp2
+    python benchmarks/gpu/strategies.py --rehearse --models tiny --trainers ddp fsdp2
 
 runs the whole with two processes on a CPU.
 """
@@ -28,14 +29,12 @@ from typing import Any
 
 from common import (
     WATCH,
-    facts,
     needs,
     parser,
     peak_gib,
     refused,
     save_random_model,
     seconds_of,
-    table,
     train,
     watched,
     write,
@@ -219,14 +218,11 @@ def main() -> None:
         sys.exit(f"error: {missing}")
     rows = measure(given)
     about = (
-        f"Greatest difference of a parameter from one process's; {given.devices} processes, {UPDATES} updates "
-        f"of {given.problems} problems x {given.completions} completions, NFT; bound {BOUND:g} in fp32 (TF32 "
-        f"off). {', '.join(f'{k} {v}' for k, v in facts().items())}.\n\n"
+        f"Greatest difference of a parameter from one process's; {given.devices} processes, NFT, "
+        f"{UPDATES} updates on {given.problems} problems x {given.completions} completions; bound "
+        f"{BOUND:g} in fp32, TF32 off;"
     )
-    if given.rehearse:
-        about = f"A rehearsal on the CPU: nothing of it is a result for GPUs. {about}"
-    text = about + table([shown(row) for row in rows]) + "\n"
-    write(given.out, {"facts": facts(), "bound": BOUND, "rows": rows}, text)
+    write(given, {"bound": BOUND, "rows": rows}, about, [shown(row) for row in rows])
 
 
 if __name__ == "__main__":
