@@ -54,7 +54,6 @@ PRECISIONS = ("32-true", "bf16-mixed")
 MODELS = ("tiny", "qwen3_0.6b")
 SETTINGS = (
     f"batching.updates_per_rollout={UPDATES}",
-    "evaluation.problems=8",
     "evaluation.completions_per_problem=1",
     "evaluation.max_new_tokens=4",
     "evaluation.every_epochs=100",
@@ -77,6 +76,7 @@ class Bench:
         self.accelerator = f"trainer.accelerator={'cpu' if given.rehearse else 'gpu'}"
         self.words = [
             *SETTINGS,
+            f"evaluation.problems={given.devices}",
             f"rollout.plan.problems_per_rollout={given.problems}",
             f"rollout.plan.completions_per_problem={given.completions}",
             f"+rollout.engine.file={parent / 'rollouts.json'}",
