@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 import sys
 from pathlib import Path
@@ -77,6 +78,24 @@ def test_every_strategy_of_the_trainer_group_is_in_the_table(start):
     assert all(f'"trainer={name}"' in text for name in names - {"cpu"})
 
 
+def test_parameters_too_far_apart_end_it_with_an_error(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script = runpy.run_path(str(FOLDER / "strategies.py"))
+    one, other = {"a": torch.zeros(2), "b": torch.zeros(1)}, {"a": torch.tensor([3.0, -4.0])}
+    assert script["apart"](one, other) == (math.inf, math.inf)
+    assert script["apart"](one, {**other, "b": torch.zeros(1)}) == (4.0, 5.0)
+    about = {"model": "tiny", "precision": "32-true", "peak_gib_by_rank": [1.0]}
+    rows = [
+        {**about, "trainer": "one process", "moved": 1e-3},
+        {**about, "trainer": "ddp", "difference": 1e-4, "within_bound": False},
+    ]
+    monkeypatch.setitem(script["main"].__globals__, "measure", lambda given: rows)
+    monkeypatch.setattr(sys, "argv", ["strategies.py", "--rehearse", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="further apart than 1e-05 with ddp"):
+        script["main"]()
+    assert "| ddp | 1.0e-04 | - | - | **no** |" in (tmp_path / "results.md").read_text()
+
+
 @pytest.mark.slow
 def test_strategies_rehearsed(rehearsed):
     words = ["--models", "qwen3_0.6b", "--precisions", "32-true", "--problems", 6, "--completions", 4]
@@ -86,6 +105,7 @@ def test_strategies_rehearsed(rehearsed):
     assert shards["within_bound"] is True
     for resumed in ("", "_resumed"):
         assert 0 <= shards[f"difference{resumed}"] < 1e-5
+        assert 0 <= shards[f"relative{resumed}"] < 1e-2
         assert shards[f"seconds_per_update{resumed}"] > 0
         assert len(shards[f"peak_gib_by_rank{resumed}"]) == 2
         assert shards[f"equal_completions_fraction{resumed}"] == 1
