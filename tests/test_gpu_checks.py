@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import runpy
@@ -97,9 +98,15 @@ def test_parameters_too_far_apart_end_it_with_an_error(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_strategies_rehearsed(rehearsed):
+def test_strategies_rehearsed(rehearsed, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *given: None if name == "deepspeed" else find(name, *given),
+    )
     words = ["--models", "qwen3_0.6b", "--precisions", "32-true", "--problems", 6, "--completions", 4]
-    rows, text = rehearsed("strategies.py", "trainer", *words, "--trainers", "fsdp2", "deepspeed_2")
+    rows, text = rehearsed("strategies.py", "trainer", *words, "--trainers", "fsdp2", "zero3")
     assert rows["one process"]["moved"] > 2e-4
     shards = rows["fsdp2"]
     assert shards["within_bound"] is True
@@ -109,7 +116,8 @@ def test_strategies_rehearsed(rehearsed):
         assert shards[f"seconds_per_update{resumed}"] > 0
         assert len(shards[f"peak_gib_by_rank{resumed}"]) == 2
         assert shards[f"equal_completions_fraction{resumed}"] == 1
-    assert "| fsdp2 |" in text
+    assert "needs deepspeed" in rows["zero3"]["not_run"]
+    assert f"| zero3 | not run: {rows['zero3']['not_run']} |" in text
 
 
 @pytest.mark.slow

@@ -126,7 +126,8 @@ def train(words: Sequence[str], processes: int = 1, **environment: str) -> str |
         return None
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("error: ", "stopped: "))]
-    errors = [line for line in lines if "Error: " in line]
+    # A process that a signal ended says nothing itself, and torchrun says which signal.
+    errors = [line for line in lines if "Error: " in line or "Signal " in line]
     words = (said or errors[::-1] or lines[-1:] or ["it ended without a word"])[0]
     return words.partition(": ")[2][:300] if said else words[:300]
 

@@ -2,13 +2,14 @@
 
     python benchmarks/gpu/strategies.py --devices 2 --out benchmarks/results/gpu_strategies
 
-Needs two NVIDIA GPUs or more (``--devices``) with 30 GiB free each, and 40 GB of disk in TMPDIR for
-checkpoints; nothing is downloaded. Each strategy is nft-train under torchrun: three updates of NFT, then
-a resume from their checkpoint for three more, against one process on one GPU that made all six. All
-train on the completions of the first run; how many of them they would have written alike is counted.
-fp32 has TF32 off, and a bound of 1e-5 on the greatest difference of a parameter, beyond which the exit
-code is 1. bf16-mixed is measured, against one process in bf16-mixed; the norm of the difference tells
-more there, because AdamW moves a parameter of little gradient by its sign.
+Needs two NVIDIA GPUs or more (``--devices``) with 30 GiB free each, 40 GB of disk in TMPDIR for
+checkpoints, and ``pip install 'nft-lightning[deepspeed]'`` for ZeRO; nothing is downloaded. Each
+strategy is nft-train under torchrun: three updates of NFT, then a resume from their checkpoint for three
+more, against one process on one GPU that made all six. All train on the completions of the first run;
+how many of them they would have written alike is counted. fp32 has TF32 off, and a bound of 1e-5 on the
+greatest difference of a parameter, beyond which the exit code is 1. bf16-mixed is measured, against one
+process in bf16-mixed; the norm of the difference tells more there, because AdamW moves a parameter of
+little gradient by its sign.
 
 The models: the embedded policy, and Qwen3-0.6B's layers with random weights and the embedded policy's
 vocabulary (0.44 billion parameters), for seconds and memory that mean something.
@@ -49,8 +50,8 @@ TRAINERS = {
     "ddp": ["trainer=ddp"],
     "fsdp": ["trainer=fsdp"],
     "fsdp2": ["trainer=fsdp2"],
-    "deepspeed_2": ["trainer=zero2"],
-    "deepspeed_3": ["trainer=zero3"],
+    "zero2": ["trainer=zero2"],
+    "zero3": ["trainer=zero3"],
 }
 PRECISIONS = ("32-true", "bf16-mixed")
 MODELS = ("tiny", "qwen3_0.6b")
