@@ -111,7 +111,10 @@ def save_random_model(folder: Path, shape: str, **options: Any) -> None:
 
 
 def train(words: Sequence[str], processes: int = 1, **environment: str) -> str | None:
-    """nft-train with ``words``; why it refused or failed, in its own sentence, or None."""
+    """nft-train with ``words``; why it refused or failed, in one line, or None.
+
+    Where it says so in no sentence of its own, the end of what it wrote goes to the screen.
+    """
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
@@ -126,6 +129,8 @@ def train(words: Sequence[str], processes: int = 1, **environment: str) -> str |
         return None
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("error: ", "stopped: "))]
+    if not said:
+        sys.stderr.write("\n".join(lines[-40:]) + "\n")
     # A process that a signal ended says nothing itself, and torchrun says which signal.
     errors = [line for line in lines if "Error: " in line or "Signal " in line]
     words = (said or errors[::-1] or lines[-1:] or ["it ended without a word"])[0]
