@@ -40,6 +40,7 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
             "use bf16-mixed",
         )
     check_sharded(cfg, parts, strategy, precision)
+    check_attention(cfg, parts)
     check_processes(trainer, parts)
 
 
@@ -67,6 +68,20 @@ def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) 
             True,
             "would compile anew at every gathering of ZeRO 3",
             "use trainer=zero2 or trainer=fsdp2",
+        )
+
+
+def check_attention(cfg: DictConfig, parts: Parts) -> None:
+    """Flash attention is for GPUs, and for half precision."""
+    named, trainer = getattr(parts.model, "attention", None), cfg.trainer
+    if named != "flash_attention_2":
+        return
+    if not torch.cuda.is_available() or trainer.get("accelerator") == "cpu":
+        raise UserError("model.attention", named, "needs CUDA", "use sdpa")
+    precision = str(trainer.get("precision", "32-true"))
+    if precision == "32-true" and parts.model.dtype == "float32":
+        raise UserError(
+            "trainer.precision", precision, "is more than flash attention computes in", "use bf16-mixed"
         )
 
 

@@ -11,7 +11,6 @@ driver, so a leak of vLLM's or ours would show. Writes ``results.json`` and ``re
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
@@ -19,45 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-GIB = 2**30
-
-
-def needs() -> str | None:
-    """What is missing here, in one sentence."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "benchmarks/gpu/rollouts.py needs an NVIDIA GPU, and torch sees none here."
-    if importlib.util.find_spec("vllm") is None:
-        return "benchmarks/gpu/rollouts.py needs vLLM: run pip install 'nft-lightning[vllm]'."
-    free = torch.cuda.mem_get_info()[0] / GIB
-    return None if free > 16 else f"16 GiB of GPU memory must be free, and {free:.1f} are."
-
-
-def random_policy() -> Any:
-    """Qwen3-0.6B's shape, random weights, bf16, on the GPU; the tiny policy's tokenizer."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from nft_lightning.policy.loading import TinyModel, finish
-
-    tokenizer = TinyModel().load(1.0).tokenizer
-    config = Qwen3Config(
-        vocab_size=151936,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40960,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    return finish(Qwen3ForCausalLM(config).to("cuda", torch.bfloat16), tokenizer, 1.0)
+from common import GIB, needs, random_model
 
 
 def in_use() -> float:
@@ -71,14 +32,16 @@ def in_use() -> float:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Cycles as in training, then both sides in turn on the same prompts."""
+    import torch
     from vllm import SamplingParams
 
     from nft_lightning.engines.vllm_engine import VLLMEngineConfig
     from nft_lightning.engines.weight_sync import full_tensors
+    from nft_lightning.policy.loading import finish
     from nft_lightning.rollouts.proof import SyncProof
     from nft_lightning.types import Sampling
 
-    policy = random_policy()
+    policy = finish(*random_model("qwen3_0.6b", torch.bfloat16, "cuda"), 1.0)
     engine = VLLMEngineConfig(gpu_memory_utilization=0.4, max_model_len=4096).build(
         policy.model, policy.tokenizer
     )
@@ -172,7 +135,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.cycles < 2:
         parser.error(f"--cycles={given.cycles} shows no leak: use 20")
-    if missing := needs():
+    if missing := needs("rollouts.py", free_gib=16, packages=["vllm:'nft-lightning[vllm]'"]):
         sys.exit(f"error: {missing}")
     found = measure(given)
     text = table(found, given)

@@ -42,7 +42,7 @@ from nft_lightning.files import write_text_whole
 from nft_lightning.machine import check_machine
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.precision import HALVES, PureHalf, halve
+from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
@@ -152,8 +152,9 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
         if trainer.precision == "bf16-mixed":
             halve(played, torch.bfloat16)
     policy.model = plan.with_adapters(policy.model)
-    policy.fused = plan.fused(policy.model, policy.temperature)
-    policy.padding_free = plan.free_of_padding(policy)
+    with as_it_trains(policy.model, trainer.strategy.root_device, trainer.precision_plugin):
+        policy.fused = plan.fused(policy.model, policy.temperature)
+        policy.padding_free = plan.free_of_padding(policy)
     return policy, policy.model if played is None else played
 
 

@@ -1,7 +1,9 @@
-"""Half precision without autocast: what is stored in it, and what is not."""
+"""Half precision: what is stored in it without autocast, and what can not be computed without it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +22,19 @@ class PureHalf(Precision):
 
     def __init__(self, precision: Any) -> None:
         self.precision = precision
+
+
+@contextmanager
+def as_it_trains(model: Any, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Inside, a model of flash attention can be tried: it knows neither the host's memory nor fp32."""
+    if model.config._attn_implementation != "flash_attention_2":
+        yield
+        return
+    home = next(model.parameters()).device
+    model.to(device)
+    with precision.forward_context():
+        yield
+    model.to(home)
 
 
 def halve(model: nn.Module, dtype: torch.dtype) -> None:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.config import build_parts
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_machine
+from nft_lightning.machine import check_attention, check_machine
 from nft_lightning.optimizers import built_optimizer
 from nft_lightning.plans import OptimizerPlan
 from nft_lightning.policy.frozen import Frozen
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.plan import PolicyPlan
-from nft_lightning.policy.precision import halve
+from nft_lightning.policy.precision import as_it_trains, halve
 from nft_lightning.types import Completion, Sampling, Signal
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
@@ -197,6 +200,39 @@ def test_a_missing_library_is_named(check, monkeypatch, library, override, insta
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == library else find(n, *a))
     with pytest.raises(UserError, match=install):
         check(*override)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "overrides", "dtype", "said"),
+    [
+        (False, ["trainer.accelerator=auto", "trainer.precision=bf16-mixed"], "float32", "needs CUDA"),
+        (True, ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed"], "float32", "needs CUDA"),
+        (True, ["trainer.accelerator=auto"], "float32", "use bf16-mixed"),
+        (True, ["trainer.accelerator=auto"], "bfloat16", None),
+        (True, ["trainer.accelerator=auto", "trainer.precision=bf16-mixed"], "float32", None),
+    ],
+)
+def test_flash_attention_is_for_gpus_and_half_precision(
+    compose_config, monkeypatch, cuda, overrides, dtype, said
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    cfg = compose_config(*overrides, "run_dir=x")
+    parts = SimpleNamespace(model=SimpleNamespace(attention="flash_attention_2", dtype=dtype))
+    with nullcontext() if said is None else pytest.raises(UserError, match=said):
+        check_attention(cfg, parts)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "flash_attention_2"])
+def test_flash_attention_is_tried_on_the_device_as_it_trains(attention):
+    model = TinyModel().load(1.0).model
+    model.config._attn_implementation = attention
+    with as_it_trains(model, torch.device("meta"), MixedPrecision("bf16-mixed", "cpu")):
+        flash = attention == "flash_attention_2"
+        assert next(model.parameters()).is_meta is flash
+        assert torch.is_autocast_enabled("cpu") is flash
+        model.to_empty(device="cpu")
+    assert not torch.is_autocast_enabled("cpu")
+    assert not next(model.parameters()).is_meta
 
 
 def test_an_optimizer_on_the_host_makes_the_same_steps():
