@@ -152,7 +152,7 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
         remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
         raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
-    if not torch.cuda.is_available():
+    if name != "adamw_8bit" and not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
@@ -195,8 +195,6 @@ def check_quantization(cfg: DictConfig, parts: Parts) -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
         raise UserError("policy.quantize", given, "needs bitsandbytes", remedy)
-    if not torch.cuda.is_available():
-        raise UserError("policy.quantize", given, "needs CUDA", "use none")
     if not isinstance(parts.model, HFModel):
         raise UserError("policy.quantize", given, "is for model=hf alone", "use model=hf")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:

@@ -30,10 +30,10 @@ def built_optimizer(
         "weight_decay": plan.weight_decay,
     }
     if plan.name in ("adamw_8bit", "adamw_paged_8bit"):
-        import bitsandbytes
+        from bitsandbytes.optim import adamw
 
         paged = plan.name == "adamw_paged_8bit"
-        kind = bitsandbytes.optim.PagedAdamW8bit if paged else bitsandbytes.optim.AdamW8bit
+        kind = adamw.PagedAdamW8bit if paged else adamw.AdamW8bit
         return kind(groups, **options)
     if not masters:
         return torch.optim.AdamW(groups, **options)

@@ -84,8 +84,7 @@ class OptimizerPlan:
     Attributes:
         name: ``adamw``; with its two moments in 8 bit, ``adamw_8bit`` or, paged to the host where the
             device is full, ``adamw_paged_8bit`` (bitsandbytes, which has no masters); or
-            ``adamw_cpu_offload``, with masters, moments and step on the host. All but the first need
-            CUDA.
+            ``adamw_cpu_offload``, with masters, moments and step on the host. The last two need CUDA.
         learning_rate, beta1, beta2, weight_decay: AdamW's.
         warmup_updates: optimizer steps until the full rate.
         clip_grad_norm: largest gradient norm.

@@ -122,7 +122,7 @@ def test_strategies_rehearsed(rehearsed, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_rehearsed(rehearsed):
-    options = ["lora_rank=16", "quantize=4bit, lora_rank=16", "adamw_8bit", "adamw_cpu_offload"]
+    options = ["lora_rank=16", "adamw_cpu_offload"]
     words = ["--rows", 2, "--prompt", 32, "--answer", 96, "--options", *options]
     rows, text = rehearsed("memory.py", "option", *words)
     assert list(rows) == options
@@ -132,9 +132,7 @@ def test_memory_rehearsed(rehearsed):
     # The whole process's memory is measured here, and the plan knows tensors alone.
     assert 0 < ran["planned_gib"] < ran["allocated_gib"]
     assert rows["adamw_cpu_offload"]["not_run"].endswith("needs CUDA: use adamw.")
-    for option in options[1:]:
-        assert "needs" in rows[option]["not_run"]
-        assert f"| {option} | not run: {rows[option]['not_run']} |" in text
+    assert f"| adamw_cpu_offload | not run: {rows['adamw_cpu_offload']['not_run']} |" in text
 
 
 @pytest.mark.slow

@@ -140,9 +140,8 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
 
     Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
     """
-    plan, quantization = parts.policy, parts.policy.quantization()
-    options = {"quantization": quantization} if quantization else {}
-    policy: Policy = parts.model.load(parts.plan.temperature, **options)
+    plan = parts.policy
+    policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
     if half := HALVES.get(trainer.precision):
         halve(policy.model, half)
     played = None

@@ -33,7 +33,7 @@ class CheckpointModel:
 
     def load(self, temperature: float) -> Policy:
         """The policy; raises UserError where the checkpoint is damaged."""
-        policy: Policy = self.base.load(temperature)
+        policy: Policy = self.base.load(temperature, **self.plan.load_options())
         try:
             state = read_checkpoint(self.folder)["state_dict"]
         except RunStoppedError as error:

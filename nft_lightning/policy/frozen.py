@@ -46,8 +46,12 @@ class Frozen:
     def leave_out(self, checkpoint: dict[str, Any]) -> None:
         """Take the frozen weights out of a checkpoint of Lightning's."""
         checkpoint["frozen"] = self.mark
-        for name in self.names:
-            checkpoint["state_dict"].pop(PREFIX + name, None)
+        state = checkpoint["state_dict"]
+        # A 4-bit weight has entries of its own beside it, named WEIGHT.something.
+        roots = tuple(PREFIX + name + "." for name in self.names)
+        named = {PREFIX + name for name in self.names}
+        for key in [k for k in state if k in named or k.startswith(roots)]:
+            del state[key]
 
     def put_back(self, checkpoint: dict[str, Any], policy: Policy) -> None:
         """The other way; UserError where the weights are not those that the run began with."""

@@ -93,7 +93,14 @@ class HFModel:
         """The policy in ``dtype`` or quantized; raises UserError where it can not be read."""
         dtype, trust = DTYPES[self.dtype], self.trust_remote_code
         options = {"quantization_config": quantization, "attn_implementation": self.attention}
-        return load_policy(self.path, dtype, temperature, trust, **options)
+        policy = load_policy(self.path, dtype, temperature, trust, **options)
+        modules: list[Any] = list(policy.modules())
+        for module in modules:
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                # Or bitsandbytes packs them anew at the first pass without gradient, on some CPUs: a
+                # resumed run could not follow.
+                module.support_avx512bf16_for_cpu = False
+        return policy
 
 
 @dataclass(frozen=True)

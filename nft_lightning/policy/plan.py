@@ -35,7 +35,7 @@ class PolicyPlan:
         lora_rank: rank of LoRA's matrices (peft), which then train alone; 0 trains all weights.
         lora_alpha: they count alpha / rank times.
         lora_targets: ``all-linear``, which leaves the head out, or layers' names with commas between.
-        quantize: ``4bit`` keeps the frozen weights in NF4 (bitsandbytes, CUDA; QLoRA); ``none``.
+        quantize: ``4bit`` keeps the frozen weights in NF4 (bitsandbytes; QLoRA); ``none``.
     """
 
     logprobs: str = "auto"
@@ -74,18 +74,19 @@ class PolicyPlan:
                     "set policy.lora_rank=16",
                 )
 
-    def quantization(self) -> Any:
-        """What transformers loads the weights with; None is as they are."""
+    def load_options(self) -> dict[str, Any]:
+        """How the model loads its weights, where not as they are."""
         if self.quantize == "none":
-            return None
+            return {}
         from transformers import BitsAndBytesConfig
 
-        return BitsAndBytesConfig(
+        four_bits = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
+        return {"quantization": four_bits}
 
     def with_adapters(self, model: nn.Module) -> nn.Module:
         """The model that trains; raises UserError where ``lora_targets`` does not fit it."""

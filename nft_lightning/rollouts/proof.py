@@ -103,8 +103,12 @@ def bound_of(engine: Engine, policy: Policy) -> float:
 
 
 def computed_in(policy: Policy) -> torch.dtype:
-    """The type of the forward passes that are going on: autocast's, or the parameters' own."""
+    """The type of the forward passes that are going on: autocast's, 4-bit layers' or the weights'."""
     parameter = next(policy.parameters())
     if torch.is_autocast_enabled(parameter.device.type):
         return torch.get_autocast_dtype(parameter.device.type)
+    for module in policy.modules():
+        if (computed := getattr(module, "compute_dtype", None)) in BOUNDS and computed is not None:
+            found: torch.dtype = computed
+            return found
     return parameter.dtype if parameter.dtype in BOUNDS else torch.float32

@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.proof import SyncProof
+from nft_lightning.policy.policy import Policy
+from nft_lightning.rollouts.proof import SyncProof, computed_in
 
 PROBE = [tuple(range(5, 77))]
 
@@ -61,3 +63,11 @@ def test_a_given_bound_holds_whatever_the_types(policy):
     engine.gap, engine.dtype = 0.1, torch.bfloat16
     with pytest.raises(SyncError, match=r"where 0\.05 is allowed"):
         SyncProof(max_logprob_gap=0.05).check(engine, policy, PROBE, 3)
+
+
+def test_layers_of_4_bits_round_as_what_they_compute_in():
+    model = nn.Sequential(nn.Linear(2, 2))
+    policy = Policy(model, None)
+    assert computed_in(policy) == torch.float32
+    model[0].compute_dtype = torch.bfloat16
+    assert computed_in(policy) == torch.bfloat16
