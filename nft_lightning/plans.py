@@ -30,16 +30,16 @@ class BatchingPlan:
         updates_per_rollout: optimizer steps an epoch; the first has ratio 1 everywhere.
         max_tokens_per_micro_batch: tokens in one forward pass, padding included; it never changes the
             gradient. A row, or a group that must stay whole, that is longer is alone.
+        stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
         deal: ``groups`` keeps the completions of a problem in one update; ``completions`` deals them out
             one by one, as TRL does, and in effect verl, which sorts them by length: every update then
             sees most problems of the rollout. Not for objectives that compare whole groups.
-        stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
     """
 
     updates_per_rollout: int = 4
     max_tokens_per_micro_batch: int = 8192
-    deal: str = "groups"
     stop_after_empty_rollouts: int = 3
+    deal: str = "groups"
 
     def __post_init__(self) -> None:
         positive = ("updates_per_rollout", "max_tokens_per_micro_batch", "stop_after_empty_rollouts")

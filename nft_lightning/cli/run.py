@@ -140,7 +140,10 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
 
     Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
     """
-    plan = parts.policy
+    plan, device = parts.policy, trainer.strategy.root_device
+    if device.type == "cuda":
+        # Quantized weights are loaded on the current device, which is the first on every rank.
+        torch.cuda.set_device(device)
     policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
     if half := HALVES.get(trainer.precision):
         halve(policy.model, half)

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from nft_lightning.batching.layout import Row, token_batch
+from nft_lightning.cli.run import load_policy
 from nft_lightning.config import build_parts
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
@@ -281,3 +282,19 @@ def test_many_runs_under_torchrun_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="would be started by each of 2 processes"):
         offer_searches(["-m", "seed=0,1"])
+
+
+def test_weights_are_loaded_on_the_own_device_of_a_rank(monkeypatch):
+    happened = []
+
+    class Model:
+        def load(self, temperature, **options):
+            happened.append("load")
+            raise StopIteration
+
+    monkeypatch.setattr(torch.cuda, "set_device", happened.append)
+    parts = SimpleNamespace(policy=PolicyPlan(), model=Model(), plan=SimpleNamespace(temperature=1.0))
+    device = torch.device("cuda", 1)
+    with pytest.raises(StopIteration):
+        load_policy(None, parts, SimpleNamespace(strategy=SimpleNamespace(root_device=device)))
+    assert happened == [device, "load"]
