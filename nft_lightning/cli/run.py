@@ -285,6 +285,9 @@ def quiet_libraries() -> None:
     """Notices that say nothing about this run stay off the screen."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not torch.cuda.is_available():
+        # To save a model transformers imports DeepSpeed where it is installed, which would wonder aloud.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name in ("lightning.pytorch", "lightning.fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
