@@ -12,7 +12,6 @@ Writes ``results.json`` and ``results.md``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import tempfile
@@ -21,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from against_trl import ours
+from measuring import save
 
 from nft_lightning.compare.statistics import over_seeds
+from nft_lightning.text import markdown
 
 DEALS = ("groups", "completions")
 
@@ -42,13 +43,13 @@ def paired(first: list[float], second: list[float]) -> str:
 
 def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """A line for each algorithm and figure."""
-    lines = ["| algorithm | figure | groups | completions | difference |", "|---|---|---|---|---|"]
+    rows = []
     for algorithm, runs in found.items():
         for key in ("level", "movement"):
             sides = [[run[key] for run in runs[deal]] for deal in DEALS]
-            means = " | ".join(f"{np.mean(side):.4f}" for side in sides)
-            lines.append(f"| {algorithm} | {key} | {means} | {paired(*sides)} |")
-    return "\n".join(lines) + "\n"
+            means = [f"{np.mean(side):.4f}" for side in sides]
+            rows.append([algorithm, key, *means, paired(*sides)])
+    return markdown(["algorithm", "figure", *DEALS, "difference"], rows)
 
 
 def main() -> None:
@@ -58,7 +59,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--algorithms", nargs="+", default=["grpo", "nft"])
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for algorithm in args.algorithms:
         runs = found[algorithm] = {deal: [] for deal in DEALS}
@@ -70,10 +70,8 @@ def main() -> None:
                 runs[deal].append(measured(run["curve"]))
                 print(algorithm, seed, deal, runs[deal][-1], flush=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"
-    (args.out / "results.json").write_text(json.dumps({"machine": machine, "runs": found}, indent=1))
     head = f"{machine}; {args.seeds} seeds, {args.rollouts} rollouts a run\n\n"
-    (args.out / "results.md").write_text(head + table(found))
-    print(table(found))
+    save(args.out, head + table(found), {"machine": machine, "runs": found})
 
 
 if __name__ == "__main__":

@@ -107,9 +107,14 @@ def check_deepspeed(strategy: str) -> None:
             "is not one of DeepSpeed's that a run can use",
             f"use {ZERO_2} (trainer=zero2) or {ZERO_3} (trainer=zero3)",
         )
-    if importlib.util.find_spec("deepspeed") is None:
-        remedy = "run: pip install 'nft-lightning[deepspeed]', or use trainer=fsdp2"
-        raise UserError("trainer.strategy", strategy, "needs deepspeed", remedy)
+    check_library("trainer.strategy", strategy, "deepspeed", "deepspeed", ", or use trainer=fsdp2")
+
+
+def check_library(field: str, given: Any, library: str, extra: str, otherwise: str = "") -> None:
+    """Raise UserError where ``library``, which comes with ``extra``, is not installed."""
+    if importlib.util.find_spec(library) is None:
+        remedy = f"run: pip install 'nft-lightning[{extra}]'{otherwise}"
+        raise UserError(field, given, f"needs {library}", remedy)
 
 
 def gpu(accelerator: str) -> bool:
@@ -149,9 +154,8 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     if name == "adamw":
         return
     check_steps(name, trains_narrow(cfg, parts))
-    if name.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
-        remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
-        raise UserError("optimizer.name", name, "needs bitsandbytes", remedy)
+    if name.endswith("8bit"):
+        check_library("optimizer.name", name, "bitsandbytes", "bitsandbytes")
     if name != "adamw_8bit" and not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:
@@ -179,10 +183,8 @@ def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
 def check_policy(cfg: DictConfig, parts: Parts) -> None:
     """peft, bitsandbytes and a compiler, where they are asked for."""
     plan = parts.policy
-    if plan.lora_rank and importlib.util.find_spec("peft") is None:
-        raise UserError(
-            "policy.lora_rank", plan.lora_rank, "needs peft", "run: pip install 'nft-lightning[lora]'"
-        )
+    if plan.lora_rank:
+        check_library("policy.lora_rank", plan.lora_rank, "peft", "lora")
     if plan.quantize != "none":
         check_quantization(cfg, parts)
     if plan.compile and not (shutil.which("g++") or shutil.which("clang++")):
@@ -192,9 +194,7 @@ def check_policy(cfg: DictConfig, parts: Parts) -> None:
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:
     """What 4-bit weights need."""
     given = parts.policy.quantize
-    if importlib.util.find_spec("bitsandbytes") is None:
-        remedy = "run: pip install 'nft-lightning[bitsandbytes]'"
-        raise UserError("policy.quantize", given, "needs bitsandbytes", remedy)
+    check_library("policy.quantize", given, "bitsandbytes", "bitsandbytes")
     if not isinstance(parts.model, HFModel):
         raise UserError("policy.quantize", given, "is for model=hf alone", "use model=hf")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -32,6 +33,18 @@ def gathered(tensors: Sequence[Tensor]) -> Iterator[None]:
 
     with deepspeed.zero.GatheredParameters(partitions):
         yield
+
+
+def on_host(state: Any, *, keep: bool) -> Any:
+    """``state`` with tensors whole, copied to the host where ``keep``, else None: a collective call."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = whole(value).detach()
+        return value.to("cpu", copy=True) if keep else None
+
+    return tree_map(moved, state)
 
 
 def shape_of(tensor: Tensor) -> torch.Size:

@@ -172,9 +172,10 @@ def peak_gib(updates: Sequence[dict[str, Any]], kind: str = "allocated_bytes") -
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown; the columns are the first row's keys, and what a row lacks is a dash."""
+    from nft_lightning.text import markdown
+
     head = list(rows[0])
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(str(r.get(k, '-')) for k in head)} |" for r in rows)])
+    return markdown(head, [[str(row.get(key, "-")) for key in head] for row in rows])
 
 
 def write(
@@ -183,7 +184,7 @@ def write(
     """``results.json`` and ``results.md`` in ``given.out``; the latter on the screen, too."""
     machine = ", ".join(f"{name} {value}" for name, value in facts().items())
     rehearsal = "A rehearsal on the CPU: nothing of it is a result for GPUs. " if given.rehearse else ""
-    text = f"{rehearsal}{about} {machine}.\n\n{table(rows)}\n"
+    text = f"{rehearsal}{about} {machine}.\n\n{table(rows)}"
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "results.json").write_text(json.dumps({"facts": facts(), **found}, indent=1) + "\n")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
 from nft_lightning.batching.packing import pack
 from nft_lightning.batching.weights import token_weights
 from nft_lightning.types import Completion, OptimizerBatch, Rollout, Signal, TokenBatch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,11 @@ def split(count: int, parts: int, seed: int) -> list[list[int]]:
     return [order[a:b] for a, b in pairwise(edges)]
 
 
-def units_of(owners: Sequence[int], deal: str) -> list[list[int]]:
-    """The rows that go to the same update: those of one group, or each alone."""
-    if deal == "completions":
-        return [[i] for i in range(len(owners))]
-    found: dict[int, list[int]] = {}
-    for i, group in enumerate(owners):
-        found.setdefault(group, []).append(i)
+def grouped(items: Iterable[T], key: Callable[[T], int]) -> list[list[T]]:
+    """Items of one ``key`` together, in the order of their first."""
+    found: dict[int, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
     return list(found.values())
 
 
@@ -73,7 +74,8 @@ def layout(
     """
     owners = [g for g, group in enumerate(rollout.groups) for _ in group.completions]
     completions = [c for group in rollout.groups for c in group.completions]
-    units = units_of(owners, deal)
+    # What goes to the same update: the rows of one group, or each alone.
+    units = grouped(range(len(owners)), int if deal == "completions" else owners.__getitem__)
     lengths = rollout.lengths if rollout.groups else torch.zeros(0, dtype=torch.long)
     computed = signal.computed.tolist()
     batches = []
@@ -105,10 +107,8 @@ def micro_batches(
     Rows, or groups, are dealt out over the ranks in the order of length, so that the ranks' tokens
     differ by less than the longest.
     """
-    units: dict[int, list[Row]] = {}
-    for row in rows:
-        units.setdefault(row.group if whole_groups else row.index, []).append(row)
-    ordered = sorted(units.values(), key=lambda unit: (longest(unit), unit[0].index))
+    units = grouped(rows, lambda row: row.group if whole_groups else row.index)
+    ordered = sorted(units, key=lambda unit: (longest(unit), unit[0].index))
     dealt = [ordered[place::world_size] for place in range(world_size)]
     packed = [pack([(len(unit), longest(unit)) for unit in own], budget) for own in dealt]
     parts = [[row for i in run for row in dealt[rank][i]] for run in packed[rank]]

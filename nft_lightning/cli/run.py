@@ -150,11 +150,11 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     played = None
     sharded = getattr(trainer.strategy, "shards_parameters", False)
     if sharded and getattr(parts.engine, "plays_model", False):
-        played = copy.deepcopy(policy.model).requires_grad_(False).to(trainer.strategy.root_device)
+        played = copy.deepcopy(policy.model).requires_grad_(False).to(device)
         if trainer.precision == "bf16-mixed":
             halve(played, torch.bfloat16)
     policy.model = plan.with_adapters(policy.model)
-    with as_it_trains(policy.model, trainer.strategy.root_device, trainer.precision_plugin):
+    with as_it_trains(policy.model, device, trainer.precision_plugin):
         policy.fused = plan.fused(policy.model, policy.temperature)
         policy.padding_free = plan.free_of_padding(policy)
     return policy, policy.model if played is None else played

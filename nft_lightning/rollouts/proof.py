@@ -108,7 +108,7 @@ def computed_in(policy: Policy) -> torch.dtype:
     if torch.is_autocast_enabled(parameter.device.type):
         return torch.get_autocast_dtype(parameter.device.type)
     for module in policy.modules():
-        if (computed := getattr(module, "compute_dtype", None)) in BOUNDS and computed is not None:
-            found: torch.dtype = computed
-            return found
+        computed = getattr(module, "compute_dtype", None)
+        if isinstance(computed, torch.dtype) and computed in BOUNDS:
+            return computed
     return parameter.dtype if parameter.dtype in BOUNDS else torch.float32

@@ -10,11 +10,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils._pytree import tree_map
 
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.policy import Policy
-from nft_lightning.shards import whole
+from nft_lightning.shards import on_host
 
 
 class FullySharded(ModelParallelStrategy):
@@ -48,16 +47,8 @@ class FullySharded(ModelParallelStrategy):
 
     def on_first(self, state: dict[str, Any]) -> dict[str, Any]:
         """``state`` gathered tensor by tensor: a collective call."""
-        keep = self.is_global_zero
-
-        def gathered(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            value = whole(value.detach())
-            return value.cpu() if keep else None
-
-        found: dict[str, Any] = tree_map(gathered, state)
-        return found if keep else {}
+        found: dict[str, Any] = on_host(state, keep=self.is_global_zero)
+        return found if self.is_global_zero else {}
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None

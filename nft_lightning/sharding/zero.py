@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import halve
 from nft_lightning.sharding.zero_state import load_optimizer, load_tensor, whole_optimizer
-from nft_lightning.shards import gradient_part, whole
+from nft_lightning.shards import gradient_part, on_host
 
 
 class ZeRO(DDPStrategy):
@@ -130,12 +130,9 @@ class ZeRO(DDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Every tensor whole, on the host of the first rank; empty elsewhere."""
-        found = {}
-        for name, tensor in self.module.state_dict(keep_vars=True).items():
-            gathered = whole(tensor).detach()
-            if self.is_global_zero:
-                found[name] = gathered.to("cpu", copy=True)
-        return found
+        state = dict(self.module.state_dict(keep_vars=True))
+        found: dict[str, Any] = on_host(state, keep=self.is_global_zero)
+        return found if self.is_global_zero else {}
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """As :meth:`lightning_module_state_dict`."""
