@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nft_lightning.batching.smaller import halved, out_of_memory
 from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.distributed.ranks import from_all, own_part
 from nft_lightning.epoch_metrics import EpochMetrics
 from nft_lightning.errors import RunStoppedError
 from nft_lightning.metrics.estimates import AnswerCounts
@@ -240,18 +241,19 @@ class PolicyModule(L.LightningModule):
         self.data.finish_epoch()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What the epoch has added up so far; weights that do not train are left out."""
-        checkpoint["epoch_so_far"] = {
+        """Add what every rank has counted in this epoch; leave out weights that do not train."""
+        mine = {
             "metrics": self.epoch.state_dict(),
             "seconds": dict(self.timer.seconds),
             "tokens": dict(self.timer.tokens),
             "skipped_in_a_row": self.skipped_in_a_row,
         }
+        checkpoint["epoch_so_far"] = from_all(mine)
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
-        found = checkpoint["epoch_so_far"]
+        found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])
         self.timer.tokens.update(found["tokens"])

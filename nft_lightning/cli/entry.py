@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from nft_lightning.checkpointing.signals import Preempted
 from nft_lightning.config import CONF_DIR
+from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
 
@@ -30,7 +31,7 @@ def take_debug_flag(arguments: list[str]) -> bool:
 def guarded(work: Callable[[], None], debug: bool) -> None:
     """Run; what ends it becomes one sentence and an exit code.
 
-    2 for bad input; 1 for a run that can not go on; 75 for one that a signal asked to leave and that
+    2 for bad input; 1 for a run that cannot continue; 75 for one that a signal asked to leave and that
     ``resume`` continues, 130 where that was Ctrl-C.
     """
     try:
@@ -47,8 +48,14 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         sys.exit(EXIT_STOPPED)
     except Preempted as signal:
         saved = f" after writing {signal.checkpoint}" if signal.checkpoint else ""
-        sys.stderr.write(f"left on {signal}{saved}; nft-train resume=RUN_FOLDER goes on.\n")
+        run = Path(signal.checkpoint).parents[1] if signal.checkpoint else "RUN_FOLDER"
+        sys.stderr.write(f"left on {signal}{saved}; nft-train resume={run} continues.\n")
         sys.exit(signal.exit_code)
+    except RuntimeError as error:
+        if debug or not lost_another_rank(error):
+            raise
+        sys.stderr.write("stopped: another rank ended, so that this one could not continue.\n")
+        sys.exit(EXIT_STOPPED)
 
 
 def is_plain_run(arguments: list[str]) -> bool:

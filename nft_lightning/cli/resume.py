@@ -22,8 +22,9 @@ from nft_lightning.checkpointing.folder import (
     set_aside,
     verify,
 )
+from nft_lightning.distributed.launch import Ranks, ranks_of
+from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
-from nft_lightning.processes import rank, world_size
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
@@ -112,15 +113,28 @@ def find(cfg: DictConfig) -> Resume | None:
         except DamagedCheckpointError as error:
             damaged.append((path, str(error)))
             continue
-        if found.about.get("updates") is not None and world_size() > 1:
-            raise UserError(
-                "resume",
-                str(path),
-                "holds the rest of an epoch of one process, which several can not share",
-                "resume it with one process until that epoch is over",
-            )
+        check_ranks(found, ranks_of(cfg.trainer))
         return found
     return Resume(None, {}, tuple(damaged))
+
+
+def check_ranks(found: Resume, now: Ranks) -> None:
+    """Raise UserError where a checkpoint within an epoch is to be continued by another number of ranks.
+
+    The rest of the epoch is laid out for those that began it.
+    """
+    epochs, updates = found.position
+    before = found.about.get("ranks", 1)
+    if found.about.get("updates") is None or before == now.per_host * now.hosts:
+        return
+    raise UserError(
+        "trainer.devices",
+        now.per_host,
+        f"makes another number of ranks than the {before} that wrote {found.checkpoint}, which holds "
+        f"the rest of an epoch, after {updates} updates",
+        f"give as many until that epoch is over: trainer.devices={before} trainer.num_nodes=1 "
+        f"trainer.max_epochs={epochs + 1}",
+    )
 
 
 def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:

@@ -36,15 +36,16 @@ from nft_lightning.config import (
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.distributed.join import join
+from nft_lightning.distributed.processes import rank
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
-from nft_lightning.machine import check_machine
+from nft_lightning.machine import check_machine, check_started
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
 from nft_lightning.problems.prompts import prompt_ids
-from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.sharding.strategies import strategy_of
@@ -66,6 +67,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     quiet_libraries()
     parts = build_parts(cfg)
     check_machine(cfg, parts)
+    check_started(cfg.trainer)
     lock, departure = RunLock(cfg.run_dir), Departure()
     check_run_dir(cfg.run_dir, cfg.resume)
     with contextlib.ExitStack() as stack:
@@ -99,6 +101,7 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
+    join(trainer.strategy.root_device)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -142,7 +145,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     """
     plan, device = parts.policy, trainer.strategy.root_device
     if device.type == "cuda":
-        # Quantized weights are loaded on the current device, which is the first on every rank.
+        # Quantized weights are loaded on the current device, which would be the first on every rank.
         torch.cuda.set_device(device)
     policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
     if half := HALVES.get(trainer.precision):
@@ -290,7 +293,8 @@ def quiet_libraries() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name in ("lightning.pytorch", "lightning.fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    for module in ("lightning", "vllm"):
+        warnings.filterwarnings("ignore", module=module)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     from transformers.utils import logging as transformers_logging
 
