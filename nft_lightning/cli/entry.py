@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -58,6 +59,28 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         sys.exit(EXIT_STOPPED)
 
 
+def with_trainer_keys(arguments: list[str]) -> list[str]:
+    """Let ``trainer.KEY=VALUE`` set whatever ``lightning.Trainer`` takes, in the config or not.
+
+    Hydra would want a ``+`` before a key that ``conf/trainer`` does not hold.
+    """
+    return [f"++{a}" if sets_trainer_key(a) else a for a in arguments]
+
+
+def sets_trainer_key(argument: str) -> bool:
+    """Return whether the argument sets a key of ``lightning.Trainer``."""
+    if not argument.startswith("trainer.") or "=" not in argument:
+        return False
+    return argument.partition("=")[0].split(".")[1] in trainer_keys()
+
+
+def trainer_keys() -> list[str]:
+    """Return what ``lightning.Trainer`` takes."""
+    from lightning import Trainer
+
+    return list(inspect.signature(Trainer).parameters)
+
+
 def is_plain_run(arguments: list[str]) -> bool:
     """True where the arguments are overrides alone, so that they can be checked ahead."""
     return not any(a.startswith("-") for a in arguments)
@@ -71,7 +94,8 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         try:
-            return compose(config_name, without_hydra(overrides), return_hydra_config=True)
+            given = with_trainer_keys(without_hydra(overrides))
+            return compose(config_name, given, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(config_name, overrides, str(error)) from error
 
@@ -90,6 +114,8 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
     from hydra import compose
 
     names = dotted(compose(config_name, valid_choices(overrides)))
+    if "trainer" in names:
+        names = list(dict.fromkeys([*names, *(f"trainer.{k}" for k in trainer_keys())]))
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.split("@")[0].lstrip("/")

@@ -80,7 +80,9 @@ def expand_resume(arguments: list[str]) -> list[str]:
             f"give that command again with run_dir={chosen} resume=auto",
         ) from error
     kept = [o for o in begun if key(o) not in given]
-    now = [a for a in arguments if key(a) != "resume"]
+    # What the run was begun with by a + is not in the config without it.
+    added = {key(o) for o in begun if o.startswith("+")}
+    now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) != "resume"]
     escaped = chosen.replace("'", "\\'")
     return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
 

@@ -65,6 +65,10 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         Preempted: a signal asked to leave, and the run can be resumed.
     """
     quiet_libraries()
+    if cfg.trainer.get("profiler"):
+        # Its report goes through these loggers.
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.INFO)
     parts = build_parts(cfg)
     check_machine(cfg, parts)
     check_started(cfg.trainer)

@@ -17,6 +17,7 @@ from nft_lightning.cli.entry import (
     guarded,
     is_plain_run,
     take_debug_flag,
+    with_trainer_keys,
 )
 from nft_lightning.cli.resume import expand_resume, key
 from nft_lightning.config import build_parts, check_run_dir
@@ -130,7 +131,7 @@ def main() -> None:
 
     def work() -> None:
         end_with_the_launcher()
-        sys.argv[1:] = expand_resume(sys.argv[1:])
+        sys.argv[1:] = with_trainer_keys(expand_resume(sys.argv[1:]))
         check_run_dir_of_ranks(sys.argv[1:])
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
