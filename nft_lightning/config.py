@@ -28,6 +28,7 @@ NOT_CONDITIONS = (
     "seed",
     "run_dir",
     "resume",
+    "resume_allow",
     "on_write_error",
     "logger",
     "callbacks",

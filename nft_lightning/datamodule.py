@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nft_lightning.batching.layout import layout
+from nft_lightning.batching.smaller import within_budget
 from nft_lightning.checkpointing import packing
 from nft_lightning.checkpointing.signals import Departure
 from nft_lightning.distributed.agreement import check_equal_weights
@@ -263,6 +264,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
         self.rollout = self.pending = None
         if "pending" in state_dict:
-            self.pending = [packing.unpack_batch(packed) for packed in own_part(state_dict["pending"])]
+            every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]
+            budget = self.batching.max_tokens_per_micro_batch
+            self.pending = own_part(within_budget(every, budget))
             if state_dict["rollout"] is not None:
                 self.rollout = packing.unpack_rollout(state_dict["rollout"])

@@ -104,6 +104,14 @@ class PolicyModule(L.LightningModule):
         own = self.optimizer_plan.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
+    def on_train_start(self) -> None:
+        """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
+        plan, groups = self.optimizer_plan, self.optimizers().param_groups  # type: ignore[union-attr]
+        for group, rate in zip(groups, self.learning_rates, strict=True):
+            group["full_rate"] = rate
+            group["betas"] = (plan.beta1, plan.beta2)
+            group["weight_decay"] = plan.weight_decay
+
     def training_step(self, batch: OptimizerBatch, _: int) -> None:
         """Forward and backward of every micro-batch, then one optimizer step."""
         if batch.step_in_epoch == 0 and batch.policy_version != self.policy_version:
@@ -220,7 +228,8 @@ class PolicyModule(L.LightningModule):
         if self.skipped_in_a_row >= self.optimizer_plan.stop_after_skipped_updates:
             raise RunStoppedError(
                 f"the loss or gradient of {self.skipped_in_a_row} updates in a row was not finite; look "
-                "at skipped/ in the run folder, then lower optimizer.learning_rate"
+                "at skipped/ in the run folder, then resume with a lower optimizer.learning_rate and "
+                "resume_allow=[optimizer.learning_rate]"
             )
 
     def on_train_epoch_end(self) -> None:

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from nft_lightning.checkpointing.folder import (
 from nft_lightning.distributed.launch import Ranks, ranks_of
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
+from nft_lightning.files import write_text_whole
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
 COMMAND = "command.json"
+CHANGES = "changes.json"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Resume:
         checkpoint: the folder; None where the run was ended before its first.
         about: its manifest.
         damaged: newer checkpoints that can not be used, with the reason.
+        changed: keys that change what is learned, with their values before and now (``resume_allow``).
     """
 
     checkpoint: Path | None
     about: dict[str, Any]
     damaged: tuple[tuple[Path, str], ...] = ()
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -94,7 +98,8 @@ def key(override: str) -> str:
 
 def kept_overrides(overrides: Iterable[str]) -> list[str]:
     """What ``command.json`` holds: neither secrets nor what a resume gives anew."""
-    return [o for o in overrides if key(o) not in ("resume", "run_dir") and not secret_override(o)]
+    anew = ("resume", "run_dir", "resume_allow")
+    return [o for o in overrides if key(o) not in anew and not secret_override(o)]
 
 
 def find(cfg: DictConfig) -> Resume | None:
@@ -107,17 +112,17 @@ def find(cfg: DictConfig) -> Resume | None:
     folder = Path(cfg.run_dir)
     if cfg.resume is None or not (folder / "config.yaml").is_file():
         return None
-    check_agreement(cfg, folder / "config.yaml")
+    changed = check_agreement(cfg, folder / "config.yaml")
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):
         try:
-            found = Resume(path, verify(path), tuple(damaged))
+            found = Resume(path, verify(path), tuple(damaged), changed)
         except DamagedCheckpointError as error:
             damaged.append((path, str(error)))
             continue
         check_ranks(found, ranks_of(cfg.trainer))
         return found
-    return Resume(None, {}, tuple(damaged))
+    return Resume(None, {}, tuple(damaged), changed)
 
 
 def check_ranks(found: Resume, now: Ranks) -> None:
@@ -153,11 +158,25 @@ def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
     return summary if done else None
 
 
+def write_changes(folder: Path, resume: Resume) -> None:
+    """Add to ``changes.json`` what is learned otherwise from here on; drop what never came to be."""
+    path, (epochs, updates) = folder / CHANGES, resume.position
+    before = json.loads(path.read_text()) if path.exists() else []
+    known = [c for c in before if (c["epochs"], c["updates"]) < (epochs, updates)]
+    if resume.changed:
+        known.append({"epochs": epochs, "updates": updates, "changed": resume.changed})
+    if known:
+        write_text_whole(path, json.dumps(known, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
 def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     """Cut the run's files back to the checkpoint, and say what could not be used. One rank does it."""
     if rank():
         return
     folder, (epochs, updates) = Path(cfg.run_dir), resume.position
+    write_changes(folder, resume)
     for path, reason in resume.damaged:
         log.warning("%s; it is kept as %s%s, and the one before is used", reason, DAMAGED, path.name)
         set_aside(path)

@@ -18,14 +18,16 @@ def elements(model):
 
 
 class Note(L.Callback):
-    """Writes ``rank_R.json``: the group's size, a checksum of the whole policy, and vLLM's share of it."""
+    """Writes ``rank_R.json``: the group's size, a checksum of the policy, and vLLM's share of it."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
 
     def on_train_end(self, trainer, pl_module):
         # A collective call where parameters are sharded.
-        whole = checksum((name, tensor.detach()) for name, tensor in full_tensors(pl_module.policy.model))
+        whole = checksum(
+            (name, tensor.detach()) for name, tensor in full_tensors(pl_module.policy.model)
+        )
         (held,) = trainer.datamodule.engine.llm.apply_model(elements)
         found = {
             "world_size": dist.get_world_size() if dist.is_initialized() else 1,
