@@ -146,6 +146,6 @@ def test_attention_rehearsed(rehearsed):
         for side in ("from_fp32", "from_base"):
             assert max(row[side].values()) < 1e-5
         assert row["tokens_per_second"] > 0
-    # They are computed in different ways all the same.
+    # The base is compared with itself; two ways may agree to the last bit, too, on some processors.
     apart = [row["from_base"]["logprob_max"] for row in rows.values()]
-    assert apart[0] == 0 < min(apart[1:])
+    assert apart[0] == 0
