@@ -16,7 +16,7 @@ from nft_lightning.config import build_parts
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_attention, check_machine
+from nft_lightning.machine import check_attention, check_machine, check_started
 from nft_lightning.optimizers import built_optimizer
 from nft_lightning.plans import OptimizerPlan
 from nft_lightning.policy.frozen import Frozen
@@ -164,7 +164,6 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
         (["+trainer.strategy=fsdp"], "use trainer=fsdp, which is FSDP2"),
         (["trainer.precision=16-mixed"], "use bf16-mixed"),
         (["trainer=fsdp2", "callbacks=gradient_cosine"], "gradient_cosine"),
-        (["trainer=ddp"], "start it by torchrun --nproc-per-node 2"),
         (
             ["trainer=fsdp2", "policy.lora_rank=4", "trainer.precision=bf16-true"],
             "can not shard together",
@@ -260,6 +259,12 @@ def test_processes_and_devices_agree_or_are_refused(check, monkeypatch, found):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=r"trainer\.devices"):
         check("trainer=ddp")
+
+
+def test_several_ranks_in_a_process_that_nothing_launched_are_refused(compose_config):
+    check_started(compose_config("trainer=cpu").trainer)
+    with pytest.raises(UserError, match="use the command nft-train, which starts them"):
+        check_started(compose_config("trainer=ddp").trainer)
 
 
 def test_srun_tells_the_rank(monkeypatch):

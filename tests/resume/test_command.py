@@ -94,9 +94,7 @@ def test_half_an_epoch_of_one_process_is_not_shared(begun):
     assert find(cfg).position == (1, 0)
     about = {"epochs": 1, "updates": 2}
     write_checkpoint(parent / "epoch_00001_update_0002", {"state_dict": {}}, about)
-    with pytest.raises(
-        UserError, match=r"than the 1 that wrote .*trainer.devices=1"
-    ):
+    with pytest.raises(UserError, match=r"than the 1 that wrote .*trainer.devices=1"):
         find(cfg)
     cfg.trainer.devices = 1
     assert find(cfg).position == (1, 2)
