@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from nft_lightning.checkpointing.folder import (
     DAMAGED,
@@ -24,6 +25,7 @@ from nft_lightning.checkpointing.folder import (
 )
 from nft_lightning.errors import UserError
 from nft_lightning.processes import rank, world_size
+from nft_lightning.run_prompt import older_key
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
         raise UserError("resume", chosen, "holds no run", "give the folder of a run")
     if "run_dir" in given:
         raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
+    check_names(folder)
     try:
         begun = json.loads((folder / COMMAND).read_text())["overrides"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,6 +85,21 @@ def expand_resume(arguments: list[str]) -> list[str]:
     now = [a for a in arguments if key(a) != "resume"]
     escaped = chosen.replace("'", "\\'")
     return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
+
+
+def check_names(folder: Path) -> None:
+    """Raise UserError where a run was begun by a version whose keys had other names."""
+    try:
+        saved = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError):
+        return  # said later, with what is wrong with it
+    if older := older_key(saved):
+        raise UserError(
+            "resume",
+            str(folder),
+            f"was begun by a version in which {older}",
+            "finish it with that version, or begin a new run",
+        )
 
 
 def key(override: str) -> str:
@@ -104,6 +122,7 @@ def find(cfg: DictConfig) -> Resume | None:
     folder = Path(cfg.run_dir)
     if cfg.resume is None or not (folder / "config.yaml").is_file():
         return None
+    check_names(folder)
     check_agreement(cfg, folder / "config.yaml")
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):

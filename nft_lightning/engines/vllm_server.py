@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
+from nft_lightning.engines.ends import end_ids
 from nft_lightning.engines.ranks import first, from_all, from_first, several
 from nft_lightning.engines.server_ask import Request, Written, ask
 from nft_lightning.engines.server_http import Server, ServerError
@@ -119,6 +120,7 @@ class VLLMServerEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version = -1
         self.manifest, self.dtype = Manifest.of(model), engine_dtype(config.dtype)
+        self.ends = end_ids(model, tokenizer)
         key = os.environ.get(config.api_key_variable)
         self.servers = [Server(address, key) for address in config.addresses]
         self.resync: Callable[[], None] | None = None
@@ -227,7 +229,7 @@ class VLLMServerEngine:
 
     def request(self, prompt: Prompt, seeds: Sequence[int], sampling: Sampling) -> Request:
         """One prompt as a job."""
-        return Request(tuple(prompt), tuple(seeds), sampling, self.tokenizer.eos_token_id)
+        return Request(tuple(prompt), tuple(seeds), sampling, self.ends)
 
     def spread(
         self, jobs: Sequence[Request], follow: Callable[[int, list[Written]], None] | None = None
