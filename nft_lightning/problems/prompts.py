@@ -57,9 +57,17 @@ class PromptConfig:
 
     template: str = CHAT
     system: str | None = None
-    examples: list[dict[str, str]] = field(default_factory=list)
+    examples: list[Any] = field(default_factory=list)
     chat_kwargs: dict[str, Any] = field(default_factory=dict)
     instruction: str | None = INSTRUCTION
+
+    def __post_init__(self) -> None:
+        # YAML makes a number of an answer such as 7; what is no pair stays, to be named by the check.
+        pairs = [
+            {str(k): str(v) for k, v in pair.items()} if isinstance(pair, dict) else pair
+            for pair in self.examples
+        ]
+        object.__setattr__(self, "examples", pairs)
 
     @property
     def is_file(self) -> bool:
