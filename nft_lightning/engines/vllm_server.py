@@ -44,6 +44,7 @@ class VLLMServerConfig:
         transfer_folder: a folder that trainer and servers see, for servers with ``--transfer files``;
             None is shared memory.
         transfer_chunk_mib: how much of the weights lies there at a time.
+        max_model_len: the servers' ``--max-model-len``, where it is below the model's context.
         trainer_address: where servers with ``--transfer nccl`` reach this host.
         dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the
             parameters as they are, to servers of any type.
@@ -60,6 +61,7 @@ class VLLMServerConfig:
     transfer_chunk_mib: int = 256
     trainer_address: str = "127.0.0.1"
     dtype: str = "auto"
+    max_model_len: int | None = None
 
     def __post_init__(self) -> None:
         if not self.addresses:

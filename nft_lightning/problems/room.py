@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nft_lightning.errors import UserError
-from nft_lightning.problems.prompts import AREA, PromptConfig
+from nft_lightning.problems.prompts import AREA, PromptConfig, unencodable
 from nft_lightning.types import Problem
 
 # Results by all that they depend on: a run is checked before it starts and again when it does.
@@ -44,6 +44,17 @@ class Room:
         )
 
 
+def unwritable(problem: Problem) -> UserError | None:
+    """Return why a problem's texts could not be written to a file, None where they can."""
+    texts = {"id": problem.id, "answer": problem.answer, "solution": problem.solution or ""}
+    for name, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return unencodable(name, text)
+    return None
+
+
 def unusable(
     problems: Sequence[Problem], prompt: PromptConfig, tokenizer: Any, room: Room, area: str = AREA
 ) -> dict[int, UserError]:
@@ -57,13 +68,15 @@ def unusable(
     """
     digest = hashlib.sha256(repr((prompt, prompt.jinja, room, area, tokenizer.name_or_path)).encode())
     for problem in problems:
-        digest.update(f"{problem.id}\0{problem.text}\0".encode(errors="surrogatepass"))
+        digest.update(repr(problem).encode())
     key = digest.hexdigest()
     if key not in KNOWN:
         found = {}
         encoded = prompt.encode_all(tokenizer, [p.text for p in problems], area)
         for i, ids in enumerate(encoded):
-            if isinstance(ids, UserError):
+            if (error := unwritable(problems[i])) is not None:
+                found[i] = error
+            elif isinstance(ids, UserError):
                 found[i] = ids
             elif not room.holds(ids):
                 found[i] = room.refusal(problems[i], ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
@@ -153,12 +153,10 @@ class Collector:
     def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
         """Those of ``problems`` whose prompts can be made and leave room for the answer."""
         room, found = Room(new_tokens, self.context_tokens), []
+        drawn = Drawn(problems.__getitem__, self.encode, lambda _: [], room, 0)
         for problem in problems:
-            try:
-                fits = room.holds(self.encode(problem.text))
-            except UserError:
-                continue
-            if fits:
+            with suppress(UserError):
+                drawn.prompt(problem)
                 found.append(problem)
         return found
 

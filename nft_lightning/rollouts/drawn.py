@@ -8,7 +8,7 @@ from collections.abc import Callable
 from nft_lightning.engines.base import Prompt
 from nft_lightning.engines.ranks import first
 from nft_lightning.errors import RunStoppedError, UserError
-from nft_lightning.problems.room import Room
+from nft_lightning.problems.room import Room, unwritable
 from nft_lightning.rollouts.refill import Question
 from nft_lightning.types import Problem
 
@@ -60,15 +60,22 @@ class Drawn:
             self.cursor += 1
             problem = self.draw(position)
             try:
-                prompt = self.encode(problem.text)
-                if not self.room.holds(prompt):
-                    raise self.room.refusal(problem, prompt)
+                prompt = self.prompt(problem)
             except UserError as error:
                 self.refused += 1
                 self.why = self.why or error
                 continue
             return Question(problem, prompt, self.seeds(position))
         raise RunStoppedError(f"none of {MOST_IN_A_ROW:,} problems in a row can be asked; {self.why}")
+
+    def prompt(self, problem: Problem) -> Prompt:
+        """Return a problem's prompt; UserError where it cannot be asked."""
+        prompt = self.encode(problem.text)
+        if not self.room.holds(prompt):
+            raise self.room.refusal(problem, prompt)
+        if (error := unwritable(problem)) is not None:
+            raise error
+        return prompt
 
     @property
     def refused_fraction(self) -> float:

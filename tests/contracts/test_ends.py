@@ -17,6 +17,7 @@ from tests.engines.shared import ServedVLLM, served_engine
 from tests.problems.made_tokenizer import made_tokenizer
 
 LENGTH = 40
+KEPT = []  # when an engine goes, vLLM ends the groups of the process's other one
 PROBLEMS = ["What is 3 plus 4?", "What is 3?", "step by step"]
 
 
@@ -75,7 +76,9 @@ def vllm_engine(case):
     pytest.importorskip("vllm")
     from nft_lightning.engines.vllm_engine import VLLMEngineConfig
 
-    return VLLMEngineConfig(max_num_seqs=16).build(case.policy.model, case.policy.tokenizer)
+    made = VLLMEngineConfig(max_num_seqs=16).build(case.policy.model, case.policy.tokenizer)
+    KEPT.append(made)
+    return made
 
 
 def vllm_server_engine(case):

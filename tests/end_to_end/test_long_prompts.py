@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -207,6 +208,19 @@ def test_a_prompt_that_cannot_be_made_is_passed_over_as_well():
     refused = unusable(problems, PromptConfig("plain"), tokenizer, Room(4, None))
     assert list(refused) == [1]
     assert told(problems, refused, "problems").startswith("1 of 3 problems (1): problem='?'")
+
+
+@pytest.mark.parametrize("name", ["id", "answer", "solution"])
+def test_a_problem_that_no_file_could_hold_is_passed_over(name):
+    good = Problem("a", "1", "1", "so 1")
+    problems = [replace(good, **{name: "\ud83d"}), good]
+    found = Drawn(problems.__getitem__, lambda text: (1, 2), lambda i: [i], Room(4, None), 0)
+    assert found[0].problem == good
+    assert str(found.why).startswith(f"{name}='?' holds half a surrogate")
+    refused = unusable(problems, PromptConfig("plain"), made_tokenizer(), Room(4, None))
+    assert list(refused) == [0]
+    made = collector(OneAfterTheOther(), context_tokens=100)
+    assert made.askable(problems, 4) == [good]
 
 
 def test_a_stream_of_nothing_else_ends_in_a_sentence(monkeypatch):

@@ -93,8 +93,8 @@ def test_the_prompt_is_the_copy_in_the_run_folder(trained, tmp_path):
         _, means = command.prepare(composed(f"run={trained / 'run'}"))
         tokenizer = TinyModel().peek().tokenizer
         assert means.plan.prompt.render(tokenizer, "3+4") == "3+4="
+        prompt = PromptConfig(str(trained / "mine.jinja"))
         with pytest.raises(UserError, match="is not what it was when the run began"):
-            prompt = PromptConfig(str(trained / "mine.jinja"))
             check_prompt_file(prompt, trained / "run")
     finally:
         (trained / "mine.jinja").write_text(TEMPLATE)
