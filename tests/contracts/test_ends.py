@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from nft_lightning.callbacks.export import save
 from nft_lightning.engines.ends import StopWatch, end_ids, stop_options
 from nft_lightning.engines.hf import HFEngine
 from nft_lightning.policy.loading import HFModel
@@ -179,6 +180,17 @@ def test_samples_hold_nothing_behind_an_end(case, engine):
             assert c.text == case.policy.tokenizer.decode(list(c.token_ids), skip_special_tokens=True)
             stopped += any(s in c.text for s in stop)
     assert stopped > 3
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_an_export_names_the_same_ends(case, tmp_path, quantized):
+    policy = HFModel(str(case.folder)).load(1.0)
+    weights = {name: t.detach().clone() for name, t in policy.model.state_dict().items()}
+    if quantized:
+        policy.model.config.quantization_config = {"quant_method": "none"}
+    save(policy, tmp_path, weights)
+    again = HFModel(str(tmp_path)).load(1.0)
+    assert end_ids(again.model, again.tokenizer) == end_ids(case.policy.model, case.policy.tokenizer)
 
 
 def test_ends_are_a_union_within_the_vocabulary():
