@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.batching.deal import check_deal
+from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
-from nft_lightning.processes import rank
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -27,6 +27,7 @@ NOT_CONDITIONS = (
     "seed",
     "run_dir",
     "resume",
+    "resume_allow",
     "on_write_error",
     "logger",
     "callbacks",

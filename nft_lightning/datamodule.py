@@ -12,8 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nft_lightning.batching.layout import layout
+from nft_lightning.batching.smaller import within_budget
 from nft_lightning.checkpointing import packing
 from nft_lightning.checkpointing.signals import Departure
+from nft_lightning.distributed.agreement import check_equal_weights
+from nft_lightning.distributed.join import check_world
+from nft_lightning.distributed.ranks import all_made, from_all, own_part
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.objectives.base import Objective, Outcomes
@@ -109,8 +113,9 @@ class RolloutDataModule(L.LightningDataModule):
                 full_tensors(module.policy.model), module.policy_version
             )
         if self.prove is not None:
+            prove = self.prove
             with self.timer.phase("proof"):
-                self.logprob_gap = self.prove(module.policy_version)
+                self.logprob_gap = max(all_made(lambda: prove(module.policy_version)))
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """The epoch's batches, computed in the precision that trains: else the ratio would not be 1.
@@ -119,6 +124,8 @@ class RolloutDataModule(L.LightningDataModule):
         """
         assert self.trainer is not None
         if self.pending is None:
+            check_world(self.world_size)
+            check_equal_weights(self.policy_module)
             # Nothing of the state changes before all of it is there: an interrupted rollout never was.
             with self.departure.interruptible(), self.trainer.precision_plugin.forward_context():
                 rollout, cursor, batches = self.roll_out()
@@ -216,10 +223,11 @@ class RolloutDataModule(L.LightningDataModule):
         problems = [self.held_out[i] for i in indices]
         with self.departure.interruptible():
             self.sync()
-            answers = self.collector.answer(problems, sampling, seeds, ("evaluate", "evaluate"))
-        self.last_evaluation = answers
+            phases = ("evaluate", "evaluate")
+            every = all_made(lambda: self.collector.answer(problems, sampling, seeds, phases))
+        self.last_evaluation = own_part(every)
         self.engine.rest()
-        return answers
+        return self.last_evaluation
 
     @property
     def gave_up(self) -> bool:
@@ -245,13 +253,17 @@ class RolloutDataModule(L.LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides what comes next; in mid-epoch the rollout and the batches that are left, too."""
+        """Return what decides what comes next; a collective call within an epoch.
+
+        There it holds the rollout, and every rank's batches that are left.
+        """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state["logprob_gap"] = self.logprob_gap
         sync = self.last_sync
         state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
         if self.pending is not None:
-            state["pending"] = [packing.pack_batch(batch) for batch in self.pending]
+            mine = [packing.pack_batch(batch) for batch in self.pending]
+            state["pending"] = from_all(mine)
             state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
         return state
 
@@ -263,6 +275,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
         self.rollout = self.pending = None
         if "pending" in state_dict:
-            self.pending = [packing.unpack_batch(packed) for packed in state_dict["pending"]]
+            every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]
+            budget = self.batching.max_tokens_per_micro_batch
+            self.pending = own_part(within_budget(every, budget))
             if state_dict["rollout"] is not None:
                 self.rollout = packing.unpack_rollout(state_dict["rollout"])

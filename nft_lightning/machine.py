@@ -10,9 +10,10 @@ import torch
 from omegaconf import DictConfig
 
 from nft_lightning.config import Parts
+from nft_lightning.distributed.launch import ranks_of
+from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
-from nft_lightning.processes import world_size
 from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 
@@ -124,27 +125,32 @@ def gpu(accelerator: str) -> bool:
 
 
 def check_processes(trainer: Any, parts: Parts) -> None:
-    """As many processes as were asked for, and a problem to evaluate for each."""
-    count, devices = world_size(), trainer.get("devices", 1)
-    if isinstance(devices, int) and devices > 1 and count == 1:
+    """Raise UserError unless the ranks are as many as asked for, with a problem to evaluate for each."""
+    ranks = ranks_of(trainer)
+    asked = ranks.per_host * ranks.hosts
+    if started_by() is not None and world_size() != asked:
         raise UserError(
             "trainer.devices",
-            devices,
-            "needs as many processes, and this is one alone",
-            f"start it by torchrun --nproc-per-node {devices} -m nft_lightning.cli.train WORDS",
+            trainer.get("devices", 1),
+            f"makes {asked} ranks with trainer.num_nodes, where the launcher started {world_size()}",
+            "let them agree, or leave out the launcher: nft-train starts its ranks itself",
         )
-    asked = devices * trainer.get("num_nodes", 1) if isinstance(devices, int) else count
-    if count not in (1, asked):
+    problems = len(parts.source.held_out(parts.evaluation.problems)) if asked > 1 else asked
+    if problems < asked:
+        raise UserError(
+            "evaluation.problems", problems, f"is too few for {asked} ranks", "use more problems"
+        )
+
+
+def check_started(trainer: Any) -> None:
+    """Raise UserError where a run of several ranks is begun in one process that nothing launched."""
+    ranks = ranks_of(trainer)
+    if ranks.several and started_by() is None:
         raise UserError(
             "trainer.devices",
-            devices,
-            f"makes {asked} processes with trainer.num_nodes, where {count} were started",
-            "let them agree",
-        )
-    problems = len(parts.source.held_out(parts.evaluation.problems)) if count > 1 else count
-    if problems < count:
-        raise UserError(
-            "evaluation.problems", problems, f"is too few for {count} processes", "use more problems"
+            trainer.get("devices", 1),
+            "needs as many ranks, and this process is the only one",
+            "use the command nft-train, which starts them, or torchrun",
         )
 
 

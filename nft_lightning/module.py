@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nft_lightning.batching.smaller import halved, out_of_memory
 from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.distributed.ranks import from_all, own_part
 from nft_lightning.epoch_metrics import EpochMetrics
 from nft_lightning.errors import RunStoppedError
 from nft_lightning.metrics.estimates import AnswerCounts
@@ -102,6 +103,14 @@ class PolicyModule(L.LightningModule):
         """The full rate of each of ``trained``."""
         own = self.optimizer_plan.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
+
+    def on_train_start(self) -> None:
+        """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
+        plan, groups = self.optimizer_plan, self.optimizers().param_groups  # type: ignore[union-attr]
+        for group, rate in zip(groups, self.learning_rates, strict=True):
+            group["full_rate"] = rate
+            group["betas"] = (plan.beta1, plan.beta2)
+            group["weight_decay"] = plan.weight_decay
 
     def training_step(self, batch: OptimizerBatch, _: int) -> None:
         """Forward and backward of every micro-batch, then one optimizer step."""
@@ -219,7 +228,8 @@ class PolicyModule(L.LightningModule):
         if self.skipped_in_a_row >= self.optimizer_plan.stop_after_skipped_updates:
             raise RunStoppedError(
                 f"the loss or gradient of {self.skipped_in_a_row} updates in a row was not finite; look "
-                "at skipped/ in the run folder, then lower optimizer.learning_rate"
+                "at skipped/ in the run folder, then resume with a lower optimizer.learning_rate and "
+                "resume_allow=[optimizer.learning_rate]"
             )
 
     def on_train_epoch_end(self) -> None:
@@ -240,18 +250,19 @@ class PolicyModule(L.LightningModule):
         self.data.finish_epoch()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What the epoch has added up so far; weights that do not train are left out."""
-        checkpoint["epoch_so_far"] = {
+        """Add what every rank has counted in this epoch; leave out weights that do not train."""
+        mine = {
             "metrics": self.epoch.state_dict(),
             "seconds": dict(self.timer.seconds),
             "tokens": dict(self.timer.tokens),
             "skipped_in_a_row": self.skipped_in_a_row,
         }
+        checkpoint["epoch_so_far"] = from_all(mine)
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
-        found = checkpoint["epoch_so_far"]
+        found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])
         self.timer.tokens.update(found["tokens"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,36 @@ SECRET = re.compile(
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 MASKED = "***"
 MAY_CHANGE = (
-    "trainer.max_epochs",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.threads",
+    "trainer",
+    "batching.max_tokens_per_micro_batch",
+    "batching.stop_after_empty_rollouts",
+    "optimizer.stop_after_skipped_updates",
     "policy.gradient_checkpointing",
+    "policy.logprobs",
+    "policy.padding_free",
+    "policy.compile",
+    "model.attention",
+    "rollout.engine",
+    "rollout.proof",
     "verifier.workers",
+    "verifier.timeout_seconds",
+    "verifier.memory_limit_mb",
     "logger",
     "callbacks",
     "run_dir",
     "resume",
+    "resume_allow",
     "on_write_error",
 )
-"""What a resumed run may have otherwise than it had; each with all below it."""
+"""What a resumed run may have otherwise, each with all below it: how it runs, and not what it learns."""
+
+DECIDES = (
+    "trainer.precision",
+    "rollout.engine._target_",
+    "rollout.engine.dtype",
+    "rollout.engine.max_model_len",  # which prompts are too long
+)
+"""Keys below those of MAY_CHANGE that do change what is learned."""
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -85,20 +100,36 @@ def secret_override(override: str) -> bool:
     return bool(SECRET.search(key.rpartition(".")[2].lower())) and not ENVIRONMENT.search(value)
 
 
-def check_agreement(cfg: DictConfig, saved: Path) -> None:
-    """Raise UserError, with the differences, where ``saved`` was begun with another config."""
+def within(name: str, parents: Iterable[str]) -> bool:
+    """Return whether ``name`` is one of ``parents`` or a key below one."""
+    return any(name == p or name.startswith(f"{p}.") for p in parents)
+
+
+def check_agreement(cfg: DictConfig, saved: Path) -> dict[str, tuple[Any, Any]]:
+    """Compare with the config that ``saved`` was begun with.
+
+    Returns:
+        What changes the course of the run and was allowed by ``resume_allow``: key to (before, now).
+
+    Raises:
+        UserError: anything else that changes its course is different.
+    """
     before = dict(leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=False)))
     now = dict(leaves(without_secrets(cfg)))
-    changed = [
-        f"{name} {before.get(name, 'missing')!r} -> {now.get(name, 'missing')!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name, MASKED) != now.get(name, MASKED)
-        and not any(name == may or name.startswith(f"{may}.") for may in MAY_CHANGE)
-    ]
-    if changed:
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(before.keys() | now.keys()):
+        harmless = within(name, MAY_CHANGE) and not within(name, DECIDES)
+        if not harmless and before.get(name, MASKED) != now.get(name, MASKED):
+            changed[name] = (before.get(name), now.get(name))
+    allowed = [str(key) for key in cfg.get("resume_allow") or []]
+    refused = [name for name in changed if not within(name, allowed)]
+    if refused:
+        listed = "; ".join(f"{n} {changed[n][0]!r} -> {changed[n][1]!r}" for n in refused)
         raise UserError(
             "resume",
             str(saved.parent),
-            f"was begun with other settings ({'; '.join(changed)})",
-            "leave them as they were, or begin a run of its own with another run_dir",
+            f"was begun with other settings ({listed})",
+            f"leave them as they were, or add resume_allow=[{','.join(refused)}] to go another way from "
+            "here on, which the run folder then tells",
         )
+    return changed

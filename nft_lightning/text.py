@@ -29,6 +29,12 @@ def interval(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
+def quoted(text: str) -> str:
+    """Return ``text`` as a Hydra value, which may hold commas and equal signs."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]

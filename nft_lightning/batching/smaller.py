@@ -9,12 +9,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nft_lightning.types import TokenBatch
+from nft_lightning.types import OptimizerBatch, TokenBatch
 
 
 def halved(micro_batches: Sequence[TokenBatch]) -> list[TokenBatch]:
     """Each micro-batch in two parts where that can be done; the weights of the tokens stay."""
     return [part for micro in micro_batches for part in parts(micro)]
+
+
+def within_budget(ranks: Sequence[Sequence[OptimizerBatch]], budget: int) -> list[list[OptimizerBatch]]:
+    """Split what a checkpoint holds to a smaller ``batching.max_tokens_per_micro_batch``.
+
+    The weights of the tokens stay, and so does the gradient. What fits already is left as it is.
+
+    Args:
+        ranks: the batches that are left, for every rank: as many for each.
+        budget: padded tokens of one micro-batch.
+
+    Returns:
+        The same batches, with as many micro-batches on every rank.
+    """
+    made: list[list[OptimizerBatch]] = [[] for _ in ranks]
+    for same_step in zip(*ranks, strict=True):
+        split = [fitting(batch.micro_batches, budget) for batch in same_step]
+        most = max(map(len, split))
+        for own, batch, micro in zip(made, same_step, split, strict=True):
+            micro += [without_weight(micro[0])] * (most - len(micro)) if micro else []
+            own.append(replace(batch, micro_batches=micro))
+    return made
+
+
+def fitting(micro_batches: Sequence[TokenBatch], budget: int) -> list[TokenBatch]:
+    """Return the same rows in micro-batches of ``budget`` padded tokens at most, where possible."""
+    made: list[TokenBatch] = []
+    for micro in micro_batches:
+        fits = micro.input_ids.numel() <= budget
+        smaller = [micro] if fits else parts(micro)
+        made += smaller if len(smaller) == 1 else fitting(smaller, budget)
+    return made
+
+
+def without_weight(micro: TokenBatch) -> TokenBatch:
+    """Return the first row with nothing to learn from: another rank has one micro-batch more."""
+    first = torch.arange(len(micro.input_ids), device=micro.mask.device) == 0
+    row = rows(micro, first)
+    return replace(row, mask=torch.zeros_like(row.mask), token_weight=torch.zeros_like(row.token_weight))
 
 
 def parts(micro: TokenBatch) -> list[TokenBatch]:

@@ -28,7 +28,7 @@ class Checkpoints(Checkpoint):
         monitor: the metric of an evaluation that says which are best, the higher the better.
         every_epochs: how often between epochs; the end is always saved.
         every_minutes: within an epoch, after a rollout or an update, once the last is that old; None
-            is never. One process only.
+            is never.
         keep_last, keep_best: how many; the others go.
         on_write_error: ``continue`` without (the ones before are still there), or ``stop``.
     """
@@ -115,10 +115,13 @@ class Checkpoints(Checkpoint):
     def within_epoch(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save if it is time to, leave if asked to."""
         assert isinstance(module, PolicyModule)
-        age = time.monotonic() - self.last_time
-        if self.every_minutes is not None and age >= 60 * self.every_minutes and trainer.world_size == 1:
+        if self.every_minutes is not None and self.old_enough(trainer, 60 * self.every_minutes):
             self.save(trainer, module)
         module.data.departure.check()
+
+    def old_enough(self, trainer: L.Trainer, seconds: float) -> bool:
+        """Return whether the last checkpoint is that old, by the clock of the first rank."""
+        return bool(trainer.strategy.broadcast(time.monotonic() - self.last_time >= seconds))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end of training, for a summary that is still to come, or for more epochs."""
@@ -131,7 +134,7 @@ class Checkpoints(Checkpoint):
         """Save before leaving. After any other exception the state can not be trusted."""
         if not isinstance(exception, Preempted) or not isinstance(pl_module, PolicyModule):
             return
-        if trainer.state.fn == "fit" and trainer.world_size == 1 and trainer.optimizers:
+        if trainer.state.fn == "fit" and trainer.optimizers:
             self.save(trainer, pl_module)
         exception.checkpoint = self.written
 
@@ -159,9 +162,7 @@ class Checkpoints(Checkpoint):
 
     def write(self, trainer: L.Trainer, module: PolicyModule, path: Path, about: dict[str, Any]) -> None:
         """Save through Lightning, prune, and log size and seconds; a full disk is met by the rule."""
-        departure = module.data.departure
         started = time.perf_counter()
-        departure.writing = True
         try:
             trainer.save_checkpoint(path, storage_options=about)
             if trainer.is_global_zero:
@@ -174,7 +175,6 @@ class Checkpoints(Checkpoint):
             trainer.strategy.barrier()
             return
         finally:
-            departure.writing = False
             self.last_time = time.monotonic()
         io = trainer.strategy.checkpoint_io
         module.timer.seconds["checkpoint"] += time.perf_counter() - started

@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 import lightning as L
+import torch
 
 from nft_lightning.checkpointing import packing
 from nft_lightning.checkpointing.randomness import random_states, set_random_states
 from nft_lightning.checkpointing.signals import Departure
 from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.distributed.ranks import from_all, own_part
 from nft_lightning.module import PolicyModule
 from nft_lightning.types import Group
 
@@ -37,7 +39,8 @@ class RunState(L.Callback):
         """Listen to signals where nothing is lost by it."""
         assert isinstance(pl_module, PolicyModule)
         pl_module.data.departure = self.departure
-        self.departure.several_ranks = trainer.world_size > 1
+        if trainer.world_size > 1:
+            self.departure.largest = lambda mine: largest(trainer, mine)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clocks begin."""
@@ -76,7 +79,7 @@ class RunState(L.Callback):
         checkpoint["loops"] = {"fit_loop": loop}
         checkpoint["epoch"] = epochs
         checkpoint["run"] = {
-            "random": random_states(),
+            "random": from_all(random_states()),
             "before": self.before,
             "samples_before": packing.pack_groups(self.samples_before),
             "evaluation": self.evaluation,
@@ -90,12 +93,19 @@ class RunState(L.Callback):
         """Take over; the random states wait until training starts."""
         assert isinstance(pl_module, PolicyModule)
         run = checkpoint["run"]
-        self.random, self.before, self.evaluation = run["random"], run["before"], run["evaluation"]
+        self.random = own_part(run["random"])
+        self.before, self.evaluation = run["before"], run["evaluation"]
         self.samples_before = packing.unpack_groups(run["samples_before"])
         self.seconds = dict(run["seconds"])
         pl_module.data.last_evaluation = packing.unpack_groups(run["last_evaluation"])
         if pl_module.data.gave_up:
             trainer.should_stop = True
+
+
+def largest(trainer: L.Trainer, mine: int) -> int:
+    """Return the largest of what the ranks give: a collective call."""
+    own = torch.tensor(mine, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(own, reduce_op="max"))
 
 
 def epochs_done(trainer: L.Trainer) -> int:

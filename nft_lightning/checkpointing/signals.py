@@ -1,12 +1,12 @@
-"""Signals that ask a run to leave: at once where nothing would be lost, else at the next safe point."""
+"""Signals that ask a run to end: at once where nothing would be lost, else at the next safe point."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,10 @@ class Preempted(BaseException):
         self.signum = signum
         self.checkpoint: str | None = None
 
+    def __reduce__(self) -> tuple[type[Preempted], tuple[int]]:
+        """To another rank."""
+        return Preempted, (self.signum,)
+
     @property
     def exit_code(self) -> int:
         """As documented: 75, or 130 after Ctrl-C."""
@@ -34,21 +38,23 @@ class Departure:
     """Remembers the first signal; the second Ctrl-C ends the process on the spot.
 
     Attributes:
-        several_ranks: no rank may leave alone while others wait for it in a collective call, so each
-            ends at once, and the last checkpoint stands.
+        largest: the largest of what every rank gives, a collective call; None where there is one rank.
+            No rank may leave while others wait for it, so that all leave at the same safe point.
     """
+
+    listening: Departure | None = None
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.idle = False
-        self.several_ranks = False
-        self.writing = False
+        self.largest: Callable[[int], int] | None = None
         self.before: dict[int, Any] = {}
 
     def install(self) -> None:
         """Listen, in the main thread alone; also again after somebody else took the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
+        Departure.listening = self
         for signum in ASKING:
             current = signal.getsignal(signum)
             if current != self.handle:
@@ -57,6 +63,7 @@ class Departure:
 
     def restore(self) -> None:
         """Put back what was there."""
+        Departure.listening = None
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         self.before = {}
@@ -67,23 +74,48 @@ class Departure:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         self.received = self.received or signum
-        if self.several_ranks and not self.writing:
-            os._exit(Preempted(self.received).exit_code)
         if self.idle:
             self.idle = False
             raise Preempted(self.received)
 
     def check(self) -> None:
-        """A safe point: leave here if asked to."""
-        if self.received is not None:
-            raise Preempted(self.received)
+        """Leave at this safe point if this or another rank was asked to."""
+        asked = self.received or 0
+        if self.largest is not None:
+            asked = self.largest(asked)
+        if asked:
+            raise Preempted(asked)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, nothing is changed that a checkpoint holds: leave the moment one is asked to."""
+        """Leave the moment one is asked to: inside, nothing is changed that a checkpoint holds.
+
+        With several ranks only where :func:`at_once` says so.
+        """
         self.check()
+        with nullcontext() if self.largest is not None else self.leaving():
+            yield
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Raise Preempted from the signal handler inside, and at once if the signal has come."""
+        outer = self.idle
+        if self.received is not None:
+            raise Preempted(self.received)
         self.idle = True
         try:
             yield
         finally:
-            self.idle = False
+            self.idle = outer
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Leave the moment the process is asked to: inside, no other rank waits for this one.
+
+    What is raised must be exchanged, so that every rank leaves: see
+    :func:`nft_lightning.distributed.ranks.all_made`.
+    """
+    listening = Departure.listening
+    with nullcontext() if listening is None else listening.leaving():
+        yield

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from nft_lightning.distributed.processes import local_rank
 from nft_lightning.errors import UserError
 
 
@@ -19,7 +19,7 @@ def usable_device(field: str, name: str) -> Any:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        name = f"cuda:{local_rank()}"
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from nft_lightning.checkpointing.signals import Preempted
 from nft_lightning.config import CONF_DIR, RENAMED, renamed
+from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
 
@@ -30,7 +32,7 @@ def take_debug_flag(arguments: list[str]) -> bool:
 def guarded(work: Callable[[], None], debug: bool) -> None:
     """Run; what ends it becomes one sentence and an exit code.
 
-    2 for bad input; 1 for a run that can not go on; 75 for one that a signal asked to leave and that
+    2 for bad input; 1 for a run that cannot continue; 75 for one that a signal asked to leave and that
     ``resume`` continues, 130 where that was Ctrl-C.
     """
     try:
@@ -47,8 +49,36 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         sys.exit(EXIT_STOPPED)
     except Preempted as signal:
         saved = f" after writing {signal.checkpoint}" if signal.checkpoint else ""
-        sys.stderr.write(f"left on {signal}{saved}; nft-train resume=RUN_FOLDER goes on.\n")
+        run = Path(signal.checkpoint).parents[1] if signal.checkpoint else "RUN_FOLDER"
+        sys.stderr.write(f"left on {signal}{saved}; nft-train resume={run} continues.\n")
         sys.exit(signal.exit_code)
+    except RuntimeError as error:
+        if debug or not lost_another_rank(error):
+            raise
+        sys.stderr.write("stopped: another rank ended, so that this one could not continue.\n")
+        sys.exit(EXIT_STOPPED)
+
+
+def with_trainer_keys(arguments: list[str]) -> list[str]:
+    """Let ``trainer.KEY=VALUE`` set whatever ``lightning.Trainer`` takes, in the config or not.
+
+    Hydra would want a ``+`` before a key that ``conf/trainer`` does not hold.
+    """
+    return [f"++{a}" if sets_trainer_key(a) else a for a in arguments]
+
+
+def sets_trainer_key(argument: str) -> bool:
+    """Return whether the argument sets a key of ``lightning.Trainer``."""
+    if not argument.startswith("trainer.") or "=" not in argument:
+        return False
+    return argument.partition("=")[0].split(".")[1] in trainer_keys()
+
+
+def trainer_keys() -> list[str]:
+    """Return what ``lightning.Trainer`` takes."""
+    from lightning import Trainer
+
+    return list(inspect.signature(Trainer).parameters)
 
 
 def is_plain_run(arguments: list[str]) -> bool:
@@ -64,7 +94,8 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         try:
-            return compose(config_name, without_hydra(overrides), return_hydra_config=True)
+            given = with_trainer_keys(without_hydra(overrides))
+            return compose(config_name, given, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(config_name, overrides, str(error)) from error
 
@@ -83,6 +114,8 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
     from hydra import compose
 
     names = dotted(compose(config_name, valid_choices(overrides)))
+    if "trainer" in names:
+        names = list(dict.fromkeys([*names, *(f"trainer.{k}" for k in trainer_keys())]))
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.split("@")[0].lstrip("/")

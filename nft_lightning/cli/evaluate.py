@@ -18,6 +18,13 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.distributed.launch import (
+    Ranks,
+    devices_per_host,
+    end_with_the_launcher,
+    launch,
+)
+from nft_lightning.distributed.processes import started_by
 from nft_lightning.errors import UserError
 
 FILE_COLUMNS = 140
@@ -79,12 +86,13 @@ def completed(cfg: DictConfig) -> DictConfig:
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """The command, config composed; under torchrun the parts are shared out over the ranks."""
+    """Run the command, config composed; several ranks share out the parts."""
     import torch
 
     from nft_lightning.cli.device import usable_device
     from nft_lightning.cli.run import quiet_libraries
-    from nft_lightning.engines.ranks import first, from_first, joined
+    from nft_lightning.distributed.join import join
+    from nft_lightning.distributed.ranks import first, from_first
     from nft_lightning.evaluation.evaluate import begin, count, fill
     from nft_lightning.evaluation.results import save
     from nft_lightning.evaluation.store import Store, fingerprint
@@ -95,26 +103,26 @@ def evaluate(cfg: DictConfig) -> None:
     device = usable_device("device", str(cfg.device))
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    with joined():
-        # Its default holds the time, which is not the same on every rank.
-        store = Store(Path(from_first(lambda: str(cfg.out))))
-        policy = model.load(means.plan.temperature or 1.0).to(device)
-        own, started = fingerprint(policy.model), time.perf_counter()
-        try:
-            missing = from_first(lambda: begin(means, store, own))
-            if first():
-                hint = f"an interrupted evaluation goes on with out={store.folder}"
-                say(f"Answers go to {store.folder}; {hint}")
-                for work in means.works:
-                    if work.told:
-                        say(f"Left out: {work.told}")
-            if missing:
-                fill(means, store, policy, missing)
-        finally:
-            means.verifier.close()
-        if not first():
-            return
-        results, problems = count(means.works, store)
+    join(device)
+    # Its default holds the time, which is not the same on every rank.
+    store = Store(Path(from_first(lambda: str(cfg.out))))
+    policy = model.load(means.plan.temperature or 1.0).to(device)
+    own, started = fingerprint(policy.model), time.perf_counter()
+    try:
+        missing = from_first(lambda: begin(means, store, own))
+        if first():
+            hint = f"an interrupted evaluation goes on with out={store.folder}"
+            say(f"Answers go to {store.folder}; {hint}")
+            for work in means.works:
+                if work.told:
+                    say(f"Left out: {work.told}")
+        if missing:
+            fill(means, store, policy, missing)
+    finally:
+        means.verifier.close()
+    if not first():
+        return
+    results, problems = count(means.works, store)
     described = OmegaConf.to_container(OmegaConf.masked_copy(cfg, DESCRIBED), resolve=True)
     left_out = {work.name: [p.id for p in work.left_out] for work in means.works}
     protocol = {"model_fingerprint": own, "config": described}
@@ -162,12 +170,20 @@ def main() -> None:
 
     def work() -> None:
         sys.argv[1:] = with_own_problems(sys.argv[1:])
+        end_with_the_launcher()
         refuse_training_keys(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             prepare(completed(compose_or_explain("evaluate", sys.argv[1:])))[1].verifier.close()
         logging.basicConfig(format="%(message)s")
         logging.getLogger("nft_lightning.evaluation").setLevel(logging.INFO)
-        hydra.main(str(config_dir()), "evaluate")(lambda cfg: guarded(lambda: evaluate(cfg), debug))()
+        hydra.main(str(config_dir()), "evaluate")(lambda cfg: guarded(lambda: on_ranks(cfg), debug))()
+
+    def on_ranks(cfg: DictConfig) -> None:
+        ranks = Ranks(devices_per_host(cfg, str(cfg.device)), 1, cfg.threads)
+        if not ranks.several or started_by() is not None:
+            return evaluate(cfg)
+        given = [*sys.argv[1:], *(["--debug"] if debug else [])]
+        sys.exit(launch("nft_lightning.cli.evaluate", given, ranks))
 
     guarded(work, debug)
 

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ from nft_lightning.checkpointing.folder import (
     set_aside,
     verify,
 )
+from nft_lightning.distributed.launch import Ranks, ranks_of
+from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
-from nft_lightning.processes import rank, world_size
+from nft_lightning.files import write_text_whole
 from nft_lightning.run_prompt import older_key
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
 COMMAND = "command.json"
+CHANGES = "changes.json"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class Resume:
         checkpoint: the folder; None where the run was ended before its first.
         about: its manifest.
         damaged: newer checkpoints that can not be used, with the reason.
+        changed: keys that change what is learned, with their values before and now (``resume_allow``).
     """
 
     checkpoint: Path | None
     about: dict[str, Any]
     damaged: tuple[tuple[Path, str], ...] = ()
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -82,7 +87,9 @@ def expand_resume(arguments: list[str]) -> list[str]:
             f"give that command again with run_dir={chosen} resume=auto",
         ) from error
     kept = [o for o in begun if key(o) not in given]
-    now = [a for a in arguments if key(a) != "resume"]
+    # What the run was begun with by a + is not in the config without it.
+    added = {key(o) for o in begun if o.startswith("+")}
+    now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) != "resume"]
     escaped = chosen.replace("'", "\\'")
     return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
 
@@ -109,7 +116,8 @@ def key(override: str) -> str:
 
 def kept_overrides(overrides: Iterable[str]) -> list[str]:
     """What ``command.json`` holds: neither secrets nor what a resume gives anew."""
-    return [o for o in overrides if key(o) not in ("resume", "run_dir") and not secret_override(o)]
+    anew = ("resume", "run_dir", "resume_allow")
+    return [o for o in overrides if key(o) not in anew and not secret_override(o)]
 
 
 def find(cfg: DictConfig) -> Resume | None:
@@ -123,23 +131,36 @@ def find(cfg: DictConfig) -> Resume | None:
     if cfg.resume is None or not (folder / "config.yaml").is_file():
         return None
     check_names(folder)
-    check_agreement(cfg, folder / "config.yaml")
+    changed = check_agreement(cfg, folder / "config.yaml")
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):
         try:
-            found = Resume(path, verify(path), tuple(damaged))
+            found = Resume(path, verify(path), tuple(damaged), changed)
         except DamagedCheckpointError as error:
             damaged.append((path, str(error)))
             continue
-        if found.about.get("updates") is not None and world_size() > 1:
-            raise UserError(
-                "resume",
-                str(path),
-                "holds the rest of an epoch of one process, which several can not share",
-                "resume it with one process until that epoch is over",
-            )
+        check_ranks(found, ranks_of(cfg.trainer))
         return found
-    return Resume(None, {}, tuple(damaged))
+    return Resume(None, {}, tuple(damaged), changed)
+
+
+def check_ranks(found: Resume, now: Ranks) -> None:
+    """Raise UserError where a checkpoint within an epoch is to be continued by another number of ranks.
+
+    The rest of the epoch is laid out for those that began it.
+    """
+    epochs, updates = found.position
+    before = found.about.get("ranks", 1)
+    if found.about.get("updates") is None or before == now.per_host * now.hosts:
+        return
+    raise UserError(
+        "trainer.devices",
+        now.per_host,
+        f"makes another number of ranks than the {before} that wrote {found.checkpoint}, which holds "
+        f"the rest of an epoch, after {updates} updates",
+        f"give as many until that epoch is over: trainer.devices={before} trainer.num_nodes=1 "
+        f"trainer.max_epochs={epochs + 1}",
+    )
 
 
 def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
@@ -156,11 +177,25 @@ def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
     return summary if done else None
 
 
+def write_changes(folder: Path, resume: Resume) -> None:
+    """Add to ``changes.json`` what is learned otherwise from here on; drop what never came to be."""
+    path, (epochs, updates) = folder / CHANGES, resume.position
+    before = json.loads(path.read_text()) if path.exists() else []
+    known = [c for c in before if (c["epochs"], c["updates"]) < (epochs, updates)]
+    if resume.changed:
+        known.append({"epochs": epochs, "updates": updates, "changed": resume.changed})
+    if known:
+        write_text_whole(path, json.dumps(known, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
 def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     """Cut the run's files back to the checkpoint, and say what could not be used. One rank does it."""
     if rank():
         return
     folder, (epochs, updates) = Path(cfg.run_dir), resume.position
+    write_changes(folder, resume)
     for path, reason in resume.damaged:
         log.warning("%s; it is kept as %s%s, and the one before is used", reason, DAMAGED, path.name)
         set_aside(path)

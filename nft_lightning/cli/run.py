@@ -36,14 +36,15 @@ from nft_lightning.config import (
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.distributed.join import join
+from nft_lightning.distributed.processes import rank
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
-from nft_lightning.machine import check_machine
+from nft_lightning.machine import check_machine, check_started
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
-from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.saved_config import without_secrets
@@ -64,8 +65,13 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         Preempted: a signal asked to leave, and the run can be resumed.
     """
     quiet_libraries()
+    if cfg.trainer.get("profiler"):
+        # Its report goes through these loggers.
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.INFO)
     parts = build_parts(cfg)
     check_machine(cfg, parts)
+    check_started(cfg.trainer)
     lock, departure = RunLock(cfg.run_dir), Departure()
     check_run_dir(cfg.run_dir, cfg.resume)
     with contextlib.ExitStack() as stack:
@@ -101,6 +107,7 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
+    join(trainer.strategy.root_device)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -145,7 +152,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     """
     plan, device = parts.policy, trainer.strategy.root_device
     if device.type == "cuda":
-        # Quantized weights are loaded on the current device, which is the first on every rank.
+        # Quantized weights are loaded on the current device, which would be the first on every rank.
         torch.cuda.set_device(device)
     policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
     if half := HALVES.get(trainer.precision):
@@ -289,7 +296,8 @@ def quiet_libraries() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name in ("lightning.pytorch", "lightning.fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    for module in ("lightning", "vllm"):
+        warnings.filterwarnings("ignore", module=module)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     from transformers.utils import logging as transformers_logging
 

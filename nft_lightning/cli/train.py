@@ -17,31 +17,58 @@ from nft_lightning.cli.entry import (
     guarded,
     is_plain_run,
     take_debug_flag,
+    with_trainer_keys,
 )
-from nft_lightning.cli.resume import expand_resume
+from nft_lightning.cli.resume import expand_resume, key
 from nft_lightning.config import build_parts, check_run_dir
+from nft_lightning.distributed.launch import end_with_the_launcher, launch, ranks_of
+from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
 from nft_lightning.machine import check_machine
-from nft_lightning.processes import world_size
+from nft_lightning.text import quoted
 
 
-def train(cfg: DictConfig) -> float:
-    """The final avg@k of one run: in this process, or of a multirun in one of its own."""
-    given = HydraConfig.get()
+def train(cfg: DictConfig, debug: bool = False) -> float:
+    """Return the final avg@k of one run: of this process, or in a multirun of a process of its own.
+
+    Raises:
+        SystemExit: the run's ranks were processes of their own, with their exit code.
+    """
+    hydra_config = HydraConfig.get()
     # As typed: read one by one, ${oc.env:...} would become the secret it stands for.
-    typed = OmegaConf.to_container(given.overrides.task, resolve=False)
+    typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     assert isinstance(typed, list)
-    if given.mode == RunMode.MULTIRUN:
+    if hydra_config.mode == RunMode.MULTIRUN:
         from nft_lightning.search.trial import trial
 
-        search_path = [o for o in given.overrides.hydra if "hydra.searchpath" in o]
+        search_path = [o for o in hydra_config.overrides.hydra if "hydra.searchpath" in o]
         named = any(o.startswith("run_dir=") for o in typed)
-        folder = Path(cfg.run_dir if named else given.runtime.output_dir)
+        folder = Path(cfg.run_dir if named else hydra_config.runtime.output_dir)
         return trial(typed, search_path, folder)
+    ranks = ranks_of(cfg.trainer)
+    if ranks.several and started_by() is None:
+        sys.exit(launch("nft_lightning.cli.train", words_of_a_rank(str(cfg.run_dir), debug), ranks))
     from nft_lightning.cli.run import run
     from nft_lightning.search.trial import final_accuracy
 
     return final_accuracy(run(cfg, typed))
+
+
+def words_of_a_rank(run_dir: str, debug: bool) -> list[str]:
+    """Return this command's arguments with the run folder named: its default holds the time."""
+    given = [a for a in sys.argv[1:] if not a.startswith("run_dir=")]
+    return [*given, f"run_dir={quoted(run_dir)}", *(["--debug"] if debug else [])]
+
+
+def check_run_dir_of_ranks(arguments: list[str]) -> None:
+    """Raise UserError where ranks of another launcher would each make a run folder of its own time."""
+    if world_size() > 1 and is_plain_run(arguments) and "run_dir" not in map(key, arguments):
+        raise UserError(
+            "run_dir",
+            None,
+            f"is made from the time, which is not the same on {world_size()} ranks",
+            "give run_dir=FOLDER",
+        )
 
 
 def offer_searches(arguments: list[str]) -> None:
@@ -54,7 +81,7 @@ def offer_searches(arguments: list[str]) -> None:
             "-m",
             "many runs",
             f"would be started by each of {world_size()} processes",
-            "give each run a torchrun of its own",
+            "leave out torchrun: each run starts its own ranks",
         )
     chosen, pruner = (
         next((a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")), None)
@@ -103,7 +130,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*nft_lightning.search.failed.FailedRuns")
 
     def work() -> None:
-        sys.argv[1:] = expand_resume(sys.argv[1:])
+        end_with_the_launcher()
+        sys.argv[1:] = with_trainer_keys(expand_resume(sys.argv[1:]))
+        check_run_dir_of_ranks(sys.argv[1:])
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.
@@ -113,7 +142,7 @@ def main() -> None:
 
     def run_or_trial(cfg: DictConfig) -> float:
         values: list[float] = []
-        guarded(lambda: values.append(train(cfg)), debug)
+        guarded(lambda: values.append(train(cfg, debug)), debug)
         return values[0]
 
     guarded(work, debug)

@@ -105,9 +105,19 @@ class Comparison:
             found.append(f"Seeds differ ({listed}); pairs are compared on those that both have.")
         if min(len(s) for s in seeds.values()) == 1:
             found.append("With one seed an interval tells about other problems, not about other seeds.")
+        found += [change for group in self.runs.values() for run in group for change in changes_of(run)]
         if self.may_differ:
             found.append(f"Conditions were allowed to differ in {', '.join(self.may_differ)}.")
         return found
+
+
+def changes_of(run: Run) -> list[str]:
+    """Return a sentence for each key that a resume of the run was allowed to change."""
+    return [
+        f"{run.folder} changed after {at['epochs']} epochs: {key}={now!r} in place of {before!r}."
+        for at in run.changes
+        for key, (before, now) in at["changed"].items()
+    ]
 
 
 def compare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,11 @@ import yaml
 from nft_lightning.compare.statistics import Values
 from nft_lightning.config import NOT_CONDITIONS
 from nft_lightning.errors import UserError
+from nft_lightning.saved_config import within
 
 Flat = dict[str, Any]
 AXES = ("problems", "tokens", "seconds")
+CHANGES = "changes.json"
 COLUMNS = ("problem_id", "verdict", "length_tokens", "truncated")
 
 
@@ -53,6 +55,7 @@ class Run:
     config: Flat
     versions: Flat
     evaluations: tuple[Evaluation, ...]
+    changes: tuple[Flat, ...] = ()
     label: str = ""
 
     @property
@@ -125,7 +128,9 @@ def read_run(folder: Path) -> Run:
     for path in sorted((folder / "evaluations").glob("*.parquet")):
         by_update.setdefault(path.stem.split("_rank")[0], []).append(path)
     evaluations = tuple(read_evaluation(paths) for paths in by_update.values())
-    return Run(folder, algorithm, int(config["seed"]), config, versions, evaluations)
+    changes = json.loads((folder / CHANGES).read_text()) if (folder / CHANGES).exists() else []
+    seed = int(config["seed"])
+    return Run(folder, algorithm, seed, config, versions, evaluations, tuple(changes))
 
 
 def read_evaluation(paths: Sequence[Path]) -> Evaluation:
@@ -158,11 +163,6 @@ def differing(configs: Sequence[Flat]) -> dict[str, list[Any]]:
     names = sorted({k for c in configs for k in c})
     values = {n: [c.get(n) for c in configs] for n in names}
     return {n: v for n, v in values.items() if any(x != v[0] for x in v)}
-
-
-def within(name: str, parents: Iterable[str]) -> bool:
-    """Is ``name`` one of ``parents`` or a key below one?"""
-    return any(name == p or name.startswith(f"{p}.") for p in parents)
 
 
 def check_conditions(runs: Sequence[Run], may_differ: Sequence[str]) -> None:

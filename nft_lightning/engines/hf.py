@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Prompt, SyncError, SyncReport
 from nft_lightning.engines.cache import with_room
@@ -102,9 +103,10 @@ class HFEngine:
         try:
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]
-                rows = self.sample_batch(
-                    [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
-                )
+                with at_once():
+                    rows = self.sample_batch(
+                        [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
+                    )
                 for i, completions in zip(chosen, rows, strict=True):
                     results[i] = completions
         finally:

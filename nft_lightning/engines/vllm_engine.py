@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.checkpointing.signals import at_once
+from nft_lightning.distributed.join import torchrun_variables
+from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
 from nft_lightning.engines.ends import end_ids, stop_options
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
@@ -157,7 +160,9 @@ class VLLMEngine:
             )
             for group, same in zip(seeds, copies, strict=True)
         ]
-        with one_sentence("while it wrote completions"):
+        # Ranks that hold one copy together must not leave it one by one.
+        leaving = at_once() if self.ranks_per_copy == 1 else nullcontext()
+        with one_sentence("while it wrote completions"), leaving:
             outputs = self.llm.generate(
                 [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
             )
@@ -232,9 +237,10 @@ def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any
         options["enable_sleep_mode"] = config.sleep
     else:
         options["block_size"] = 32
-    if config.tensor_parallel_size > 1:
+    if several():
+        # vLLM then uses the group that the ranks have joined, instead of one of its own.
         options["distributed_executor_backend"] = "external_launcher"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, torchrun_variables():
         model.config.save_pretrained(Path(folder))  # type: ignore[union-attr,operator]
         llm = LLM(
             model=folder,

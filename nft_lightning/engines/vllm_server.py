@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nft_lightning.checkpointing.signals import at_once
+from nft_lightning.distributed.ranks import first, from_all, from_first, several
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
 from nft_lightning.engines.ends import end_ids
-from nft_lightning.engines.ranks import first, from_all, from_first, several
 from nft_lightning.engines.server_ask import Request, Written, ask
 from nft_lightning.engines.server_http import Server, ServerError
 from nft_lightning.engines.server_nccl import NcclSender
@@ -135,17 +136,20 @@ class VLLMServerEngine:
         """vLLM's four phases over HTTP to every server that answers; on all ranks, or it hangs."""
         started = time.perf_counter()
         tally: dict[str, int] = {}
-        stream = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
+        named = iter(named_tensors)
+        stream = self.manifest.checked(cast(named, self.dtype), version, tally)
         self.policy_version = -1  # until all is written, this engine plays no version
         error: Exception | None = None
         try:
             if first():
                 self.update(stream, version)
-            # Gathering a shard is a collective call: every rank runs to the end, whatever happened.
-            for _ in stream if several() else ():
-                pass
+            else:
+                exhaust(stream)
         except Exception as found:
             error = found
+        if several():
+            # Gathering a shard is a collective call: every rank runs to the end, whatever happened.
+            exhaust(named)
         if failed := [e for e in from_all(error) if e is not None]:
             raise failed[0]
         self.policy_version = version
@@ -246,7 +250,12 @@ class VLLMServerEngine:
     def finish(self, spread: Spread[Request, list[Written]]) -> None:
         """Ask until all is answered, with the weights given again where every server lost them."""
         version, limit, losses = self.policy_version, self.config.max_attempts, 0
-        while not from_first(lambda: spread.run(self.servers)):
+
+        def run() -> bool:
+            with at_once():
+                return spread.run(self.servers)
+
+        while not from_first(run):
             losses += 1
             if losses == limit:
                 raise EngineError(f"servers were lost {limit} times: {from_first(self.last_fault)}")
@@ -290,3 +299,9 @@ class VLLMServerEngine:
 
     def rest(self) -> None:
         """Nothing to give back: the servers' memory is their own."""
+
+
+def exhaust(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Take every tensor and keep none."""
+    for _ in tensors:
+        pass

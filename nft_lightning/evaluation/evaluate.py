@@ -9,8 +9,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nft_lightning.distributed.ranks import all_made, several
 from nft_lightning.engines.base import Engine, Prompt, completion_seed
-from nft_lightning.engines.ranks import all_made, several
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
 from nft_lightning.evaluation.plan import EvalPlan, EvalSet

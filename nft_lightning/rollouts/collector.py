@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
+from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
-from nft_lightning.engines.ranks import several
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.problems.room import Room

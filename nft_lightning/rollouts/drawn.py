@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from nft_lightning.distributed.ranks import first
 from nft_lightning.engines.base import Prompt
-from nft_lightning.engines.ranks import first
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.room import Room, unwritable
 from nft_lightning.rollouts.refill import Question

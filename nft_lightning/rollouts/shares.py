@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
 
+from nft_lightning.distributed.ranks import all_made, several
 from nft_lightning.engines.base import Engine, Prompt
-from nft_lightning.engines.ranks import all_made, several
 from nft_lightning.types import Group
 
 

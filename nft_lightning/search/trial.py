@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import CONF_DIR
-from nft_lightning.text import accuracy_name
+from nft_lightning.text import accuracy_name, quoted
 
 log = logging.getLogger(__name__)
 NOT_PASSED_ON = ("sweep", "pruner", "run_dir")
@@ -102,12 +102,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def quoted(text: str) -> str:
-    """A Hydra value that holds commas and equal signs."""
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def final_accuracy(summary: dict[str, Any]) -> float:

@@ -263,7 +263,7 @@ def test_processes_and_devices_agree_or_are_refused(check, monkeypatch, found):
 
 
 def test_srun_tells_the_rank(monkeypatch):
-    from nft_lightning.processes import rank, world_size
+    from nft_lightning.distributed.processes import rank, world_size
 
     started = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "train"}
     for name in ("RANK", "WORLD_SIZE"):

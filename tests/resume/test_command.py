@@ -85,18 +85,18 @@ def test_a_half_written_checkpoint_is_never_found(begun):
     assert found.position == (1, 0)
 
 
-def test_half_an_epoch_of_one_process_is_not_shared(begun, monkeypatch):
+def test_half_an_epoch_of_one_process_is_not_shared(begun):
     cfg = brief("algorithm=grpo", "seed=3")
     cfg.run_dir, cfg.resume = str(begun), "auto"
     parent = begun / "checkpoints"
     write_checkpoint(parent / "epoch_00001", {"state_dict": {}}, {"epochs": 1, "updates": None})
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    cfg.trainer.devices = 2
     assert find(cfg).position == (1, 0)
     about = {"epochs": 1, "updates": 2}
     write_checkpoint(parent / "epoch_00001_update_0002", {"state_dict": {}}, about)
-    with pytest.raises(UserError, match="several can not share: resume it with one process"):
+    with pytest.raises(UserError, match=r"than the 1 that wrote .*trainer.devices=1"):
         find(cfg)
-    monkeypatch.setenv("WORLD_SIZE", "1")
+    cfg.trainer.devices = 1
     assert find(cfg).position == (1, 2)
 
 

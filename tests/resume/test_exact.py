@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from nft_lightning.checkpointing.equal import differences
 from nft_lightning.checkpointing.folder import read_checkpoint
 from nft_lightning.cli import run as running
-from tests.resume.conftest import Leave, brief
+from tests.resume.conftest import brief
+from tests.resume.leave import Leave
 
 pytestmark = pytest.mark.slow
 

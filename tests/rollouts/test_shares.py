@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nft_lightning.engines import ranks
+from nft_lightning.distributed import ranks
 from nft_lightning.errors import UserError
 from nft_lightning.rollouts.shares import share
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import torch
 import torch.distributed as dist
-
-from nft_lightning.processes import by_torchrun
 
 T = TypeVar("T")
 
@@ -21,18 +17,11 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@contextmanager
-def joined() -> Iterator[None]:
-    """The processes that torchrun started, as one group; alone, or joined already, as it is."""
-    if by_torchrun() <= 1 or dist.is_initialized():
-        yield
-        return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+def lost_another_rank(error: RuntimeError) -> bool:
+    """Return whether ``error`` only says that another rank has ended, which says why itself."""
+    if not several():
+        return False
+    return isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL"))
 
 
 def first() -> bool:
@@ -48,13 +37,22 @@ def from_first(make: Callable[[], T]) -> T:
     if first():
         try:
             box[0] = make()
-        except Exception as error:
-            box[1] = error
+        except BaseException as error:
+            box[1] = sendable(error)
     dist.broadcast_object_list(box, 0)
     if box[1] is not None:
         raise box[1]
     result: T = box[0]
     return result
+
+
+def own_part(parts: list[T]) -> T:
+    """Return this rank's part of what :func:`from_all` gave, which a checkpoint may have kept since.
+
+    Where it was written by another number of ranks, that is the first rank's.
+    """
+    together = dist.get_world_size() if several() else 1
+    return parts[dist.get_rank() if several() and len(parts) == together else 0]
 
 
 def from_all(mine: T) -> list[T]:
@@ -74,10 +72,10 @@ def all_made(make: Callable[[], T]) -> list[T]:
     if not several():
         return [make()]
     mine: T | None = None
-    own: Exception | None = None
+    own: BaseException | None = None
     try:
         mine = make()
-    except Exception as error:
+    except BaseException as error:
         own = error
     every = from_all((mine, own and sendable(own)))
     if own is not None:
@@ -87,7 +85,7 @@ def all_made(make: Callable[[], T]) -> list[T]:
     return [cast(T, made) for made, _ in every]
 
 
-def sendable(error: Exception) -> Exception:
+def sendable(error: BaseException) -> BaseException:
     """The error, or its text where it does not survive the way to another process."""
     try:
         pickle.dumps(error)

@@ -1,0 +1,74 @@
+"""Several ranks with vLLM in each: one group, one policy, and the one that a single process trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nft_lightning.checkpointing.folder import read_checkpoint
+from tests.end_to_end.rank_runs import ROOT, SETTINGS
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+
+def train(folder, *overrides):
+    """``nft-train`` as a user would type it, with vLLM in the trainer's processes."""
+    note = f"+callbacks.note={{_target_: tests.end_to_end.notes.Note, folder: {folder}}}"
+    words = ["rollout=vllm", *SETTINGS, note, f"run_dir={folder}", *overrides]
+    result = subprocess.run(
+        [sys.executable, "-m", "nft_lightning.cli.train", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return folder
+
+
+def noted(folder, rank):
+    return json.loads((folder / f"rank_{rank}.json").read_text())
+
+
+def rollout(folder):
+    rows = pq.read_table(folder / "rollouts" / "epoch_0000.parquet").to_pylist()
+    return [(r["problem"], r["token_ids"], r["verdict"]) for r in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("vllm") / "alone")
+
+
+def check_one_policy(run, alone, ranks):
+    found = [noted(run, rank) for rank in range(ranks)]
+    assert [f["world_size"] for f in found] == [ranks] * ranks
+    assert len({f["checksum"] for f in found}) == 1
+    assert rollout(run) == rollout(alone)
+    one, other = (read_checkpoint(f / "checkpoints" / "last")["state_dict"] for f in (alone, run))
+    assert one.keys() == other.keys()
+    assert int(one["updates_done"]) == int(other["updates_done"]) == 3
+    for key, value in one.items():
+        assert torch.allclose(value.double(), other[key].double(), rtol=0, atol=1e-5), key
+    return found
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "zero2", "zero3"])
+def test_two_ranks_train_the_policy_of_one(alone, tmp_path, strategy):
+    run = train(tmp_path / "run", f"trainer={strategy}", "trainer.devices=2")
+    held = [f["held"] for f in check_one_policy(run, alone, 2)]
+    assert held == [noted(alone, 0)["held"]] * 2
+
+
+def test_two_ranks_hold_one_copy_together(alone, tmp_path):
+    tensor_parallel = "rollout.engine.tensor_parallel_size=2"
+    run = train(tmp_path / "run", "trainer=ddp", "trainer.devices=2", tensor_parallel)
+    whole = noted(alone, 0)["held"]
+    for found in check_one_policy(run, alone, 2):
+        assert 0.45 * whole < found["held"] < 0.6 * whole
