@@ -22,7 +22,6 @@ from nft_lightning.errors import UserError
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-PROMPTS_CHECKED = 100
 NOT_CONDITIONS = (
     "algorithm",
     "seed",
@@ -34,6 +33,13 @@ NOT_CONDITIONS = (
     "callbacks",
     "hydra",
 )
+
+
+RENAMED = {
+    "problems.prompt_template": "problems.prompt.template",
+    "eval.plan.prompt_template": "eval.plan.prompt.template",
+}
+"""Keys of earlier versions and their names now."""
 
 
 def target(node: DictConfig, field: str) -> Any:
@@ -119,9 +125,24 @@ def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserErro
     return UserError(name, value, "is not known", remedy)
 
 
+def renamed(key: str, value: Any) -> UserError:
+    """Return the error for a key of an earlier version."""
+    return UserError(key, value, "has another name now", f"use {RENAMED[key]}")
+
+
+def check_renamed(cfg: DictConfig) -> None:
+    """Raise UserError for a key of an earlier version."""
+    for key in RENAMED:
+        if (value := OmegaConf.select(cfg, key)) is not None:
+            raise renamed(key, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Everything of a run that can be checked without a model."""
+    """Everything of a run that can be checked without a model.
+
+    ``asked`` is what the check of the prompts found.
+    """
 
     objective: Any
     model: Any
@@ -134,13 +155,15 @@ class Parts:
     evaluation: Any
     optimizer: Any
     policy: Any
-    prompt_template: str
+    prompt: Any
+    asked: Any = None
 
 
 def build_parts(cfg: DictConfig) -> Parts:
     """Build and cross-check. Raises UserError; loads no model."""
-    from nft_lightning.problems.prompts import check_template
+    from nft_lightning.prompting import check_asked
 
+    check_renamed(cfg)
     parts = Parts(
         objective=build(cfg.algorithm, "algorithm"),
         model=build(cfg.model, "model"),
@@ -153,9 +176,8 @@ def build_parts(cfg: DictConfig) -> Parts:
         evaluation=build(cfg.evaluation, "evaluation"),
         optimizer=build(cfg.optimizer, "optimizer"),
         policy=build(cfg.policy, "policy"),
-        prompt_template=cfg.problems.prompt_template,
+        prompt=build(cfg.problems.prompt, "problems.prompt"),
     )
-    check_template(parts.prompt_template)
     needs = parts.objective.needs
     needed, given = needs.group_size, parts.plan.completions_per_problem
     if given < needed:
@@ -175,8 +197,10 @@ def build_parts(cfg: DictConfig) -> Parts:
             'use problems=arithmetic, or give "solution" on each line of problems=jsonl',
         )
     check_trainer(cfg)
-    check_prompts(parts)
-    return parts
+    asked = check_asked(
+        parts.model, parts.source, parts.prompt, parts.plan, parts.evaluation, parts.engine
+    )
+    return dataclasses.replace(parts, asked=asked)
 
 
 def check_rewards(parts: Parts) -> None:
@@ -198,38 +222,6 @@ def check_rewards(parts: Parts) -> None:
             sorted(r for r in rewards if r is not None),
             f"are not binary, which {name} needs",
             "use 0, 1 or null",
-        )
-
-
-def check_prompts(parts: Parts) -> None:
-    """Encode a sample of the prompts: the template fits the model, and prompts fit its context."""
-    from nft_lightning.problems.prompts import prompt_ids
-
-    peeked, longest = parts.model.peek(), parts.plan.max_new_tokens
-    longest = max(longest, parts.evaluation.max_new_tokens or 0)
-    sample = [parts.source.problem(i, 0) for i in range(PROMPTS_CHECKED)] + parts.source.held_out(
-        min(parts.evaluation.problems, PROMPTS_CHECKED)
-    )
-    for problem in sample:
-        ids = prompt_ids(peeked.tokenizer, problem.text, parts.prompt_template)
-        check_length(len(ids), longest, peeked.context_tokens, problem.text)
-
-
-def check_length(
-    prompt: int,
-    new: int,
-    context: int | None,
-    text: str,
-    field: str = "rollout.plan.max_new_tokens",
-) -> None:
-    """Raise UserError where prompt and completion exceed the model's context."""
-    if context is not None and prompt + new > context:
-        raise UserError(
-            field,
-            new,
-            f"and a prompt of {prompt} tokens exceed the model's context of {context} "
-            f"(problem {text[:60]!r})",
-            "use shorter prompts or fewer new tokens",
         )
 
 

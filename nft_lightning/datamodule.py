@@ -73,7 +73,9 @@ class RolloutDataModule(L.LightningDataModule):
         self.departure = Departure()
         self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
-        self.held_out: list[Problem] = collector.source.held_out(evaluation.problems)
+        self.held_out: list[Problem] = collector.askable(
+            collector.source.held_out(evaluation.problems), self.evaluation_sampling.max_new_tokens
+        )
 
     def train_dataloader(self) -> LazyRollout:
         """A fresh rollout each time Lightning begins an epoch."""
@@ -199,12 +201,21 @@ class RolloutDataModule(L.LightningDataModule):
             made.append(replace(micro, **added) if added else micro)
         return replace(batch, micro_batches=made)
 
+    @property
+    def evaluation_sampling(self) -> Sampling:
+        """How answers to held-out problems are drawn; they end where training's end."""
+        plan, training = self.evaluation, self.collector.plan.sampling
+        return replace(
+            training,
+            temperature=plan.temperature,
+            max_new_tokens=plan.max_new_tokens or training.max_new_tokens,
+            top_p=plan.top_p,
+            top_k=plan.top_k,
+        )
+
     def evaluate(self, indices: Sequence[int]) -> list[Group]:
         """Answers to held-out problems from the current weights, with seeds of their own."""
-        plan, training = self.evaluation, self.collector.plan
-        sampling = Sampling(
-            plan.temperature, plan.max_new_tokens or training.max_new_tokens, plan.top_p, plan.top_k
-        )
+        plan, sampling = self.evaluation, self.evaluation_sampling
         seeds = [
             [completion_seed(self.seed, "eval", 0, i, k) for k in range(plan.completions_per_problem)]
             for i in indices

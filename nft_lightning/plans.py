@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nft_lightning.batching.deal import WAYS
 from nft_lightning.errors import UserError
@@ -20,6 +22,33 @@ def check_sampling(area: str, temperature: float, top_p: float, top_k: int) -> N
             "is no sampling",
             "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
         )
+
+
+def check_stops(area: str, stop: Sequence[str], stop_token_ids: Sequence[int], tokenizer: Any) -> None:
+    """Raise UserError for a stop string or a token id that no completion can hold.
+
+    ``area`` is the part of the config; ``tokenizer`` is the model's.
+    """
+    special = set(tokenizer.all_special_tokens)
+    for text in stop:
+        held = next((token for token in special if token in text), None)
+        if held is not None:
+            raise UserError(
+                f"{area}.stop",
+                text,
+                f"holds the special token {held}, which the text of a completion never does",
+                f"use {area}.stop_token_ids=[{tokenizer.convert_tokens_to_ids(held)}]",
+            )
+        if not text:
+            raise UserError(f"{area}.stop", text, "is empty", "leave it out")
+    for token in stop_token_ids:
+        if not 0 <= token < len(tokenizer):
+            raise UserError(
+                f"{area}.stop_token_ids",
+                token,
+                "is not a token of this model",
+                f"use ids from 0 to {len(tokenizer) - 1}",
+            )
 
 
 @dataclass(frozen=True)

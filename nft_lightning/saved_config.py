@@ -40,7 +40,12 @@ MAY_CHANGE = (
 )
 """What a resumed run may have otherwise, each with all below it: how it runs, and not what it learns."""
 
-DECIDES = ("trainer.precision", "rollout.engine._target_", "rollout.engine.dtype")
+DECIDES = (
+    "trainer.precision",
+    "rollout.engine._target_",
+    "rollout.engine.dtype",
+    "rollout.engine.max_model_len",  # which prompts are too long
+)
 """Keys below those of MAY_CHANGE that do change what is learned."""
 
 

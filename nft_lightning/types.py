@@ -33,9 +33,10 @@ class Problem:
 class Completion:
     """One sampled answer.
 
-    ``token_ids`` ends with the end-of-sequence token unless ``truncated``; ``logprobs`` are the
-    engine's, one a token, at the sampling temperature; ``policy_version`` counts the optimizer
-    updates behind the weights that wrote it.
+    ``token_ids`` ends with an end id, or with the token that completes a stop string, unless
+    ``truncated``; ``text`` is all of it without special tokens; ``logprobs`` are the engine's, one a
+    token, at the sampling temperature; ``policy_version`` counts the optimizer updates behind the
+    weights that wrote it.
     """
 
     token_ids: tuple[int, ...]
@@ -180,12 +181,18 @@ class TokenLoss:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn. ``top_p`` and ``top_k`` serve evaluation only."""
+    """How completions are drawn. ``top_p`` and ``top_k`` serve evaluation only.
+
+    A completion ends with an end id of the model, with one of ``stop_token_ids``, or with the token
+    that completes a string of ``stop``.
+    """
 
     temperature: float
     max_new_tokens: int
     top_p: float = 1.0
     top_k: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
 
 State = dict[str, Any]

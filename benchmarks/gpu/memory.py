@@ -83,7 +83,7 @@ def words(given: argparse.Namespace, folder: Path) -> list[str]:
         "model=hf",
         f"model.path={folder / 'model'}",
         "problems=jsonl",
-        "problems.prompt_template=plain",
+        "problems.prompt.template=plain",
         f"problems.path={folder / 'problems.jsonl'}",
         f"problems.eval_path={folder / 'problems.jsonl'}",
         "trainer=gpu",

@@ -21,7 +21,8 @@ from nft_lightning.config import build
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.policy.policy import Policy
-from nft_lightning.problems.prompts import prompt_ids
+from nft_lightning.problems.prompts import PromptConfig
+from nft_lightning.run_prompt import older_key, prompt_node
 from nft_lightning.types import TokenBatch
 
 EXPORT = "export"
@@ -102,6 +103,17 @@ class Scorer:
         assert isinstance(loaded, DictConfig)
         return loaded
 
+    def prompt(self) -> PromptConfig:
+        """The run's own. Raises UserError where its config is of an earlier version."""
+        cfg = self.config()
+        if older := older_key(cfg):
+            problem, remedy = f"was made by a version in which {older}", "colours need a run of this one"
+            raise UserError("RUN", str(self.run), problem, remedy)
+        if OmegaConf.select(cfg, "problems.prompt") is None:
+            return PromptConfig()
+        found: PromptConfig = build(prompt_node(cfg, self.run), "problems.prompt")
+        return found
+
     def tokens(
         self, key: tuple[Any, ...], weights: str, rows: Sequence[dict[str, Any]]
     ) -> list[list[Token]]:
@@ -172,8 +184,7 @@ class Scorer:
 
     def score(self, policy: Policy, rows: Sequence[dict[str, Any]]) -> list[list[Token]]:
         """Row after row, so that memory holds one completion's logits."""
-        template = str(OmegaConf.select(self.config(), "problems.prompt_template", default="chat"))
-        prompt = prompt_ids(policy.tokenizer, rows[0]["problem"], template)
+        prompt = self.prompt().encode(policy.tokenizer, rows[0]["problem"])
         found = []
         for row in rows:
             ids, old = row["token_ids"][:MOST_TOKENS], row["engine_logprobs"][:MOST_TOKENS]

@@ -28,7 +28,9 @@ class SampleTable(L.Callback):
             return
         found = (pl_module.policy_version, pl_module.data.last_evaluation[: self.problems])
         self.history = [*self.history[:1], found]
-        page = render(self.history[0], self.history[-1])
+        prompt = found[1][0].prompt_ids if found[1] else ()
+        read = pl_module.policy.tokenizer.decode(list(prompt))
+        page = render(self.history[0], self.history[-1], read)
         path = Path(trainer.default_root_dir) / "samples.md"
         with written(path, self.rule):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +45,11 @@ class SampleTable(L.Callback):
         self.history = [(v, packing.unpack_groups(packed)) for v, packed in state_dict["history"]]
 
 
-def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]]) -> str:
-    """The first sample of each problem at two policy versions."""
+def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]], prompt: str) -> str:
+    """The first prompt, and the first sample of each problem at two policy versions."""
     lines = ["# Sample answers to held-out problems", ""]
+    lines += ["The first problem's prompt, as the model reads it:", ""]
+    lines += [*[f"    {line}" for line in prompt.split("\n")], ""]
     for before, after in pairs(first[1], last[1]):
         lines += [f"## {before.problem.text} (gold {before.problem.answer})", ""]
         for version, group in ((first[0], before), (last[0], after)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nft_lightning.checkpointing.signals import Preempted
-from nft_lightning.config import CONF_DIR
+from nft_lightning.config import CONF_DIR, RENAMED, renamed
 from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
@@ -123,6 +123,8 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
             return UserError(
                 "argument", override, "is not of the form key=value", "see nft-train --help"
             )
+        if key in RENAMED:
+            return renamed(key, value)
         if (CONF_DIR / group).is_dir():
             options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
             if value not in options and "," not in value:

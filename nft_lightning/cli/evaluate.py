@@ -32,12 +32,19 @@ DESCRIBED = ["model", "run", "checkpoint", "eval", "rollout", "verifier", "seed"
 
 
 def prepare(cfg: DictConfig) -> tuple[Any, Any]:
-    """The model, not loaded, and what it is to answer by which means; raises UserError."""
-    from nft_lightning.config import build, check_length
+    """The model, not loaded, and what it is to answer by which means; raises UserError.
+
+    ``cfg`` is complete, see :func:`completed`.
+    """
+    from nft_lightning.config import build, check_renamed
     from nft_lightning.evaluation.evaluate import Means, Work
     from nft_lightning.evaluation.trained import trained_model
-    from nft_lightning.problems.prompts import prompt_ids
+    from nft_lightning.plans import check_stops
+    from nft_lightning.problems.prompt_checks import check_prompt
+    from nft_lightning.problems.room import Room
+    from nft_lightning.prompting import choose, context_of
 
+    check_renamed(cfg)
     if cfg.run is None and cfg.checkpoint is not None:
         raise UserError("checkpoint", cfg.checkpoint, "is of no run", "add run=RUN_FOLDER")
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
@@ -48,23 +55,34 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
         build(cfg.rollout.engine, "rollout.engine"),
         build(cfg.rollout.proof, "rollout.proof"),
     )
-    works = [Work(name, plan, chosen, chosen.listed()) for name, chosen in plan.sets.items()]
     peeked = model.peek()
-    for work in works:
-        for problem in work.problems:
-            ids = prompt_ids(
-                peeked.tokenizer, problem.text, plan.prompt_template, "eval.plan.prompt_template"
-            )
-            check_length(
-                len(ids),
-                plan.max_new_tokens,
-                peeked.context_tokens,
-                problem.text,
-                "eval.plan.max_new_tokens",
-            )
+    check_prompt(plan.prompt, peeked.tokenizer, "eval.plan.prompt")
+    check_stops("eval.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
+    context, works = context_of(peeked, engine), []
+    room = Room(plan.max_new_tokens, context, "eval.plan.max_new_tokens")
+    for name, chosen in plan.sets.items():
+        found = choose(
+            chosen.listed(),
+            plan.prompt,
+            peeked.tokenizer,
+            room,
+            f"problems of {name}",
+            "eval.plan.prompt",
+        )
+        works.append(Work(name, plan, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
     verifier = build(cfg.verifier, "verifier")
-    return model, Means(plan, works, engine, proof, verifier, judged_by, cfg.seed)
+    return model, Means(plan, works, engine, proof, verifier, judged_by, cfg.seed, context)
+
+
+def completed(cfg: DictConfig) -> DictConfig:
+    """The config with what ``eval=run`` leaves open as the run has it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from nft_lightning.evaluation.own import filled
+
+    known = cfg.hydra if "hydra" in cfg else HydraConfig.get()
+    return filled(cfg, list(known.overrides.task))
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -80,6 +98,7 @@ def evaluate(cfg: DictConfig) -> None:
     from nft_lightning.evaluation.store import Store, fingerprint
 
     quiet_libraries()
+    cfg = completed(cfg)
     model, means = prepare(cfg)
     device = usable_device("device", str(cfg.device))
     if cfg.threads:
@@ -94,6 +113,9 @@ def evaluate(cfg: DictConfig) -> None:
         if first():
             hint = f"an interrupted evaluation goes on with out={store.folder}"
             say(f"Answers go to {store.folder}; {hint}")
+            for work in means.works:
+                if work.told:
+                    say(f"Left out: {work.told}")
         if missing:
             fill(means, store, policy, missing)
     finally:
@@ -102,7 +124,9 @@ def evaluate(cfg: DictConfig) -> None:
         return
     results, problems = count(means.works, store)
     described = OmegaConf.to_container(OmegaConf.masked_copy(cfg, DESCRIBED), resolve=True)
-    save(store.folder, results, problems, {"model_fingerprint": own, "config": described})
+    left_out = {work.name: [p.id for p in work.left_out] for work in means.works}
+    protocol = {"model_fingerprint": own, "config": described}
+    save(store.folder, results, problems, protocol, left_out)
     show(results)
     seconds = time.perf_counter() - started
     say(f"{seconds:.0f} s. {store.folder}: results.json, results.md, problems.parquet")
@@ -140,13 +164,16 @@ def refuse_training_keys(arguments: list[str]) -> None:
 
 def main() -> None:
     """The console command."""
+    from nft_lightning.evaluation.own import with_own_problems
+
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
+        sys.argv[1:] = with_own_problems(sys.argv[1:])
         end_with_the_launcher()
         refuse_training_keys(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
-            prepare(compose_or_explain("evaluate", sys.argv[1:]))[1].verifier.close()
+            prepare(completed(compose_or_explain("evaluate", sys.argv[1:])))[1].verifier.close()
         logging.basicConfig(format="%(message)s")
         logging.getLogger("nft_lightning.evaluation").setLevel(logging.INFO)
         hydra.main(str(config_dir()), "evaluate")(lambda cfg: guarded(lambda: on_ranks(cfg), debug))()

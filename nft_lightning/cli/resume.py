@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from nft_lightning.checkpointing.folder import (
     DAMAGED,
@@ -26,6 +27,7 @@ from nft_lightning.distributed.launch import Ranks, ranks_of
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
+from nft_lightning.run_prompt import older_key
 from nft_lightning.saved_config import check_agreement, secret_override
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
         raise UserError("resume", chosen, "holds no run", "give the folder of a run")
     if "run_dir" in given:
         raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
+    check_names(folder)
     try:
         begun = json.loads((folder / COMMAND).read_text())["overrides"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -89,6 +92,21 @@ def expand_resume(arguments: list[str]) -> list[str]:
     now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) != "resume"]
     escaped = chosen.replace("'", "\\'")
     return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
+
+
+def check_names(folder: Path) -> None:
+    """Raise UserError where a run was begun by a version whose keys had other names."""
+    try:
+        saved = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError):
+        return  # said later, with what is wrong with it
+    if older := older_key(saved):
+        raise UserError(
+            "resume",
+            str(folder),
+            f"was begun by a version in which {older}",
+            "finish it with that version, or begin a new run",
+        )
 
 
 def key(override: str) -> str:
@@ -112,6 +130,7 @@ def find(cfg: DictConfig) -> Resume | None:
     folder = Path(cfg.run_dir)
     if cfg.resume is None or not (folder / "config.yaml").is_file():
         return None
+    check_names(folder)
     changed = check_agreement(cfg, folder / "config.yaml")
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):

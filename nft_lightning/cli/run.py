@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,21 @@ from nft_lightning.config import (
     Parts,
     build,
     build_parts,
-    check_length,
     check_run_dir,
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.processes import rank
-from nft_lightning.engines.base import Prompt
+from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
 from nft_lightning.machine import check_machine, check_started
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
-from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.sharding.strategies import strategy_of
 from nft_lightning.timing import PhaseTimer
@@ -81,6 +81,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             stack.callback(lock.release)
             check_run_dir(cfg.run_dir, cfg.resume)
         resume = find(cfg)
+        if resume is not None:
+            check_prompt_file(parts.prompt, Path(cfg.run_dir))
         done = resume and finished(cfg, resume)
         if done:
             epochs = f"{done['epochs']} of {cfg.trainer.max_epochs} epochs"
@@ -112,8 +114,9 @@ def train_and_sum_up(
     if resume is not None:
         tidy(cfg, resume, trainer.loggers)
     if trainer.is_global_zero:
+        keep_prompt_file(parts.prompt, folder)
         write_conditions(cfg, folder, overrides)
-        print_plan(cfg, parts, module, resume.checkpoint if resume else None)
+        print_plan(cfg, parts, module, len(data.held_out), resume.checkpoint if resume else None)
     checkpoint = resume.checkpoint if resume else None
     if checkpoint is None:
         state.before = dict(trainer.validate(module, data, verbose=False)[0])
@@ -224,17 +227,10 @@ def assemble(
 ) -> tuple[PolicyModule, RolloutDataModule]:
     """The module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
-    context = getattr(policy.model.config, "max_position_embeddings", None)
+    context = parts.asked.context_tokens
+    ends = end_ids(policy.model, policy.tokenizer, parts.plan.stop_token_ids)
 
-    def encode(text: str) -> Prompt:
-        ids = prompt_ids(policy.tokenizer, text, parts.prompt_template)
-        check_length(len(ids), parts.plan.max_new_tokens, context, text)
-        return ids
-
-    def encode_solution(text: str) -> Prompt:
-        ids = policy.tokenizer.encode(text, add_special_tokens=False)
-        return (*ids, policy.tokenizer.eos_token_id)
-
+    encode = partial(parts.prompt.encode, policy.tokenizer)
     engine = parts.engine.build(played, policy.tokenizer)
     collector = Collector(
         parts.source,
@@ -244,9 +240,12 @@ def assemble(
         encode,
         parts.plan,
         timer,
-        encode_solution,
+        partial(parts.prompt.encode_answer, policy.tokenizer, ends=ends),
+        context,
     )
-    probe = parts.proof.probe([encode(p.text) for p in parts.source.held_out(8)], context)
+    held_out = parts.source.held_out(max(8, parts.evaluation.problems))
+    probed = [encode(p.text) for p in collector.askable(held_out, 1)[:8]]
+    probe = parts.proof.probe(probed, context)
     data = RolloutDataModule(
         collector,
         engine,

@@ -14,10 +14,12 @@ from rich.text import Text
 
 from nft_lightning.callbacks.samples import pairs
 from nft_lightning.config import Parts, conditions_hash
+from nft_lightning.errors import UserError
 from nft_lightning.module import PolicyModule
 from nft_lightning.text import metric_label, with_interval
 from nft_lightning.types import Group
 
+SHOWN_CHARACTERS = 200
 # What a run folder may hold, by what a reader would open first.
 KEPT = {
     "curve.png": "curve.png",
@@ -30,7 +32,11 @@ KEPT = {
 
 
 def print_plan(
-    cfg: DictConfig, parts: Parts, module: PolicyModule, checkpoint: Path | None = None
+    cfg: DictConfig,
+    parts: Parts,
+    module: PolicyModule,
+    held_out: int,
+    checkpoint: Path | None = None,
 ) -> None:
     """What the run is about to do, on one screen."""
     plan, batching = parts.plan, parts.batching
@@ -51,8 +57,10 @@ def print_plan(
         "epochs": f"{cfg.trainer.max_epochs}, so at most "
         f"{cfg.trainer.max_epochs * completions * (refills + 1):,} completions and "
         f"{cfg.trainer.max_epochs * batching.updates_per_rollout} updates",
-        "evaluation": f"{len(module_problems(parts))} held-out problems x "
+        "first prompt": first_prompt(parts, module.policy.tokenizer, cfg.seed),
+        "evaluation": f"{held_out} held-out problems x "
         f"{parts.evaluation.completions_per_problem}, every {parts.evaluation.every_epochs} epochs",
+        **({"left out": "\n".join(parts.asked.left_out)} if parts.asked.left_out else {}),
         "run folder": str(cfg.run_dir),
         **({"resumed from": checkpoint.name} if checkpoint else {}),
         "conditions": f"{conditions_hash(cfg)} (equal for runs that may be compared)",
@@ -63,10 +71,16 @@ def print_plan(
     Console().print(Panel(table, title="nft-train", title_align="left"))
 
 
-def module_problems(parts: Parts) -> list[Any]:
-    """The held-out problems that exist."""
-    found: list[Any] = parts.source.held_out(parts.evaluation.problems)
-    return found
+def first_prompt(parts: Parts, tokenizer: Any, seed: int) -> str:
+    """The first training problem as the model reads it, special tokens too, cut in the middle."""
+    try:
+        ids = parts.prompt.encode(tokenizer, parts.source.problem(0, seed).text)
+    except UserError as error:
+        return f"none ({error})"
+    text = repr(tokenizer.decode(list(ids)))
+    if len(text) > SHOWN_CHARACTERS:
+        text = f"{text[: SHOWN_CHARACTERS // 2]} ... {text[-SHOWN_CHARACTERS // 2 :]}"
+    return f"{text}, {len(ids)} tokens"
 
 
 def print_summary(

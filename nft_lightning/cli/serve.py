@@ -123,7 +123,15 @@ def command(given: argparse.Namespace, on_gpu: bool) -> list[str]:
     nccl = given.transfer == "nccl" or (given.transfer == "auto" and on_gpu)
     made = ["serve", model, "--served-model-name", given.model]
     made += ["--host", given.host, "--port", str(given.port), "--dtype", given.dtype]
-    made += ["--load-format", "dummy", "--tokens-only", "--generation-config", "vllm", "--seed", "0"]
+    made += [
+        "--load-format",
+        "dummy",
+        "--enable-scale-out",
+        "--generation-config",
+        "vllm",
+        "--seed",
+        "0",
+    ]
     made += ["--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"]
     made += ["--weight-transfer-config", json.dumps({"backend": "nccl" if nccl else BACKEND})]
     made += ["--worker-extension-cls", WORKER, "--disable-uvicorn-access-log"]

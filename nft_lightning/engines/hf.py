@@ -15,6 +15,7 @@ from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Prompt, SyncError, SyncReport
 from nft_lightning.engines.cache import with_room
+from nft_lightning.engines.ends import StopWatch, end_ids
 from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -53,13 +54,14 @@ class HFEngine:
 
     Args:
         model: the module to sample from.
-        tokenizer: gives the end-of-sequence id and decodes.
+        tokenizer: gives the end-of-sequence id, beside those of the model's generation config.
         max_rows: completions in flight at a time, which bounds the cache.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, max_rows: int = 512) -> None:
         self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
         self.policy_version = -1
+        self.ends = end_ids(model, tokenizer)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """Copy what is not shared; see :meth:`nft_lightning.engines.weight_sync.Manifest.checked`."""
@@ -116,7 +118,8 @@ class HFEngine:
     ) -> list[list[Completion]]:
         """Completions of prompts that fit in memory together."""
         device = next(self.model.parameters()).device
-        eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id
+        ends = torch.tensor(sorted({*self.ends, *sampling.stop_token_ids}), device=device)
         width = max(map(len, prompts))
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
         attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -136,6 +139,8 @@ class HFEngine:
         limit = sampling.max_new_tokens
         draws = torch.from_numpy(uniforms([s for group in seeds for s in group], limit)).to(device)
 
+        watched = owner.tolist() if sampling.stop else []
+        watches = [StopWatch(self.tokenizer, sampling.stop, prompts[i]) for i in watched]
         rows = len(owner)
         tokens = torch.full((rows, limit), pad, device=device)
         logprobs = torch.zeros((rows, limit), device=device)
@@ -145,7 +150,10 @@ class HFEngine:
         for step in range(limit):
             token, logprob = draw(logits.float(), sampling, draws[active, step])
             tokens[active, step], logprobs[active, step] = token, logprob
-            ended = (token == eos) & ~finished[active]
+            ended = torch.isin(token, ends)
+            if watches:
+                ended |= stopped(watches, active, token, finished)
+            ended &= ~finished[active]
             lengths[active[ended]], finished[active[ended]] = step + 1, True
             going = ~finished[active]
             left = int(going.sum())
@@ -184,6 +192,14 @@ class HFEngine:
             for i, text, lp, n, ok in zip(ids, texts, all_logprobs, ends, complete, strict=True)
         )
         return [[next(flat) for _ in group] for group in seeds]
+
+
+def stopped(watches: Sequence[StopWatch], active: Tensor, token: Tensor, finished: Tensor) -> Tensor:
+    """[A] bool: which of the ``active`` [A] rows, not ``finished`` [B], end with ``token`` [A]."""
+    over = finished[active].tolist()
+    rows = zip(active.tolist(), token.tolist(), over, strict=True)
+    found = [not done and watches[row].add(new) for row, new, done in rows]
+    return torch.tensor(found, device=token.device)
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:

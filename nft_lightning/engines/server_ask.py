@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nft_lightning.engines.base import Prompt
+from nft_lightning.engines.ends import stop_options
 from nft_lightning.engines.server_http import Server, ServerError
 from nft_lightning.types import Sampling
 
@@ -20,7 +21,7 @@ class Request:
     prompt: Prompt
     seeds: tuple[int, ...]
     sampling: Sampling
-    eos_token_id: int
+    ends: tuple[int, ...]
 
     @property
     def samples(self) -> int:
@@ -39,8 +40,7 @@ class Request:
                 "top_k": self.sampling.top_k,
                 "max_tokens": self.sampling.max_new_tokens,
                 "logprobs": 0,
-                "detokenize": False,
-                "stop_token_ids": [self.eos_token_id],
+                **stop_options(self.ends, self.sampling),
             },
         }
 

@@ -20,6 +20,7 @@ from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
+from nft_lightning.engines.ends import end_ids, stop_options
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -94,8 +95,11 @@ class VLLMEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version, self.asleep = -1, False
         self.manifest = Manifest.of(model)
+        self.ends = end_ids(model, tokenizer)
         self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
         self.llm = start(config, model, self.dtype)
+        # Stop strings are found in text, and this engine was started without a tokenizer of its own.
+        self.llm.llm_engine.output_processor.tokenizer = tokenizer
         from nft_lightning.engines.vllm_transfer import parameter_names
 
         (names,) = self.llm.apply_model(parameter_names)
@@ -152,8 +156,7 @@ class VLLMEngine:
                 top_k=sampling.top_k,
                 max_tokens=sampling.max_new_tokens,
                 logprobs=0,
-                detokenize=False,
-                stop_token_ids=[self.tokenizer.eos_token_id],
+                **stop_options(self.ends, sampling),
             )
             for group, same in zip(seeds, copies, strict=True)
         ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.distributed.ranks import first, from_all, from_first, several
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
+from nft_lightning.engines.ends import end_ids
 from nft_lightning.engines.server_ask import Request, Written, ask
 from nft_lightning.engines.server_http import Server, ServerError
 from nft_lightning.engines.server_nccl import NcclSender
@@ -44,6 +45,7 @@ class VLLMServerConfig:
         transfer_folder: a folder that trainer and servers see, for servers with ``--transfer files``;
             None is shared memory.
         transfer_chunk_mib: how much of the weights lies there at a time.
+        max_model_len: the servers' ``--max-model-len``, where it is below the model's context.
         trainer_address: where servers with ``--transfer nccl`` reach this host.
         dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the
             parameters as they are, to servers of any type.
@@ -60,6 +62,7 @@ class VLLMServerConfig:
     transfer_chunk_mib: int = 256
     trainer_address: str = "127.0.0.1"
     dtype: str = "auto"
+    max_model_len: int | None = None
 
     def __post_init__(self) -> None:
         if not self.addresses:
@@ -120,6 +123,7 @@ class VLLMServerEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version = -1
         self.manifest, self.dtype = Manifest.of(model), engine_dtype(config.dtype)
+        self.ends = end_ids(model, tokenizer)
         key = os.environ.get(config.api_key_variable)
         self.servers = [Server(address, key) for address in config.addresses]
         self.resync: Callable[[], None] | None = None
@@ -231,7 +235,7 @@ class VLLMServerEngine:
 
     def request(self, prompt: Prompt, seeds: Sequence[int], sampling: Sampling) -> Request:
         """One prompt as a job."""
-        return Request(tuple(prompt), tuple(seeds), sampling, self.tokenizer.eos_token_id)
+        return Request(tuple(prompt), tuple(seeds), sampling, self.ends)
 
     def spread(
         self, jobs: Sequence[Request], follow: Callable[[int, list[Written]], None] | None = None

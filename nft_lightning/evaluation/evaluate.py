@@ -17,7 +17,6 @@ from nft_lightning.evaluation.plan import EvalPlan, EvalSet
 from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
 from nft_lightning.evaluation.store import Store
 from nft_lightning.policy.policy import Policy
-from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.rollouts.collector import Collector, RolloutPlan
 from nft_lightning.rollouts.proof import SyncProof
 from nft_lightning.rollouts.shares import writers
@@ -29,12 +28,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Work:
-    """One set of a plan with its problems, cut into parts."""
+    """One set of a plan with its problems, cut into parts.
+
+    ``left_out`` are those that cannot be asked: they are answered and counted nowhere, and ``told``
+    is a line about them.
+    """
 
     name: str
     plan: EvalPlan
     chosen: EvalSet
     problems: Sequence[Problem]
+    left_out: Sequence[Problem] = ()
+    told: str = ""
 
     @property
     def parts(self) -> list[range]:
@@ -48,8 +53,8 @@ class Work:
             "model": model,
             "verifier": verifier,
             "seed": seed,
-            "sampling": asdict(self.plan.sampling),
-            "prompt_template": self.plan.prompt_template,
+            "sampling": plain(asdict(self.plan.sampling)),
+            "prompt": plain(asdict(self.plan.prompt)) | {"jinja": self.plan.prompt.jinja},
             "completions_per_problem": self.chosen.completions_per_problem,
             "problems_per_part": self.plan.problems_per_part,
             "problem_ids": [p.id for p in self.problems],
@@ -66,6 +71,7 @@ class Means:
 
     Attributes:
         engine: its configuration; judged_by: that of ``verifier``, as plain data.
+        context_tokens: the longest prompt and answer; None is without limit.
     """
 
     plan: EvalPlan
@@ -75,6 +81,7 @@ class Means:
     verifier: Any
     judged_by: Any
     seed: int
+    context_tokens: int | None = None
 
 
 def begin(means: Means, store: Store, model: str) -> list[tuple[str, int]]:
@@ -100,12 +107,13 @@ def fill(means: Means, store: Store, policy: Policy, missing: Sequence[tuple[str
     """Answer what is missing; a rank that fails ends all, once the others have saved theirs."""
 
     def encode(text: str) -> Prompt:
-        return prompt_ids(policy.tokenizer, text, means.plan.prompt_template)
+        ids: Prompt = means.plan.prompt.encode(policy.tokenizer, text, "eval.plan.prompt")
+        return ids
 
     engine = means.engine.build(policy.model, policy.tokenizer)
     engine.load_weights(full_tensors(policy.model), 0)
-    context = getattr(policy.model.config, "max_position_embeddings", None)
-    if probe := means.proof.probe([encode(p.text) for p in means.works[0].problems[:8]], context):
+    probed = [encode(p.text) for p in means.works[0].problems[:8]]
+    if probe := means.proof.probe(probed, means.context_tokens):
         means.proof.check(engine, policy, probe, 0)
     mine, keep = dealt(missing, engine)
 
@@ -142,6 +150,11 @@ def dealt(missing: Sequence[tuple[str, int]], engine: Engine) -> tuple[dict[str,
     for name, part in missing[place::shares]:
         mine.setdefault(name, []).append(part)
     return mine, not several() or dist.get_rank() == place * (dist.get_world_size() // shares)
+
+
+def plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The same data as JSON gives it back."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
 
 def count(works: Sequence[Work], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nft_lightning.errors import UserError
 from nft_lightning.plans import check_sampling
-from nft_lightning.problems.prompts import check_template
+from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.types import Problem, Sampling
 
 
@@ -71,18 +71,21 @@ class EvalPlan:
 
     Attributes:
         sets: :class:`EvalSet` by name; names are folder names.
-        prompt_template: see ``nft_lightning.problems.prompts``.
+        prompt: a :class:`nft_lightning.problems.prompts.PromptConfig`; None is a chat.
         max_new_tokens, temperature, top_p, top_k: how answers are drawn.
+        stop, stop_token_ids: what ends them, beside what tokenizer and generation config name.
         problems_per_part: problems that are answered, judged and saved together; what an
             interruption can lose.
     """
 
     sets: dict[str, Any] = field(default_factory=dict)
-    prompt_template: str = "chat"
+    prompt: Any = None
     max_new_tokens: int = 3584
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
     problems_per_part: int = 64
 
     def __post_init__(self) -> None:
@@ -95,9 +98,17 @@ class EvalPlan:
             if getattr(self, name) < 1:
                 raise UserError(f"eval.plan.{name}", getattr(self, name), "is below 1", "use 1 or more")
         check_sampling("eval.plan", self.temperature, self.top_p, self.top_k)
-        check_template(self.prompt_template, "eval.plan.prompt_template")
+        if self.prompt is None:
+            object.__setattr__(self, "prompt", PromptConfig())
 
     @property
     def sampling(self) -> Sampling:
         """As the engines take it."""
-        return Sampling(self.temperature, self.max_new_tokens, self.top_p, self.top_k)
+        return Sampling(
+            self.temperature,
+            self.max_new_tokens,
+            self.top_p,
+            self.top_k,
+            tuple(self.stop),
+            tuple(self.stop_token_ids),
+        )

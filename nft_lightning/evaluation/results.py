@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,25 @@ def save(
     results: Sequence[SetResult],
     problems: Sequence[ProblemResult],
     protocol: dict[str, Any],
+    left_out: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write ``results.json``, ``results.md`` and ``problems.parquet``."""
+    """Write ``results.json``, ``results.md`` and ``problems.parquet``.
+
+    ``left_out`` holds by set the ids of the problems that could not be asked.
+    """
+    left_out = {name: list(ids) for name, ids in (left_out or {}).items() if ids}
     data = {
         "protocol": protocol,
         "mean": mean_over_sets(results)._asdict(),
         "sets": [as_data(r) for r in results],
+        "left_out": left_out,
     }
     (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    (folder / "results.md").write_text(markdown(COLUMNS, table_rows(results)))
+    page = markdown(COLUMNS, table_rows(results))
+    for name, ids in left_out.items():
+        page += f"\nLeft out of {name}, since their prompts leave no room for an answer: "
+        page += f"{', '.join(ids)}\n"
+    (folder / "results.md").write_text(page)
     write(pa.Table.from_pylist([asdict(p) for p in problems]), folder / "problems.parquet")
 
 

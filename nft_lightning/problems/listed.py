@@ -48,6 +48,11 @@ class ListedProblems:
             )
         return train, held
 
+    @property
+    def training(self) -> list[Problem]:
+        """Every training problem, so that all can be looked at before a run starts."""
+        return self.split[0]
+
     def problem(self, index: int, seed: int) -> Problem:
         """Training problem number ``index``."""
         train = self.split[0]
@@ -245,4 +250,14 @@ def parse_line(line: str, path: str, number: int, field: str) -> Problem:
             )
     solution = str(row["solution"]) if row.get("solution") else None
     name = str(row.get("id", f"line-{number}"))
+    for text in (name, str(row["problem"]), str(row["answer"]), solution or ""):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                field,
+                path,
+                f"holds half a surrogate pair, which UTF-8 cannot hold, at line {number}",
+                "mend or remove that line",
+            ) from error
     return Problem(name, str(row["problem"]), str(row["answer"]), solution)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
-from nft_lightning.rollouts.refill import Question, Refill, Rounds
+from nft_lightning.problems.room import Room
+from nft_lightning.rollouts.drawn import Drawn, Namer
+from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
+from nft_lightning.rollouts.refill import Refill, Rounds
 from nft_lightning.rollouts.shares import written_together
 from nft_lightning.timing import PhaseTimer
-from nft_lightning.types import OUTCOMES, Completion, Group, Problem, Rollout, Sampling, Verdict
+from nft_lightning.types import Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
 
 
@@ -28,6 +30,8 @@ class RolloutPlan:
         max_generation_rounds: with an algorithm that drops uniform groups, how often missing
             groups are refilled, the first round included (dynamic sampling).
         max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
+        stop: texts that end a completion, which keeps them; for base models.
+        stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
     """
 
     problems_per_rollout: int = 64
@@ -37,6 +41,8 @@ class RolloutPlan:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
@@ -53,9 +59,8 @@ class RolloutPlan:
                 "rollout.plan.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
             )
         if self.top_p != 1 or self.top_k != 0:
-            field = "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k"
             raise UserError(
-                field,
+                "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k",
                 self.top_p if self.top_p != 1 else self.top_k,
                 "biases every ratio, because the trainer's log-probabilities know no such filter",
                 "train with top_p=1 and top_k=0; filters belong to evaluation",
@@ -64,11 +69,15 @@ class RolloutPlan:
     @property
     def sampling(self) -> Sampling:
         """As the engines take it."""
-        return Sampling(self.temperature, self.max_new_tokens)
+        stop, stop_token_ids = tuple(self.stop), tuple(self.stop_token_ids)
+        return Sampling(self.temperature, self.max_new_tokens, stop=stop, stop_token_ids=stop_token_ids)
 
 
 class Collector:
-    """Makes one rollout at a time. It holds no state: what it needs comes with the call."""
+    """Makes one rollout at a time. It holds no state: what it needs comes with the call.
+
+    ``context_tokens`` bounds prompt and completion together; None is without limit.
+    """
 
     def __init__(
         self,
@@ -80,7 +89,9 @@ class Collector:
         plan: RolloutPlan,
         timer: PhaseTimer,
         encode_solution: Callable[[str], Prompt] | None = None,
+        context_tokens: int | None = None,
     ) -> None:
+        self.context_tokens, self.namer = context_tokens, Namer()
         self.encode_solution = encode_solution
         self.source, self.engine, self.verifier = source, engine, verifier
         self.rewards, self.encode, self.plan, self.timer = rewards, encode, plan, timer
@@ -93,29 +104,30 @@ class Collector:
         def keep(group: Group) -> bool:
             return usable(group) and (not drop_uniform or varied(group))
 
+        drawn = self.drawn(cursor, seed, rollout_index)
         if getattr(self.engine, "follows", False):
-            seen = self.generate_and_refill(cursor, seed, rollout_index, keep)
+            seen = self.generate_and_refill(drawn, keep)
         else:
             seen = []
             missing = self.plan.problems_per_rollout
             for _ in range(self.plan.max_generation_rounds):
-                groups = self.generate(cursor + len(seen), missing, seed, rollout_index)
+                groups = self.generate(drawn, len(seen), missing)
                 seen += groups
                 missing -= sum(map(keep, groups))
                 if not missing:
                     break
         kept = tuple(filter(keep, seen))
         metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
-        return Rollout(kept, self.engine.policy_version, metrics), cursor + len(seen)
+        metrics["rollout/overlong_prompt_fraction"] = drawn.refused_fraction
+        self.namer.tell(drawn)
+        return Rollout(kept, self.engine.policy_version, metrics), drawn.cursor
 
-    def generate_and_refill(
-        self, cursor: int, seed: int, rollout_index: int, keep: Callable[[Group], bool]
-    ) -> list[Group]:
+    def generate_and_refill(self, drawn: Drawn, keep: Callable[[Group], bool]) -> list[Group]:
         """What rounds of :meth:`generate` would give, with verification beside generation."""
-        rounds = Rounds(cursor, self.plan.problems_per_rollout, self.plan.max_generation_rounds)
+        rounds = Rounds(0, self.plan.problems_per_rollout, self.plan.max_generation_rounds)
         refill = Refill(
             rounds,
-            lambda position: self.question(position, seed, rollout_index),
+            lambda number: drawn[number],
             lambda problems, prompts, answers: self.judge(problems, prompts, answers),
             keep,
         )
@@ -128,12 +140,25 @@ class Collector:
         self.timer.seconds["verify"] += refill.verify_seconds
         return groups
 
-    def question(self, position: int, seed: int, rollout_index: int) -> Question:
-        """The problem at a position of the stream, its prompt and its completions' seeds."""
-        problem = self.source.problem(position, seed)
+    def drawn(self, cursor: int, seed: int, rollout_index: int) -> Drawn:
+        """The questions of a rollout: problems from ``cursor`` on, prompts, completions' seeds."""
         count = self.plan.completions_per_problem
-        seeds = [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
-        return Question(problem, self.encode(problem.text), seeds)
+
+        def seeds(position: int) -> list[int]:
+            return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
+
+        room = Room(self.plan.max_new_tokens, self.context_tokens)
+        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, room, cursor)
+
+    def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
+        """Those of ``problems`` whose prompts can be made and leave room for the answer."""
+        room, found = Room(new_tokens, self.context_tokens), []
+        drawn = Drawn(problems.__getitem__, self.encode, lambda _: [], room, 0)
+        for problem in problems:
+            with suppress(UserError):
+                drawn.prompt(problem)
+                found.append(problem)
+        return found
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
         """The data set's worked solutions in place of completions; problems without one are left out."""
@@ -141,26 +166,30 @@ class Collector:
             raise RuntimeError("reading solutions needs a way to encode them")
         count, limit = self.plan.problems_per_rollout, self.plan.max_new_tokens
         version, groups = self.engine.policy_version, []
-        for problem in (self.source.problem(i, seed) for i in range(cursor, cursor + count)):
+        drawn = self.drawn(cursor, seed, 0)
+        for question in (drawn[i] for i in range(count)):
+            problem = question.problem
             if problem.solution is None:
                 continue
             ids = self.encode_solution(problem.solution)
             kept = ids[:limit]
             written = Completion(kept, problem.solution, (0.0,) * len(kept), len(ids) > limit, version)
             verdict = Verdict("correct", problem.answer)
-            groups.append(Group(problem, self.encode(problem.text), (written,), (verdict,), (1.0,)))
+            groups.append(Group(problem, question.prompt, (written,), (verdict,), (1.0,)))
+        self.namer.tell(drawn)
         tokens = sum(len(g.completions[0].token_ids) for g in groups)
         metrics = {
             "rollout/kept_group_fraction": len(groups) / count,
             "rollout/response_length_mean_tokens": tokens / max(1, len(groups)),
             "rollout/completions": float(len(groups)),
             "rollout/tokens": float(tokens),
+            "rollout/overlong_prompt_fraction": drawn.refused_fraction,
         }
-        return Rollout(tuple(groups), version, metrics), cursor + count
+        return Rollout(tuple(groups), version, metrics), drawn.cursor
 
-    def generate(self, cursor: int, count: int, seed: int, rollout_index: int) -> list[Group]:
-        """``count`` problems from ``cursor`` on, answered and judged, each by one rank for all."""
-        asked = [self.question(i, seed, rollout_index) for i in range(cursor, cursor + count)]
+    def generate(self, drawn: Drawn, start: int, count: int) -> list[Group]:
+        """``count`` questions from number ``start`` on, answered, judged, each by one rank for all."""
+        asked = [drawn[i] for i in range(start, start + count)]
 
         def write(indices: list[int]) -> list[Group]:
             problems, seeds = ([getattr(asked[i], n) for i in indices] for n in ("problem", "seeds"))
@@ -223,16 +252,6 @@ class Collector:
             ) from error
 
 
-def usable(group: Group) -> bool:
-    """No reward of the group is undefined."""
-    return all(r == r for r in group.rewards)
-
-
-def varied(group: Group) -> bool:
-    """The rewards differ, so that there is something to learn."""
-    return min(group.rewards) < max(group.rewards)
-
-
 def check_answers(
     answers: Sequence[Sequence[Completion]], seeds: Sequence[Sequence[int]], version: int
 ) -> None:
@@ -245,32 +264,3 @@ def check_answers(
     stale = {c.policy_version for group in answers for c in group} - {version}
     if stale:
         raise EngineError(f"completions of policy version {min(stale)} met version {version}")
-
-
-def rollout_metrics(seen: Sequence[Group], kept: int, wanted: int) -> dict[str, float]:
-    """What a rollout looked like before anything was left out."""
-    completions = [c for g in seen for c in g.completions]
-    outcomes = Counter(v.outcome for g in seen for v in g.verdicts)
-    total = len(completions)
-    tokens = sum(len(c.token_ids) for c in completions)
-    valid = [g for g in seen if usable(g)]
-    share = {
-        "all_right": sum(g.accuracy == 1 for g in valid),
-        "all_wrong": sum(g.accuracy == 0 for g in valid),
-    }
-    metrics = {
-        "rollout/accuracy": sum(g.accuracy for g in valid) / max(1, len(valid)),
-        "rollout/all_right_group_fraction": share["all_right"] / max(1, len(valid)),
-        "rollout/all_wrong_group_fraction": share["all_wrong"] / max(1, len(valid)),
-        "rollout/kept_group_fraction": kept / wanted,
-        "rollout/response_length_mean_tokens": tokens / total,
-        "rollout/truncated_fraction": sum(c.truncated for c in completions) / total,
-        "rollout/completions": float(total),
-        "rollout/tokens": float(tokens),
-    }
-    metrics.update({f"verdict/{o}_fraction": outcomes[o] / total for o in OUTCOMES})
-    parts = [v.parts for g in seen for v in g.verdicts if v.parts]
-    for name in parts[0] if parts else ():
-        known = [p[name] for p in parts if p[name] == p[name]]
-        metrics[f"verdict/part_{name}_mean"] = sum(known) / max(1, len(known))
-    return metrics

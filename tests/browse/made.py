@@ -64,7 +64,12 @@ def make_run(folder: Path) -> Path:
     folder.mkdir(parents=True)
     config = {
         "model": {"_target_": "nft_lightning.policy.loading.TinyModel", "name": "tiny"},
-        "problems": {"prompt_template": "equals"},
+        "problems": {
+            "prompt": {
+                "_target_": "nft_lightning.problems.prompts.PromptConfig",
+                "template": "equals",
+            }
+        },
         "rollout": {"plan": {"temperature": 1.0}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = (
     "problems=jsonl",
-    "problems.prompt_template=equals",
+    "problems.prompt.template=equals",
     "trainer.max_epochs=2",
     "rollout.plan.problems_per_rollout=8",
     "evaluation.problems=7",

@@ -26,7 +26,7 @@ def test_gsm8k_with_a_random_qwen2(compose_config, quick, qwen2, data_folder, tm
         "problems=jsonl",
         f"problems.path={data_folder / 'math_train' / 'gsm8k_train.jsonl'}",
         f"problems.eval_path={data_folder / 'math_eval' / 'gsm8k_test.jsonl'}",
-        f"problems.prompt_template={template}",
+        f"problems.prompt.template={template}",
         "model=hf",
         f"model.path={qwen2}",
         "algorithm=grpo",
@@ -47,7 +47,7 @@ def test_reasoning_gym(compose_config, quick, tmp_path):
     cfg = compose_config(
         "problems=reasoning_gym",
         "problems.task=chain_sum",
-        "problems.prompt_template=plain",
+        "problems.prompt.template=plain",
         "rollout.plan.max_new_tokens=24",
         f"run_dir={tmp_path}",
         *quick,
@@ -60,7 +60,7 @@ def test_smollm2(compose_config, quick, tmp_path):
     cfg = compose_config(
         "model=smollm2",
         "problems.source.max_number=5",
-        "problems.prompt_template=chat",
+        "problems.prompt.template=chat",
         "rollout.plan.max_new_tokens=48",
         f"run_dir={tmp_path}",
         "trainer.threads=2",

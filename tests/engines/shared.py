@@ -34,13 +34,13 @@ def shared_vllm_engine():
 class ServedVLLM:
     """``nft-serve`` in a process group of its own, on loopback."""
 
-    def __init__(self, port=None, **environment):
+    def __init__(self, port=None, model="tiny", **environment):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = port or free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkdtemp(prefix="nft-serve-")) / "log.txt"
-        command = [sys.executable, "-m", "nft_lightning.cli.serve", "tiny", "--port", str(self.port)]
+        command = [sys.executable, "-m", "nft_lightning.cli.serve", model, "--port", str(self.port)]
         settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(

@@ -118,7 +118,7 @@ def test_answers_under_another_protocol_are_not_mixed(done, override, named):
         (["run=nowhere"], "run='nowhere' holds no export/"),
         (["eval=jsonl"], "eval.path='???' has no value"),
         (["eval=jsonl", "eval.path=missing.jsonl"], "missing.jsonl' is not a file"),
-        (["eval.plan.prompt_template=chat"], "eval.plan.prompt_template='chat' needs a tokenizer"),
+        (["eval.plan.prompt.template=chat"], "eval.plan.prompt.template='chat' needs a tokenizer"),
         (["eval.plan.max_new_tokens=100000"], "eval.plan.max_new_tokens=100000 and a prompt"),
         (["eval.plan.temperature=-1"], "is no sampling"),
         (["~eval.plan.sets.arithmetic"], "holds no set"),
@@ -144,7 +144,7 @@ def test_settings_of_training_are_refused():
 def test_a_problem_twice_is_refused(tmp_path):
     line = json.dumps({"id": "a", "problem": "1+1", "answer": "2"}) + "\n"
     (tmp_path / "p.jsonl").write_text(line * 2)
-    overrides = ["eval=jsonl", f"eval.path={tmp_path / 'p.jsonl'}", "eval.plan.prompt_template=equals"]
+    overrides = ["eval=jsonl", f"eval.path={tmp_path / 'p.jsonl'}", "eval.plan.prompt.template=equals"]
     with pytest.raises(UserError, match="id='a' stands twice"):
         command.prepare(compose_or_explain("evaluate", overrides))
 
