@@ -239,9 +239,11 @@ def check_trainer(cfg: DictConfig) -> None:
             raise unknown_key(f"trainer.{key!s}", cfg.trainer[key], known, "trainer")
     owned = (
         "check_val_every_n_epoch",
+        "val_check_interval",
         "accumulate_grad_batches",
         "gradient_clip_val",
         "limit_train_batches",
+        "overfit_batches",
     )
     for key in owned:
         if key in cfg.trainer:

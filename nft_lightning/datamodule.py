@@ -70,6 +70,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.rollout: Rollout | None = None
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
+        self.cut_short = False
         self.departure = Departure()
         self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
@@ -142,9 +143,12 @@ class RolloutDataModule(L.LightningDataModule):
         """``batch`` has done its update."""
         self.pending = [b for b in self.pending or [] if b.step_in_epoch > batch.step_in_epoch]
 
-    def finish_epoch(self) -> None:
-        """The epoch is trained, evaluated and logged."""
-        self.pending = None
+    def finish_epoch(self) -> bool:
+        """Return whether all updates of the epoch are done, which ``max_steps`` may prevent."""
+        self.cut_short = bool(self.pending)
+        if not self.cut_short:
+            self.pending = None
+        return not self.cut_short
 
     def roll_out(self) -> tuple[Rollout, int, list[OptimizerBatch]]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""

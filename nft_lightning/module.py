@@ -42,8 +42,6 @@ class PolicyModule(L.LightningModule):
     step only sums, and the ranks' averaging is undone in one place.
     """
 
-    updates_done: Tensor
-
     def __init__(
         self,
         policy: Policy,
@@ -64,12 +62,8 @@ class PolicyModule(L.LightningModule):
         self.critic = ValueHead(hidden_size) if needs.values else None
         self.plan: PolicyPlan | None = plan or PolicyPlan()
         self.frozen = Frozen(policy, needs.reference_logprobs)
-        self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
-
-    @property
-    def policy_version(self) -> int:
-        """Optimizer updates behind the current weights."""
-        return int(self.updates_done)
+        # Optimizer updates behind the current weights. No buffer: a callback may average those.
+        self.policy_version = 0
 
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
@@ -207,7 +201,7 @@ class PolicyModule(L.LightningModule):
             finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
-                self.updates_done += 1
+                self.policy_version += 1
             else:
                 leave_out(self.trainer)
             optimizer.zero_grad()  # type: ignore[union-attr]
@@ -233,7 +227,12 @@ class PolicyModule(L.LightningModule):
             )
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch."""
+        """Log the epoch, unless it was cut short: then its rollout and its sums wait for a resume."""
+        if self.data.finish_epoch():
+            self.log_epoch()
+
+    def log_epoch(self) -> None:
+        """Log the sums of an epoch whose updates are all done."""
         logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
         logged.update(
             self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
@@ -247,7 +246,6 @@ class PolicyModule(L.LightningModule):
             count = self.data.empty_rollouts
             log.warning("stopped: %d rollouts in a row held no usable group", count)
             self.trainer.should_stop = True
-        self.data.finish_epoch()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what every rank has counted in this epoch; leave out weights that do not train."""
@@ -258,10 +256,12 @@ class PolicyModule(L.LightningModule):
             "skipped_in_a_row": self.skipped_in_a_row,
         }
         checkpoint["epoch_so_far"] = from_all(mine)
+        checkpoint["updates_done"] = self.policy_version
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
+        self.policy_version = checkpoint["updates_done"]
         found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])

@@ -156,7 +156,7 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
     """The greatest difference of a parameter, and the norm of all; infinite where the names differ."""
     if one.keys() != other.keys():
         return math.inf, math.inf
-    gaps = [one[n].double() - other[n].double() for n in one if n != "updates_done"]
+    gaps = [one[n].double() - other[n].double() for n in one]
     greatest = max(float(gap.abs().max()) for gap in gaps)
     return greatest, math.sqrt(sum(float(gap.square().sum()) for gap in gaps))
 

@@ -64,7 +64,7 @@ class Checkpoints(Checkpoint):
         self.every_epochs, self.every_minutes = every_epochs, every_minutes
         self.keep_last, self.keep_best = keep_last, keep_best
         self.on_write_error = on_write_error
-        self.last_time, self.score_epoch = time.monotonic(), -1
+        self.last_time, self.scored_version = time.monotonic(), -1
         self.written = ""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -74,24 +74,25 @@ class Checkpoints(Checkpoint):
             self.prune()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The weights of this epoch's end have a score."""
+        """Remember which weights have a score."""
         if trainer.state.fn == "fit":
-            self.score_epoch = epochs_done(trainer) + 1
+            assert isinstance(pl_module, PolicyModule)
+            self.scored_version = pl_module.policy_version
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Between two epochs: the one before is logged, the next rollout is not begun."""
         assert isinstance(pl_module, PolicyModule)
         epochs = epochs_done(trainer)
         between = pl_module.data.pending is None and epochs > 0
-        if between and trainer.strategy.broadcast(self.due(trainer, epochs)):
+        if between and trainer.strategy.broadcast(self.due(trainer, pl_module, epochs)):
             self.save(trainer, pl_module)
         pl_module.data.departure.check()
 
-    def due(self, trainer: L.Trainer, epochs: int) -> bool:
+    def due(self, trainer: L.Trainer, module: PolicyModule, epochs: int) -> bool:
         """By the calendar, or because these weights are among the best."""
         if epochs % self.every_epochs == 0:
             return True
-        score = self.score(trainer, epochs)
+        score = self.score(trainer, module)
         best = sorted(
             (a["score"] for _, a in complete(self.folder) if a["score"] is not None), reverse=True
         )
@@ -138,9 +139,10 @@ class Checkpoints(Checkpoint):
             self.save(trainer, pl_module)
         exception.checkpoint = self.written
 
-    def score(self, trainer: L.Trainer, epochs: int) -> float | None:
+    def score(self, trainer: L.Trainer, module: PolicyModule) -> float | None:
         """The monitored metric of these very weights, where they were evaluated."""
-        if self.score_epoch != epochs or self.monitor not in trainer.callback_metrics:
+        evaluated = self.scored_version == module.policy_version
+        if not evaluated or self.monitor not in trainer.callback_metrics:
             return None
         return float(trainer.callback_metrics[self.monitor])
 
@@ -151,12 +153,14 @@ class Checkpoints(Checkpoint):
         if trainer.strategy.broadcast(any(path == p for p, _ in complete(self.folder))):
             self.written = str(path)
         else:
-            self.write(trainer, module, path, self.about(trainer, epochs, updates))
+            self.write(trainer, module, path, self.about(trainer, module, epochs, updates))
 
-    def about(self, trainer: L.Trainer, epochs: int, updates: int | None) -> dict[str, Any]:
+    def about(
+        self, trainer: L.Trainer, module: PolicyModule, epochs: int, updates: int | None
+    ) -> dict[str, Any]:
         """What the manifest says, so that a resumed run knows where its files were."""
         logs = {type(x).__name__: x.position() for x in trainer.loggers if hasattr(x, "position")}
-        score = self.score(trainer, epochs) if updates is None else None
+        score = self.score(trainer, module) if updates is None else None
         ranks = trainer.world_size
         return {"epochs": epochs, "updates": updates, "score": score, "ranks": ranks, "logs": logs}
 

@@ -22,7 +22,8 @@ class RunState(L.Callback):
 
     Attributes:
         before: the metrics of the first evaluation; samples_before: its answers.
-        evaluation: the metrics of the last evaluation during training.
+        evaluation: the metrics of the last evaluation during training; evaluated: the policy version
+            that it was made with.
         seconds: training time of the processes before this one, wall and processor.
     """
 
@@ -31,6 +32,7 @@ class RunState(L.Callback):
         self.before: dict[str, float] = {}
         self.samples_before: list[Group] = []
         self.evaluation: dict[str, float] = {}
+        self.evaluated = -1
         self.seconds = {"wall": 0.0, "processor": 0.0}
         self.started = (time.perf_counter(), time.process_time())
         self.random: dict[str, Any] | None = None
@@ -64,6 +66,8 @@ class RunState(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what an evaluation during training found."""
         if trainer.state.fn == "fit":
+            assert isinstance(pl_module, PolicyModule)
+            self.evaluated = pl_module.policy_version
             self.evaluation = {
                 k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/")
             }
@@ -83,6 +87,7 @@ class RunState(L.Callback):
             "before": self.before,
             "samples_before": packing.pack_groups(self.samples_before),
             "evaluation": self.evaluation,
+            "evaluated": self.evaluated,
             "last_evaluation": packing.pack_groups(pl_module.data.last_evaluation),
             "seconds": self.spent(),
         }
@@ -94,7 +99,8 @@ class RunState(L.Callback):
         assert isinstance(pl_module, PolicyModule)
         run = checkpoint["run"]
         self.random = own_part(run["random"])
-        self.before, self.evaluation = run["before"], run["evaluation"]
+        self.before = run["before"]
+        self.evaluation, self.evaluated = run["evaluation"], run["evaluated"]
         self.samples_before = packing.unpack_groups(run["samples_before"])
         self.seconds = dict(run["seconds"])
         pl_module.data.last_evaluation = packing.unpack_groups(run["last_evaluation"])
@@ -114,8 +120,11 @@ def epochs_done(trainer: L.Trainer) -> int:
 
 
 def position(trainer: L.Trainer, data: RolloutDataModule) -> tuple[int, int | None]:
-    """Finished epochs, and the updates done since; None where the next rollout is not made yet."""
-    epochs = epochs_done(trainer)
+    """Finished epochs, and the updates done since; None where the next rollout is not made yet.
+
+    Lightning counts an epoch that was cut short as one that is done.
+    """
+    epochs = epochs_done(trainer) - data.cut_short
     if data.pending is None:
         return epochs, None
     return epochs, data.batching.updates_per_rollout - len(data.pending)

@@ -28,11 +28,19 @@ from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
 from nft_lightning.run_prompt import older_key
-from nft_lightning.saved_config import check_agreement, secret_override
+from nft_lightning.saved_config import check_agreement, secret_override, without_secrets
 
 log = logging.getLogger(__name__)
 COMMAND = "command.json"
 CHANGES = "changes.json"
+ENDED = {
+    "max_epochs": "; more trainer.max_epochs would continue it",
+    "max_steps": "; more trainer.max_steps would continue it",
+    "max_time": "; another trainer.max_time would continue it",
+    "callbacks": ", ended by a callback; without it, it would continue",
+    "empty_rollouts": "",
+}
+"""What a finished run says, by what ended it."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +177,29 @@ def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
         summary: dict[str, Any] = json.loads((Path(cfg.run_dir) / "summary.json").read_text())
     except (OSError, ValueError):
         return None
-    done = summary["stopped_early"] or summary["epochs"] >= cfg.trainer.max_epochs
+    done = still_ended(cfg, summary)
     if not done and resume.checkpoint is None:
         raise UserError(
             "resume", cfg.run_dir, "ended without a checkpoint", "begin a new run with more epochs"
         )
     return summary if done else None
+
+
+def still_ended(cfg: DictConfig, summary: dict[str, Any]) -> bool:
+    """Return whether what ended the run would end it now as well."""
+    why = summary["ended_by"]
+    if summary["epochs"] >= cfg.trainer.max_epochs:
+        return True
+    before = OmegaConf.to_container(OmegaConf.load(Path(cfg.run_dir) / "config.yaml"))
+    assert isinstance(before, dict)
+    if why == "max_steps":
+        steps = cfg.trainer.get("max_steps", -1)
+        return bool(0 <= steps <= summary["updates"])
+    if why == "max_time":
+        return bool(cfg.trainer.get("max_time") == before["trainer"].get("max_time"))
+    if why == "callbacks":
+        return without_secrets(cfg).get("callbacks") == before.get("callbacks")
+    return why == "empty_rollouts"
 
 
 def write_changes(folder: Path, resume: Resume) -> None:

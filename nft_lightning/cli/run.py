@@ -22,11 +22,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from nft_lightning.callbacks.run_state import RunState
+from nft_lightning.callbacks.run_state import RunState, epochs_done
 from nft_lightning.checkpointing.folder import CheckpointFolder
 from nft_lightning.checkpointing.lock import RunLock
 from nft_lightning.checkpointing.signals import Departure
-from nft_lightning.cli.resume import COMMAND, Resume, find, finished, kept_overrides, tidy
+from nft_lightning.cli.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.cli.screen import print_plan, print_summary
 from nft_lightning.config import (
     Parts,
@@ -86,8 +86,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         done = resume and finished(cfg, resume)
         if done:
             epochs = f"{done['epochs']} of {cfg.trainer.max_epochs} epochs"
-            hint = "" if done["stopped_early"] else "; more trainer.max_epochs would continue it"
-            sys.stdout.write(f"{cfg.run_dir} is finished: {epochs}{hint}.\n")
+            sys.stdout.write(f"{cfg.run_dir} is finished: {epochs}{ENDED[done['ended_by']]}.\n")
             return done
         departure.install()
         stack.callback(departure.restore)
@@ -128,8 +127,8 @@ def train_and_sum_up(
         "algorithm": algorithm_name(cfg),
         "seed": cfg.seed,
         "before": state.before,
-        "after": final_evaluation(trainer, module, data, state.evaluation),
-        "epochs": trainer.current_epoch,
+        "after": final_evaluation(trainer, module, data, state),
+        "epochs": epochs_done(trainer) - data.cut_short,
         "updates": module.policy_version,
         "learning_rate": module.learning_rates[0],
         "tokens": data.tokens,
@@ -137,7 +136,7 @@ def train_and_sum_up(
         "training_cpu_seconds": spent["processor"],
         "total_seconds": state.seconds["wall"] + time.perf_counter() - started,
         "conditions": conditions_hash(cfg),
-        "stopped_early": data.gave_up,
+        "ended_by": ended_by(cfg.trainer, trainer, data),
     }
     if trainer.is_global_zero:
         write_text_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -171,12 +170,23 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
 
 
 def final_evaluation(
-    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, known: dict[str, float]
+    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, state: RunState
 ) -> dict[str, float]:
-    """The last epoch's evaluation, made now where the schedule left it out."""
-    if trainer.current_epoch % data.evaluation.every_epochs == 0 and known:
-        return known
+    """Return the evaluation of the final weights, made now where the schedule left it out."""
+    if state.evaluated == module.policy_version and state.evaluation:
+        return state.evaluation
     return dict(trainer.validate(module, data, verbose=False)[0])
+
+
+def ended_by(node: DictConfig, trainer: L.Trainer, data: RolloutDataModule) -> str:
+    """Return what ended the training: a key of ``trainer``, or ``empty_rollouts``, or ``callbacks``."""
+    if data.gave_up:
+        return "empty_rollouts"
+    if epochs_done(trainer) - data.cut_short >= node.max_epochs:
+        return "max_epochs"
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return "max_steps"
+    return "max_time" if node.get("max_time") else "callbacks"
 
 
 def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:

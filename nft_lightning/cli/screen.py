@@ -20,6 +20,12 @@ from nft_lightning.text import metric_label, with_interval
 from nft_lightning.types import Group
 
 SHOWN_CHARACTERS = 200
+REASONS = {
+    "empty_rollouts": "; stopped early, rollouts held nothing to learn from",
+    "callbacks": "; ended by a callback",
+    "max_steps": "; ended by trainer.max_steps",
+    "max_time": "; ended by trainer.max_time",
+}
 # What a run folder may hold, by what a reader would open first.
 KEPT = {
     "curve.png": "curve.png",
@@ -103,7 +109,7 @@ def print_summary(
     for old, new in changed_examples(before, after):
         console.print(Text(f"{old.problem.text}  (gold {old.problem.answer})", style="bold"))
         console.print(Columns([answer_panel("before", old), answer_panel("after", new)]))
-    reason = "; stopped early, rollouts held nothing to learn from" if summary["stopped_early"] else ""
+    reason = REASONS.get(summary["ended_by"], "")
     console.print(
         f"{summary['epochs']} epochs, {summary['updates']} updates in "
         f"{summary['training_seconds']:.0f} s{reason}",

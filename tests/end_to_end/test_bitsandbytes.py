@@ -47,7 +47,7 @@ def tensors(state):
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_goes_on_exactly(folder, name):
     whole, cut = last(folder / name / "whole"), last(folder / name / "cut")
-    assert int(cut["state_dict"]["updates_done"]) == 6
+    assert cut["updates_done"] == 6
     assert whole["state_dict"].keys() == cut["state_dict"].keys()
     assert all(torch.equal(v, cut["state_dict"][k]) for k, v in whole["state_dict"].items())
     moments = [tensors(c["optimizer_states"]) for c in (whole, cut)]
@@ -61,7 +61,7 @@ def test_moments_are_kept_in_8_bit(folder):
 
 
 def test_adapters_alone_are_saved_over_weights_of_4_bits(folder):
-    names = last(folder / "qlora" / "whole")["state_dict"].keys() - {"updates_done"}
+    names = last(folder / "qlora" / "whole")["state_dict"].keys()
     assert names
     assert all("lora_" in name for name in names)
     policy = trained_model(folder / "qlora" / "whole", "last").load(1.0)

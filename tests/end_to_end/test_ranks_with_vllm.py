@@ -51,9 +51,10 @@ def check_one_policy(run, alone, ranks):
     assert [f["world_size"] for f in found] == [ranks] * ranks
     assert len({f["checksum"] for f in found}) == 1
     assert rollout(run) == rollout(alone)
-    one, other = (read_checkpoint(f / "checkpoints" / "last")["state_dict"] for f in (alone, run))
+    states = [read_checkpoint(folder / "checkpoints" / "last") for folder in (alone, run)]
+    assert [state["updates_done"] for state in states] == [3, 3]
+    one, other = (state["state_dict"] for state in states)
     assert one.keys() == other.keys()
-    assert int(one["updates_done"]) == int(other["updates_done"]) == 3
     for key, value in one.items():
         assert torch.allclose(value.double(), other[key].double(), rtol=0, atol=1e-5), key
     return found

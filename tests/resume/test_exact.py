@@ -69,7 +69,7 @@ def test_leave_and_go_on(undisturbed, leaving, tmp_path, place):
     if place == "epoch 1 after 0":
         assert Leave.seen.count("epoch 1 generate") == rolled_out, "the rollout was made again"
     summaries = [json.loads((f / "summary.json").read_text()) for f in (reference, tmp_path / "run")]
-    for name in ("before", "after", "epochs", "updates", "tokens", "stopped_early"):
+    for name in ("before", "after", "epochs", "updates", "tokens", "ended_by"):
         assert summaries[0][name] == summaries[1][name]
 
 
