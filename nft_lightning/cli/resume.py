@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
 from nft_lightning.run_prompt import older_key
 from nft_lightning.saved_config import check_agreement, secret_override, without_secrets
+from nft_lightning.text import quoted
 
 log = logging.getLogger(__name__)
 COMMAND = "command.json"
@@ -79,14 +81,15 @@ def expand_resume(arguments: list[str]) -> list[str]:
         if "run_dir" not in given and not any(a.startswith("-") for a in arguments):
             raise UserError("resume", "auto", "does not say which run", "add run_dir=FOLDER")
         return arguments
-    folder = Path(chosen)
+    folder = Path(chosen).absolute()
     if not (folder / "config.yaml").is_file():
         raise UserError("resume", chosen, "holds no run", "give the folder of a run")
     if "run_dir" in given:
         raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
     check_names(folder)
     try:
-        begun = json.loads((folder / COMMAND).read_text())["overrides"]
+        command = json.loads((folder / COMMAND).read_text())
+        begun = command["overrides"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             "resume",
@@ -98,8 +101,11 @@ def expand_resume(arguments: list[str]) -> list[str]:
     # What the run was begun with by a + is not in the config without it.
     added = {key(o) for o in begun if o.startswith("+")}
     now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) != "resume"]
-    escaped = chosen.replace("'", "\\'")
-    return [*kept, *now, f"run_dir='{escaped}'", "resume=auto"]
+    begun_in = Path(command.get("folder", "."))
+    if begun_in.is_dir():
+        # Paths stand in the command as they were typed.
+        os.chdir(begun_in)
+    return [*kept, *now, f"run_dir={quoted(str(folder))}", "resume=auto"]
 
 
 def check_names(folder: Path) -> None:

@@ -284,7 +284,7 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
     before = folder / "versions.json"
     if before.exists() and (changed := changes(json.loads(before.read_text()), versions)):
         log.warning("the run was begun with other versions (%s): results may differ", changed)
-    command = {"overrides": kept_overrides(overrides)}
+    command = {"overrides": kept_overrides(overrides), "folder": str(Path.cwd())}
     saved = {**without_secrets(cfg), "resume": None}
     write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
     write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")

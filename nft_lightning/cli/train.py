@@ -41,17 +41,23 @@ def train(cfg: DictConfig, debug: bool = False) -> float:
     if hydra_config.mode == RunMode.MULTIRUN:
         from nft_lightning.search.trial import trial
 
-        search_path = [o for o in hydra_config.overrides.hydra if "hydra.searchpath" in o]
         named = any(o.startswith("run_dir=") for o in typed)
         folder = Path(cfg.run_dir if named else hydra_config.runtime.output_dir)
-        return trial(typed, search_path, folder)
+        return trial(typed, search_path(hydra_config), folder)
     ranks = ranks_of(cfg.trainer)
     if ranks.several and started_by() is None:
         sys.exit(launch("nft_lightning.cli.train", words_of_a_rank(str(cfg.run_dir), debug), ranks))
     from nft_lightning.cli.run import run
     from nft_lightning.search.trial import final_accuracy
 
-    return final_accuracy(run(cfg, typed))
+    return final_accuracy(run(cfg, [*search_path(hydra_config), *typed]))
+
+
+def search_path(hydra_config: DictConfig) -> list[str]:
+    """Return the override that finds the configs of ``hydra.searchpath`` and ``--config-dir`` again."""
+    sources = [s for s in hydra_config.runtime.config_sources if "command-line" in s.provider]
+    found = [f"'{source.schema}://{source.path}'" for source in sources]
+    return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 
 
 def words_of_a_rank(run_dir: str, debug: bool) -> list[str]:

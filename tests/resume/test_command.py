@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from nft_lightning.checkpointing.folder import checkpoints, read_manifest, write_checkpoint
 from nft_lightning.cli import run as running
 from nft_lightning.cli.resume import expand_resume, find, kept_overrides
+from nft_lightning.config import CONF_DIR
 from nft_lightning.errors import UserError
 from nft_lightning.saved_config import MASKED, check_agreement, without_secrets
 from tests.resume.conftest import brief
@@ -163,3 +164,24 @@ def test_secrets_stay_out_of_the_folder(monkeypatch):
     assert saved["rollout"] == {"max_new_tokens": 64, "level": "token", "prompt_tokens": 3}
     given = ["+logger.api_key=abc", "engine.key=${oc.env:SERVICE_KEY}", "seed=1", "run_dir=x"]
     assert kept_overrides(given) == ["engine.key=${oc.env:SERVICE_KEY}", "seed=1"]
+
+
+@pytest.mark.slow
+def test_configs_and_paths_of_ones_own_are_found_again(tmp_path, monkeypatch):
+    """An algorithm of one's own, and problems given relative to where the command was typed."""
+    own = tmp_path / "conf" / "algorithm"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text((CONF_DIR / "algorithm" / "grpo.yaml").read_text())
+    rows = "".join(json.dumps({"problem": f"{i}+1", "answer": str(i + 1)}) + "\n" for i in range(200))
+    (tmp_path / "sums.jsonl").write_text(rows)
+    monkeypatch.chdir(tmp_path)
+    words = ["algorithm=mine", "problems=jsonl", "problems.path=sums.jsonl", "run_dir=run"]
+    begun = cli("--config-dir", "conf", *words, "problems.prompt.template=equals", *brief_overrides())
+    assert begun.returncode == 0, begun.stderr
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    resumed = cli("resume=../run", "trainer.max_epochs=5")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 5
+    assert list(elsewhere.iterdir()) == []
