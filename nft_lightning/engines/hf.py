@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Prompt, SyncError, SyncReport
-from nft_lightning.engines.cache import with_room
+from nft_lightning.engines.hf_rows import Starter
 from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -58,6 +58,7 @@ class HFEngine:
 
     def __init__(self, model: nn.Module, tokenizer: Any, max_rows: int = 512) -> None:
         self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
+        self.starter = Starter(model)
         self.policy_version = -1
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
@@ -115,22 +116,8 @@ class HFEngine:
         """Completions of prompts that fit in memory together."""
         device = next(self.model.parameters()).device
         eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        position = (attention.cumsum(1) - 1).clamp(min=0)
-        out = self.model(
-            input_ids=ids,
-            attention_mask=attention,
-            position_ids=position,
-            use_cache=True,
-            logits_to_keep=1,
-        )
         owner = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
-        cache = out.past_key_values
-        with_room(cache, owner)
-        logits, attention = out.logits[owner, -1], attention[owner]
-        next_position = position[owner, -1:] + 1
+        going_on = self.starter.rows(prompts, owner, pad)
         limit = sampling.max_new_tokens
         draws = torch.from_numpy(uniforms([s for group in seeds for s in group], limit)).to(device)
 
@@ -141,7 +128,7 @@ class HFEngine:
         finished = torch.zeros(rows, dtype=torch.bool, device=device)
         active = torch.arange(rows, device=device)
         for step in range(limit):
-            token, logprob = draw(logits.float(), sampling, draws[active, step])
+            token, logprob = draw(going_on.logits.float(), sampling, draws[active, step])
             tokens[active, step], logprobs[active, step] = token, logprob
             ended = (token == eos) & ~finished[active]
             lengths[active[ended]], finished[active[ended]] = step + 1, True
@@ -150,18 +137,9 @@ class HFEngine:
             if step + 1 == limit or left == 0:
                 break
             if left <= len(active) * MOST_IN_FLIGHT:
-                cache.batch_select_indices(going.nonzero()[:, 0])
+                going_on.keep(going)
                 active, token = active[going], token[going]
-                attention, next_position = attention[going], next_position[going]
-            attention = torch.cat([attention, attention.new_ones(len(active), 1)], 1)
-            out = self.model(
-                input_ids=token[:, None],
-                attention_mask=attention,
-                position_ids=next_position,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, next_position = out.logits[:, -1], next_position + 1
+            going_on.extend(token)
         return self.collect(seeds, tokens, logprobs, lengths, finished)
 
     def collect(

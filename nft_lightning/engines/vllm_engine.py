@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -75,6 +76,17 @@ class VLLMEngineConfig:
                     f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
                 )
 
+    def check_model(self, config: Any, dtype: torch.dtype) -> None:
+        """Raise UserError where vLLM cannot run a model of this transformers config.
+
+        Args:
+            dtype: of the trained parameters.
+        """
+        prepare(self)
+        from nft_lightning.engines.vllm_models import check_known
+
+        check_known(config, engine_dtype(self.dtype) or dtype)
+
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
         """The engine, with weights that mean nothing until the first sync."""
         return VLLMEngine(self, model, tokenizer)
@@ -90,7 +102,7 @@ class VLLMEngine:
     def __init__(self, config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version, self.asleep = -1, False
-        self.manifest = Manifest.of(model)
+        self.manifest, self.format = Manifest.of(model), CheckpointFormat(model, text=True)
         self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
         self.llm = start(config, model, self.dtype)
         from nft_lightning.engines.vllm_transfer import parameter_names
@@ -110,7 +122,8 @@ class VLLMEngine:
             self.llm.wake_up(tags=["weights"])
         tally: dict[str, int] = {}
         written: set[str] = set()
-        stream = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
+        checked = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
+        stream = self.format.applied(checked)
         self.policy_version = -1  # until all is written, this engine plays no version
         with one_sentence(f"in weight sync {version}"):
             self.llm.start_weight_update()
@@ -202,27 +215,37 @@ def one_sentence(when: str) -> Iterator[None]:
         ) from error
 
 
-def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any:
-    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
-    on_gpu = torch.cuda.is_available()
+def prepare(config: VLLMEngineConfig) -> None:
+    """Set what vLLM reads from the environment when it is imported."""
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
-    if not on_gpu:
+    if not torch.cuda.is_available():
         settings["TORCH_COMPILE_DISABLE"] = "1"  # a minute of compiling for nothing: CPUs run eagerly
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     # Its warm-up looks for a tokenizer, which stays with the trainer, and reports that at length.
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
+
+
+def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
+    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
+    prepare(config)
+    on_gpu = torch.cuda.is_available()
     from vllm import LLM
     from vllm.config import WeightTransferConfig
 
+    from nft_lightning.engines.vllm_classes import own_classes
+    from nft_lightning.engines.vllm_models import keeps_states, played_config
     from nft_lightning.engines.vllm_transfer import BACKEND, register
 
     register()
+    played = played_config(model)
     options: dict[str, Any] = {
         "tensor_parallel_size": config.tensor_parallel_size,
         "max_num_seqs": config.max_num_seqs,
         "max_model_len": config.max_model_len,
         "enforce_eager": config.enforce_eager or not on_gpu,
+        # Its kernels for CPUs keep a prompt's last state only.
+        "enable_prefix_caching": on_gpu or not keeps_states(played),
     }
     if on_gpu:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization
@@ -232,17 +255,17 @@ def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any
     if config.tensor_parallel_size > 1:
         options["distributed_executor_backend"] = "external_launcher"
     with tempfile.TemporaryDirectory() as folder:
-        model.config.save_pretrained(Path(folder))  # type: ignore[union-attr,operator]
-        llm = LLM(
-            model=folder,
-            dtype=str(dtype).removeprefix("torch."),
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            logprobs_mode="processed_logprobs",
-            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            enable_prefix_caching=True,
-            seed=0,
-            **options,
-        )
+        played.save_pretrained(Path(folder))
+        with one_sentence("at its start"), own_classes():
+            llm = LLM(
+                model=folder,
+                dtype=str(dtype).removeprefix("torch."),
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                logprobs_mode="processed_logprobs",
+                weight_transfer_config=WeightTransferConfig(backend=BACKEND),
+                seed=0,
+                **options,
+            )
     llm.init_weight_transfer_engine({"init_info": {}})
     return llm
