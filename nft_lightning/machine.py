@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from nft_lightning.config import Parts
 from nft_lightning.errors import UserError
-from nft_lightning.policy.loading import HFModel
+from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.processes import world_size
 from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
@@ -21,6 +21,18 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     check_devices(cfg, parts)
     check_optimizer(cfg, parts)
     check_policy(cfg, parts)
+
+
+def check_engine(model: Any, engine: Any) -> None:
+    """Raise UserError where the engine cannot run the model; before its weights are loaded.
+
+    Args:
+        model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
+    """
+    check = getattr(engine, "check_model", None)
+    config = getattr(model.peek(), "config", None)
+    if check is not None and config is not None:
+        check(config, DTYPES.get(getattr(model, "dtype", "float32"), torch.float32))
 
 
 def check_devices(cfg: DictConfig, parts: Parts) -> None:

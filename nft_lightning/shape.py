@@ -32,6 +32,11 @@ def shape_of(config: Any) -> Shape:
     return Shape(text.vocab_size, text.hidden_size, context, softcap)
 
 
+def softcaps_attention(config: Any) -> bool:
+    """Return whether the model bounds its attention's scores by a tanh, as Gemma 2 does."""
+    return bool(getattr(text_config(config), "attn_logit_softcapping", None))
+
+
 def text_architecture(config: Any) -> str | None:
     """Return the name of transformers' causal model of the text alone; None where ``config`` is no wrapper."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES

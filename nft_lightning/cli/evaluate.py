@@ -70,6 +70,7 @@ def evaluate(cfg: DictConfig) -> None:
     from nft_lightning.evaluation.evaluate import begin, count, fill
     from nft_lightning.evaluation.results import save
     from nft_lightning.evaluation.store import Store, fingerprint
+    from nft_lightning.machine import check_engine
 
     quiet_libraries()
     model, means = prepare(cfg)
@@ -79,6 +80,7 @@ def evaluate(cfg: DictConfig) -> None:
     with joined():
         # Its default holds the time, which is not the same on every rank.
         store = Store(Path(from_first(lambda: str(cfg.out))))
+        check_engine(model, means.engine)
         policy = model.load(means.plan.temperature or 1.0).to(device)
         own, started = fingerprint(policy.model), time.perf_counter()
         try:

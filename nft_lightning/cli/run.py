@@ -39,7 +39,7 @@ from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.engines.base import Prompt
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
-from nft_lightning.machine import check_machine
+from nft_lightning.machine import check_engine, check_machine
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
@@ -47,6 +47,7 @@ from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.saved_config import without_secrets
+from nft_lightning.shape import shape_of
 from nft_lightning.sharding.strategies import strategy_of
 from nft_lightning.timing import PhaseTimer
 
@@ -141,6 +142,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
     """
     plan, device = parts.policy, trainer.strategy.root_device
+    check_engine(parts.model, parts.engine)
     if device.type == "cuda":
         # Quantized weights are loaded on the current device, which is the first on every rank.
         torch.cuda.set_device(device)
@@ -217,7 +219,7 @@ def assemble(
 ) -> tuple[PolicyModule, RolloutDataModule]:
     """The module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
-    context = getattr(policy.model.config, "max_position_embeddings", None)
+    context = shape_of(policy.model.config).context_tokens
 
     def encode(text: str) -> Prompt:
         ids = prompt_ids(policy.tokenizer, text, parts.prompt_template)

@@ -210,9 +210,15 @@ def one_sentence(when: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error).strip().splitlines() or ["without a word"])[0].rstrip(".")
         raise EngineError(
-            f"vLLM failed {when} ({type(error).__name__}: {said}): if memory ran out, lower "
-            "rollout.engine.max_num_seqs or gpu_memory_utilization; --debug shows where"
+            f"vLLM failed {when} ({type(error).__name__}: {said}): {remedy(error)}; --debug shows where"
         ) from error
+
+
+def remedy(error: Exception) -> str:
+    """Return what helps against an error of vLLM's: a programming error has nothing to do with memory."""
+    if isinstance(error, (AttributeError, AssertionError, NotImplementedError, TypeError, IndexError)):
+        return "it may not know this model here, then use rollout=hf"
+    return "if memory ran out, lower rollout.engine.max_num_seqs or gpu_memory_utilization"
 
 
 def prepare(config: VLLMEngineConfig) -> None:

@@ -21,6 +21,7 @@ from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.rollouts.collector import Collector, RolloutPlan
 from nft_lightning.rollouts.proof import SyncProof
 from nft_lightning.rollouts.shares import writers
+from nft_lightning.shape import shape_of
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Problem
 
@@ -104,7 +105,7 @@ def fill(means: Means, store: Store, policy: Policy, missing: Sequence[tuple[str
 
     engine = means.engine.build(policy.model, policy.tokenizer)
     engine.load_weights(full_tensors(policy.model), 0)
-    context = getattr(policy.model.config, "max_position_embeddings", None)
+    context = shape_of(policy.model.config).context_tokens
     if probe := means.proof.probe([encode(p.text) for p in means.works[0].problems[:8]], context):
         means.proof.check(engine, policy, probe, 0)
     mine, keep = dealt(missing, engine)

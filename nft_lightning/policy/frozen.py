@@ -30,7 +30,7 @@ class Frozen:
         named = policy.named_parameters(remove_duplicate=False)
         self.names = [name for name, parameter in named if not parameter.requires_grad]
         self.copy: Policy | None = None
-        if reference and not self.names:
+        if reference and not hasattr(policy.model, "peft_config"):
             self.copy = copy.deepcopy(policy).requires_grad_(False)
         with torch.no_grad():
             still = [p for p in (self.copy or policy).parameters() if not p.requires_grad]
