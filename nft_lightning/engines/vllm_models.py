@@ -10,9 +10,16 @@ import torch
 from nft_lightning.errors import UserError
 from nft_lightning.shape import text_architecture, text_config
 
-# What vLLM 0.32 cannot do without a GPU, by what it then says.
+# What vLLM 0.32 cannot run, and what it cannot run without a GPU.
+FAULTY = {
+    "Lfm2ForCausalLM": "reads another form of its config than transformers writes",
+    "PhiForCausalLM": "loses the bias of its head in a weight update",
+}
 NOT_ON_CPUS = {
+    "FalconMambaForCausalLM": "has no selective scan",
     "GptOssForCausalLM": "has no attention with sinks",
+    "JambaForCausalLM": "has no selective scan",
+    "MambaForCausalLM": "has no selective scan",
 }
 NEED_BFLOAT16_ON_CPUS = ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM")
 
@@ -54,6 +61,8 @@ def check_known(config: Any, dtype: torch.dtype) -> None:
         if not getattr(cls, "_supports_attention_backend", False):
             problem = f"cannot run {name}, which vLLM {vllm.__version__} does not know"
             raise UserError("rollout", "vllm", problem, remedy)
+    if name in FAULTY:
+        raise UserError("rollout", "vllm", f"cannot run {name}: vLLM 0.32 {FAULTY[name]}", remedy)
     if torch.cuda.is_available():
         return
     if name in NOT_ON_CPUS:
