@@ -25,9 +25,9 @@ from nft_lightning.policy.frozen import Frozen
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
+from nft_lightning.shape import shape_of
 from nft_lightning.sharding.exchange import can_begin_again, has_masters, leave_out, micro_batch
 from nft_lightning.sharding.fsdp2 import shard_all
-from nft_lightning.shape import shape_of
 from nft_lightning.shards import clip_gradients
 from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss

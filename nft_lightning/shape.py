@@ -1,4 +1,4 @@
-"""What a model's config says of its text: wrappers of several modalities keep that in a config of its own."""
+"""What a model's config says of its text; wrappers of several modalities keep that in one inside it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def softcaps_attention(config: Any) -> bool:
 
 
 def text_architecture(config: Any) -> str | None:
-    """Return the name of transformers' causal model of the text alone; None where ``config`` is no wrapper."""
+    """Return the class of a wrapper's text model; None where ``config`` is no wrapper."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
 
     text = text_config(config)

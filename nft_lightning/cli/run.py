@@ -100,6 +100,7 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
+    check_engine(parts.model, parts.engine)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -142,7 +143,6 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
     """
     plan, device = parts.policy, trainer.strategy.root_device
-    check_engine(parts.model, parts.engine)
     if device.type == "cuda":
         # Quantized weights are loaded on the current device, which is the first on every rank.
         torch.cuda.set_device(device)

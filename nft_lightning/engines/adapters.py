@@ -87,6 +87,13 @@ def shape_of(parameter: Tensor) -> torch.Size:
     return shards.shape_of(parameter)
 
 
+def dtype_of(parameter: Tensor) -> torch.dtype:
+    """Return the type of the weight that computes: of a 4-bit one the type that it was made from."""
+    if packed(parameter):
+        return parameter.quant_state.dtype  # type: ignore[attr-defined]
+    return parameter.dtype
+
+
 def adapters(model: nn.Module) -> dict[str, Any]:
     """peft's configurations by adapter name."""
     found: dict[str, Any] = model.peft_config  # type: ignore[assignment]

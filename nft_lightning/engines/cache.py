@@ -67,10 +67,10 @@ def make_room(states: Tensor, least: int = 0) -> Tensor:
 
 
 def select(cache: Any, rows: Tensor) -> None:
-    """Let each row continue row ``rows[i]`` of before, in place: keys, values and states of every kind."""
+    """Let each row continue row ``rows[i]`` of before, in place: keys, values and states."""
     for layer in cache.layers:
         if isinstance(layer, LinearAttentionCacheLayerMixin):
-            LinearAttentionCacheLayerMixin.reorder_cache(layer, rows)
+            LinearAttentionCacheLayerMixin.reorder_cache(layer, rows)  # type: ignore[arg-type]
         if isinstance(layer, DynamicLayer):
             layer.batch_select_indices(rows)
 

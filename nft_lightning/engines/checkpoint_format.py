@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.adapters import checkpoint_parameters, shape_of
+from nft_lightning.engines.adapters import checkpoint_parameters, dtype_of, shape_of
 from nft_lightning.engines.base import SyncError
 from nft_lightning.shape import text_architecture, text_config
 
@@ -27,7 +27,7 @@ class CheckpointFormat:
         shapes: (name, shape, type) of every tensor that the engine gets, in order.
     """
 
-    def __init__(self, model: nn.Module, text: bool = False) -> None:
+    def __init__(self, model: Any, text: bool = False) -> None:
         self.model: Any = model.get_base_model() if hasattr(model, "peft_config") else model
         parameters = list(checkpoint_parameters(model))
         self.renamed = {name: name for name, _, _ in parameters}
@@ -35,7 +35,7 @@ class CheckpointFormat:
             self.model, self.renamed = text_only(self.model, name, list(self.renamed))
         self.like = hasattr(self.model, "get_input_embeddings")
         sources = {
-            self.renamed[name]: torch.empty(shape_of(p), dtype=p.dtype, device="meta")
+            self.renamed[name]: torch.empty(shape_of(p), dtype=dtype_of(p), device="meta")
             for name, p, _ in parameters
             if name in self.renamed
         }

@@ -156,9 +156,7 @@ class WholeRows:
         self.model = model
         self.pad = pad
         width = max(map(len, prompts))
-        ids = torch.tensor(
-            [list(p) + [pad] * (width - len(p)) for p in prompts], device=owner.device
-        )
+        ids = torch.tensor([list(p) + [pad] * (width - len(p)) for p in prompts], device=owner.device)
         lengths = torch.tensor([len(p) for p in prompts], device=owner.device)
         self.logits = self.read(ids, lengths)[owner]
         self.ids = ids[owner]

@@ -43,7 +43,7 @@ class Decorated:
 
 @contextmanager
 def own_classes() -> Iterator[None]:
-    """Inside, a model that vLLM builds gets decorated subclasses; transformers' classes stay as they are."""
+    """Inside, a model that vLLM builds gets decorated subclasses; transformers' classes stay."""
     from vllm.model_executor.models.transformers.base import Base
 
     decorate: Any = Base._decorate_cls_for_torch_compile

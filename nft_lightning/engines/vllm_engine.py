@@ -215,7 +215,7 @@ def one_sentence(when: str) -> Iterator[None]:
 
 
 def remedy(error: Exception) -> str:
-    """Return what helps against an error of vLLM's: a programming error has nothing to do with memory."""
+    """Return what helps against an error of vLLM's; some kinds never come of memory."""
     if isinstance(error, (AttributeError, AssertionError, NotImplementedError, TypeError, IndexError)):
         return "it may not know this model here, then use rollout=hf"
     return "if memory ran out, lower rollout.engine.max_num_seqs or gpu_memory_utilization"

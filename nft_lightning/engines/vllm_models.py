@@ -25,7 +25,7 @@ NEED_BFLOAT16_ON_CPUS = ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5M
 
 
 def played_config(model: Any) -> Any:
-    """Return the config of the model that vLLM runs: of the text alone, of weights that are not quantized."""
+    """Return the config of the model that vLLM runs: of the text only, and not quantized."""
     plain = model.get_base_model() if hasattr(model, "peft_config") else model
     whole, name = plain.config, text_architecture(plain.config)
     config = copy.deepcopy(text_config(whole) if name else whole)
@@ -38,7 +38,7 @@ def played_config(model: Any) -> Any:
 
 
 def keeps_states(config: Any) -> bool:
-    """Return whether vLLM has a layer with a state in a model of this config: Mamba, linear attention."""
+    """Return whether vLLM keeps states for a model of this config: Mamba, linear attention."""
     from vllm.model_executor.models.registry import ModelRegistry
 
     known = ModelRegistry.models.get(config.architectures[0])

@@ -188,7 +188,7 @@ def check_ids(path: str, tokenizer: Any, config: Any) -> None:
         raise UserError(
             "model.path",
             path,
-            f"has an end-of-sequence token (number {tokenizer.eos_token_id}) beyond its {words} embeddings",
+            f"ends completions by token {tokenizer.eos_token_id}, beyond its {words} embeddings",
             "call model.resize_token_embeddings(len(tokenizer)) and save the model",
         )
 

@@ -1,6 +1,6 @@
 """One table of tiny random models: what is made, and what each is expected to support.
 
-``docs/models.md`` is this table, as ``python -m tests.architectures.page`` writes it.
+``docs/models.md`` holds this table, as ``python -m tests.architectures.page`` writes it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Architecture:
         attention: None is transformers' own choice.
         padding_free: rows end to end give the log-probabilities of padded ones; else it is refused.
         fused: ``policy.logprobs=fused`` fits its head.
+        cached: ``rollout=hf`` keeps a cache of it; else it reads whole rows for each token.
         vllm: the class that vLLM plays, or why it does not, in the words of the page.
         plays: vLLM's CPU build computes it in fp32.
     """
@@ -42,6 +43,7 @@ class Architecture:
     attention: str | None = None
     padding_free: bool = True
     fused: bool = True
+    cached: bool = True
     vllm: str = ""
     plays: bool = True
 
@@ -158,17 +160,13 @@ ARCHITECTURES = {
         attention="eager",
         vllm="Gemma2ForCausalLM",
     ),
-    "gemma3": Architecture(
-        gemma3, "a text model inside a multimodal wrapper", vllm="Gemma3ForCausalLM"
-    ),
+    "gemma3": Architecture(gemma3, "a text model inside a multimodal wrapper", vllm="Gemma3ForCausalLM"),
     "mistral": Architecture(
         lambda: hf.MistralConfig(**shape(), sliding_window=WINDOW),
         "a sliding window in all layers",
         vllm="MistralForCausalLM",
     ),
-    "phi3": Architecture(
-        lambda: hf.Phi3Config(**shape()), "joined projections", vllm="Phi3ForCausalLM"
-    ),
+    "phi3": Architecture(lambda: hf.Phi3Config(**shape()), "joined projections", vllm="Phi3ForCausalLM"),
     "gpt2": Architecture(gpt2, "learnt positions, tied head of another name", vllm="GPT2LMHeadModel"),
     "gpt_neox": Architecture(gpt_neox, "parallel layers, head of another name", vllm=TRANSFORMERS),
     "olmo2": Architecture(
@@ -200,8 +198,9 @@ ARCHITECTURES = {
             eos_token_id=EOS[0],
             pad_token_id=PAD,
         ),
-        "no attention; `rollout=hf` reads whole rows for each token",
+        "no attention",
         padding_free=False,
+        cached=False,
         vllm="refused: no selective scan on CPUs",
         plays=False,
     ),

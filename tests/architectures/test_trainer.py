@@ -44,7 +44,7 @@ def test_how_rows_are_continued(architecture, policy, engine):
     owner = torch.tensor([0, 1])
     with torch.no_grad():
         rows = engine.starter.rows(prompts_of()[:2], owner, 0)
-    assert type(rows) is (WholeRows if architecture == "mamba" else CachedRows)
+    assert type(rows) is (CachedRows if ARCHITECTURES[architecture].cached else WholeRows)
 
 
 def grown(policy, batch):
