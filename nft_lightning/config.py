@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from nft_lightning.batching.deal import check_deal
 from nft_lightning.errors import UserError
 from nft_lightning.processes import rank
-from nft_lightning.shape import shape_of
+from nft_lightning.shape import check_embedded
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -214,18 +214,6 @@ def check_prompts(parts: Parts) -> None:
         ids = prompt_ids(peeked.tokenizer, problem.text, parts.prompt_template)
         check_length(len(ids), longest, peeked.context_tokens, problem.text)
         check_embedded(ids, getattr(peeked, "config", None))
-
-
-def check_embedded(prompt: Sequence[int], config: Any) -> None:
-    """Raise UserError where the model has no embedding for a token of a prompt."""
-    words = None if config is None else shape_of(config).vocab_size
-    if words is not None and max(prompt, default=0) >= words:
-        raise UserError(
-            "model",
-            max(prompt),
-            f"is a token of a prompt beyond the model's {words} embeddings",
-            "call model.resize_token_embeddings(len(tokenizer)) and save the model",
-        )
 
 
 def check_length(

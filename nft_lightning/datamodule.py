@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from nft_lightning.batching.layout import layout
 from nft_lightning.checkpointing import packing
 from nft_lightning.checkpointing.signals import Departure
+from nft_lightning.engines.adapters import Rounding
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.objectives.base import Objective, Outcomes
@@ -55,6 +56,8 @@ class RolloutDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.prove, self.logprob_gap = prove, 0.0
+        # The share of the adapters' sums that the engine's type kept at the last sync; None without.
+        self.survived: float | None = None
         self.collector, self.engine, self.objective = collector, engine, objective
         if hasattr(engine, "resync"):
             # Servers may come back without their weights between two syncs.
@@ -103,12 +106,19 @@ class RolloutDataModule(L.LightningDataModule):
         """Give the engine the current weights, and prove that it plays them."""
         module = self.policy_module
         with self.timer.phase("sync"):
-            self.last_sync = self.engine.load_weights(
-                full_tensors(module.policy.model), module.policy_version
-            )
+            rounding = self.merge_rounding(module.policy.model)
+            stream = full_tensors(module.policy.model, *(() if rounding is None else (rounding,)))
+            self.last_sync = self.engine.load_weights(stream, module.policy_version)
+            self.survived = None if rounding is None else rounding.survived()
         if self.prove is not None:
             with self.timer.phase("proof"):
                 self.logprob_gap = self.prove(module.policy_version)
+
+    def merge_rounding(self, model: Any) -> Rounding | None:
+        """Return what measures a merge of adapters; None where none is merged."""
+        if not hasattr(model, "peft_config") or getattr(self.engine, "model", None) is model:
+            return None
+        return Rounding(getattr(self.engine, "dtype", None))
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """The epoch's batches, computed in the precision that trains: else the ratio would not be 1.
@@ -218,7 +228,9 @@ class RolloutDataModule(L.LightningDataModule):
     def progress(self) -> dict[str, float]:
         """The axes of every curve, problems, completions and tokens so far, and the last sync."""
         assert self.last_sync is not None
+        merge = {} if self.survived is None else {"sync/merge_rounding": self.survived}
         return {
+            **merge,
             "sync/bytes": float(self.last_sync.bytes),
             "sync/replicas": float(self.last_sync.replicas),
             "sync/probe_logprob_gap": self.logprob_gap,
@@ -237,6 +249,7 @@ class RolloutDataModule(L.LightningDataModule):
         """What decides what comes next; in mid-epoch the rollout and the batches that are left, too."""
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state["logprob_gap"] = self.logprob_gap
+        state["survived"] = self.survived
         sync = self.last_sync
         state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
         if self.pending is not None:
@@ -249,6 +262,7 @@ class RolloutDataModule(L.LightningDataModule):
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
         self.logprob_gap = state_dict["logprob_gap"]
+        self.survived = state_dict.get("survived")
         self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
         self.rollout = self.pending = None
         if "pending" in state_dict:

@@ -23,16 +23,19 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     check_policy(cfg, parts)
 
 
-def check_engine(model: Any, engine: Any) -> None:
+def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
     """Raise UserError where the engine cannot run the model; before its weights are loaded.
 
     Args:
         model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
+        precision: the trainer's. quantize: the policy's.
     """
     check = getattr(engine, "check_model", None)
     config = getattr(model.peek(), "config", None)
     if check is not None and config is not None:
-        check(config, DTYPES.get(getattr(model, "dtype", "float32"), torch.float32))
+        half = precision.startswith("bf16") or quantize != "none"
+        own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
+        check(config, torch.bfloat16 if half else own)
 
 
 def check_devices(cfg: DictConfig, parts: Parts) -> None:

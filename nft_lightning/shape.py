@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from nft_lightning.errors import UserError
 
 CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
 
@@ -43,3 +46,15 @@ def text_architecture(config: Any) -> str | None:
 
     text = text_config(config)
     return None if text is config else NAMES.get(text.model_type)
+
+
+def check_embedded(prompt: Sequence[int], config: Any) -> None:
+    """Raise UserError where the model has no embedding for a token of a prompt."""
+    words = None if config is None else shape_of(config).vocab_size
+    if words is not None and max(prompt, default=0) >= words:
+        raise UserError(
+            "model",
+            max(prompt),
+            f"is a token of a prompt beyond the model's {words} embeddings",
+            "call model.resize_token_embeddings(len(tokenizer)) and save the model",
+        )

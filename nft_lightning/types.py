@@ -188,4 +188,15 @@ class Sampling:
     top_k: int = 0
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a trainer's forward passes compute in.
+
+    ``products`` is the type of the layers; with ``fp32_logits`` the head's products are fp32 anyway.
+    """
+
+    products: Any = None
+    fp32_logits: bool = False
+
+
 State = dict[str, Any]

@@ -36,7 +36,7 @@ from nft_lightning.config import (
     conditions_hash,
 )
 from nft_lightning.datamodule import RolloutDataModule
-from nft_lightning.engines.base import Prompt
+from nft_lightning.engines.base import Prompt, like_trainer
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
 from nft_lightning.machine import check_engine, check_machine
@@ -46,10 +46,12 @@ from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.proof import computed_in
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.shape import shape_of
 from nft_lightning.sharding.strategies import strategy_of
 from nft_lightning.timing import PhaseTimer
+from nft_lightning.types import Numbers
 
 log = logging.getLogger(__name__)
 VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
@@ -100,7 +102,8 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
-    check_engine(parts.model, parts.engine)
+    precision = str(cfg.trainer.get("precision", "32-true"))
+    check_engine(parts.model, parts.engine, precision, parts.policy.quantize)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -159,6 +162,8 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     with as_it_trains(policy.model, device, trainer.precision_plugin):
         policy.fused = plan.fused(policy.model, policy.temperature)
         policy.padding_free = plan.free_of_padding(policy)
+    with trainer.precision_plugin.forward_context():
+        policy.numbers = Numbers(computed_in(policy), policy.fused is not None)
     return policy, policy.model if played is None else played
 
 
@@ -230,7 +235,7 @@ def assemble(
         ids = policy.tokenizer.encode(text, add_special_tokens=False)
         return (*ids, policy.tokenizer.eos_token_id)
 
-    engine = parts.engine.build(played, policy.tokenizer)
+    engine = like_trainer(parts.engine, policy.numbers).build(played, policy.tokenizer)
     collector = Collector(
         parts.source,
         engine,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -101,9 +102,10 @@ class HFEngine:
         try:
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]
-                rows = self.sample_batch(
-                    [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
-                )
+                with weights_cast_once(next(self.model.parameters()).device.type):
+                    rows = self.sample_batch(
+                        [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
+                    )
                 for i, completions in zip(chosen, rows, strict=True):
                     results[i] = completions
         finally:
@@ -160,6 +162,21 @@ class HFEngine:
             for i, text, lp, n, ok in zip(ids, texts, all_logprobs, ends, complete, strict=True)
         )
         return [[next(flat) for _ in group] for group in seeds]
+
+
+@contextmanager
+def weights_cast_once(device: str) -> Iterator[None]:
+    """Inside, autocast keeps its casts of weights that train: Lightning's casts them at every token."""
+    if not torch.is_autocast_enabled(device):
+        yield
+        return
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
+        torch.clear_autocast_cache()
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:

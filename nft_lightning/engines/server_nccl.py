@@ -22,7 +22,8 @@ class NcclSender:
     One group holds them all; it is made anew when a server left, came or came back.
 
     Args:
-        form: of the policy's tensors. address: where the servers reach this host. seconds: the limit of a whole broadcast.
+        form: of the policy's tensors. address: where the servers reach this host.
+        seconds: the limit of a whole broadcast.
         dtype: what the tensors come in; None is the parameters' own type.
     """
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncRepor
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
-from nft_lightning.types import Completion, Sampling
+from nft_lightning.types import Completion, Numbers, Sampling
 
+HEAD_DTYPES = ("auto", "model", "float32")
 SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -42,7 +43,10 @@ class VLLMEngineConfig:
         max_model_len: longest prompt and completion; None is the model's context.
         enforce_eager: no CUDA graphs: slower, starts at once, needs less memory.
         sleep: give weights and cache back while the trainer trains (GPUs).
-        dtype: float32 or bfloat16, of weights, cache and products; auto is the parameters' type.
+        dtype: float32 or bfloat16, of weights, cache and products; auto is what the trainer's layers
+            compute in: bfloat16 under bf16-mixed.
+        head_dtype: float32 computes the logits in it whatever ``dtype`` is, model in ``dtype``; auto is
+            float32 where the trainer's are, which is with fused log-probabilities.
     """
 
     gpu_memory_utilization: float = 0.4
@@ -53,6 +57,7 @@ class VLLMEngineConfig:
     enforce_eager: bool = False
     sleep: bool = True
     dtype: str = "auto"
+    head_dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -70,17 +75,31 @@ class VLLMEngineConfig:
                 "use 0.4",
             )
         engine_dtype(self.dtype)
+        if self.head_dtype not in HEAD_DTYPES:
+            known = ", ".join(HEAD_DTYPES)
+            raise UserError(
+                "rollout.engine.head_dtype", self.head_dtype, "is not a type", f"use one of {known}"
+            )
         for name in ("kv_cache_gib", "tensor_parallel_size", "max_num_seqs"):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
                 )
 
+    def like_trainer(self, numbers: Numbers) -> VLLMEngineConfig:
+        """Return this config with ``auto`` replaced by what the trainer computes in."""
+        names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+        dtype = names.get(numbers.products, "auto") if self.dtype == "auto" else self.dtype
+        head = self.head_dtype
+        if head == "auto":
+            head = "float32" if numbers.fp32_logits else "model"
+        return replace(self, dtype=dtype, head_dtype=head)
+
     def check_model(self, config: Any, dtype: torch.dtype) -> None:
         """Raise UserError where vLLM cannot run a model of this transformers config.
 
         Args:
-            dtype: of the trained parameters.
+            dtype: what the trainer's layers compute in.
         """
         prepare(self)
         from nft_lightning.engines.vllm_models import check_known
@@ -245,6 +264,8 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
 
     register()
     played = played_config(model)
+    if config.head_dtype == "float32":
+        played.head_dtype = "float32"
     options: dict[str, Any] = {
         "tensor_parallel_size": config.tensor_parallel_size,
         "max_num_seqs": config.max_num_seqs,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nft_lightning.policy.fused import Head, fused_logprobs
 from nft_lightning.policy.view import View, flat, padded, rows_again
 from nft_lightning.shape import shape_of, text_config
-from nft_lightning.types import TokenBatch
+from nft_lightning.types import Numbers, TokenBatch
 
 WINDOWS = ("sliding_window", "attention_chunk_size")
 LONGEST_TRIED = 4096
@@ -42,6 +42,8 @@ class Policy(nn.Module):
         # What the fused way needs to know of the model's head; None is the plain way.
         self.fused: Head | None = None
         self.padding_free = False
+        # None until a run knows its precision: the parameters' own type.
+        self.numbers = Numbers()
 
     def forward(
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
