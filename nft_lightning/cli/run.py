@@ -46,12 +46,12 @@ from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.processes import rank
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.proof import computed_in
+from nft_lightning.rollouts.proof import numbers_of
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.shape import shape_of
 from nft_lightning.sharding.strategies import strategy_of
+from nft_lightning.text import changes
 from nft_lightning.timing import PhaseTimer
-from nft_lightning.types import Numbers
 
 log = logging.getLogger(__name__)
 VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
@@ -102,8 +102,7 @@ def train_and_sum_up(
         torch.set_num_threads(threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
-    precision = str(cfg.trainer.get("precision", "32-true"))
-    check_engine(parts.model, parts.engine, precision, parts.policy.quantize)
+    check_engine(parts.model, parts.engine, str(trainer.precision), parts.policy.quantize)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -162,8 +161,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     with as_it_trains(policy.model, device, trainer.precision_plugin):
         policy.fused = plan.fused(policy.model, policy.temperature)
         policy.padding_free = plan.free_of_padding(policy)
-    with trainer.precision_plugin.forward_context():
-        policy.numbers = Numbers(computed_in(policy), policy.fused is not None)
+    policy.numbers = numbers_of(policy, trainer.precision_plugin)
     return policy, policy.model if played is None else played
 
 
@@ -280,12 +278,6 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
     write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
     write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
     write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
-
-
-def changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
-    names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
-    return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)
 
 
 def quiet_libraries() -> None:
