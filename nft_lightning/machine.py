@@ -15,6 +15,8 @@ from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.processes import world_size
 from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError, in one sentence, where this machine can not run the config."""
@@ -43,6 +45,17 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
     trainer = cfg.trainer
     strategy, precision = str(trainer.get("strategy", "auto")), str(trainer.get("precision", "32-true"))
     check_strategy(strategy)
+    if trainer.get("accelerator", "auto") not in ACCELERATORS:
+        raise UserError(
+            "trainer.accelerator",
+            trainer.accelerator,
+            "is not one that a run can use",
+            f"use one of {', '.join(ACCELERATORS)}",
+        )
+    if trainer.get("accelerator") == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
+        )
     if trainer.get("accelerator") in ("gpu", "cuda") and not gpu(trainer.accelerator):
         raise UserError(
             "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"

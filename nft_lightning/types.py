@@ -140,7 +140,7 @@ class TokenBatch:
         return found
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on ``device``; float64 signals become fp32 where there is no float64."""
+        """The same batch on ``device``; float64 signals become fp32, which every device has."""
         moved = {
             f.name: value.to(device)
             for f in fields(self)
