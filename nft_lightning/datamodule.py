@@ -15,13 +15,14 @@ from nft_lightning.batching.layout import layout
 from nft_lightning.batching.smaller import within_budget
 from nft_lightning.checkpointing import packing
 from nft_lightning.checkpointing.signals import Departure
-from nft_lightning.distributed.agreement import check_equal_weights
 from nft_lightning.distributed.join import check_world
 from nft_lightning.distributed.ranks import all_made, from_all, own_part
+from nft_lightning.engines.adapters import Rounding
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.plans import BatchingPlan, EvaluationPlan
+from nft_lightning.policy.agreement import check_equal_weights
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.shares import writers
 from nft_lightning.timing import PhaseTimer
@@ -59,6 +60,8 @@ class RolloutDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.prove, self.logprob_gap = prove, 0.0
+        # The share of the adapters' sums that the engine's type kept at the last sync; None without.
+        self.survived: float | None = None
         self.collector, self.engine, self.objective = collector, engine, objective
         if hasattr(engine, "resync"):
             # Servers may come back without their weights between two syncs.
@@ -110,13 +113,20 @@ class RolloutDataModule(L.LightningDataModule):
         """Give the engine the current weights, and prove that it plays them."""
         module = self.policy_module
         with self.timer.phase("sync"):
-            self.last_sync = self.engine.load_weights(
-                full_tensors(module.policy.model), module.policy_version
-            )
+            rounding = self.merge_rounding(module.policy.model)
+            stream = full_tensors(module.policy.model, *(() if rounding is None else (rounding,)))
+            self.last_sync = self.engine.load_weights(stream, module.policy_version)
+            self.survived = None if rounding is None else rounding.survived()
         if self.prove is not None:
             prove = self.prove
             with self.timer.phase("proof"):
                 self.logprob_gap = max(all_made(lambda: prove(module.policy_version)))
+
+    def merge_rounding(self, model: Any) -> Rounding | None:
+        """Return what measures a merge of adapters; None where none is merged."""
+        if not hasattr(model, "peft_config") or getattr(self.engine, "model", None) is model:
+            return None
+        return Rounding(getattr(self.engine, "dtype", None))
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """The epoch's batches, computed in the precision that trains: else the ratio would not be 1.
@@ -241,7 +251,9 @@ class RolloutDataModule(L.LightningDataModule):
     def progress(self) -> dict[str, float]:
         """The axes of every curve, problems, completions and tokens so far, and the last sync."""
         assert self.last_sync is not None
+        merge = {} if self.survived is None else {"sync/merge_rounding": self.survived}
         return {
+            **merge,
             "sync/bytes": float(self.last_sync.bytes),
             "sync/replicas": float(self.last_sync.replicas),
             "sync/probe_logprob_gap": self.logprob_gap,
@@ -263,6 +275,7 @@ class RolloutDataModule(L.LightningDataModule):
         """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state["logprob_gap"] = self.logprob_gap
+        state["survived"] = self.survived
         sync = self.last_sync
         state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
         if self.pending is not None:
@@ -276,6 +289,7 @@ class RolloutDataModule(L.LightningDataModule):
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
         self.logprob_gap = state_dict["logprob_gap"]
+        self.survived = state_dict.get("survived")
         self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
         self.rollout = self.pending = None
         if "pending" in state_dict:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.objectives.diagnostics import summarise
+from nft_lightning.precise import exact, sent
 from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
 
 Reduce = Callable[..., Any]
@@ -30,7 +31,7 @@ class EpochMetrics:
 
     def tally(self, name: str, found: Tensor) -> None:
         """Add a histogram."""
-        found = found.detach().double().cpu()
+        found = exact(found)
         self.tallies[name] = self.tallies[name] + found if name in self.tallies else found
 
     def reduced(self, reduce: Reduce, device: torch.device, world_size: int) -> dict[str, float]:
@@ -43,10 +44,10 @@ class EpochMetrics:
         if "objective/loss" in logged:
             logged["objective/loss"] *= world_size
         for name in sorted(self.tallies):
-            tally = reduce(self.tallies[name].to(device), reduce_op="sum")
+            tally = reduce(sent(self.tallies[name], device), reduce_op="sum")
             logged.update({f"objective/{k}": v for k, v in summarise(name, tally).items()})
-        moments = reduce(self.mismatch.moments.to(device), reduce_op="sum")
-        largest = reduce(self.mismatch.largest.to(device), reduce_op="max")
+        moments = reduce(sent(self.mismatch.moments, device), reduce_op="sum")
+        largest = reduce(sent(self.mismatch.largest, device), reduce_op="max")
         logged.update(mismatch_metrics(moments, largest))
         return logged
 

@@ -13,8 +13,10 @@ from nft_lightning.config import Parts
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
-from nft_lightning.policy.loading import HFModel
+from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
@@ -24,11 +26,37 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     check_policy(cfg, parts)
 
 
+def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
+    """Raise UserError where the engine cannot run the model; before its weights are loaded.
+
+    Args:
+        model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
+        precision: the trainer's. quantize: the policy's.
+    """
+    check = getattr(engine, "check_model", None)
+    config = getattr(model.peek(), "config", None)
+    if check is not None and config is not None:
+        half = precision.startswith("bf16") or quantize != "none"
+        own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
+        check(config, torch.bfloat16 if half else own)
+
+
 def check_devices(cfg: DictConfig, parts: Parts) -> None:
     """Accelerator, processes, strategy and precision."""
     trainer = cfg.trainer
     strategy, precision = str(trainer.get("strategy", "auto")), str(trainer.get("precision", "32-true"))
     check_strategy(strategy)
+    if trainer.get("accelerator", "auto") not in ACCELERATORS:
+        raise UserError(
+            "trainer.accelerator",
+            trainer.accelerator,
+            "is not one that a run can use",
+            f"use one of {', '.join(ACCELERATORS)}",
+        )
+    if trainer.get("accelerator") == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
+        )
     if trainer.get("accelerator") in ("gpu", "cuda") and not gpu(trainer.accelerator):
         raise UserError(
             "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"

@@ -26,6 +26,7 @@ from nft_lightning.policy.frozen import Frozen
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.value_head import ValueHead
+from nft_lightning.shape import shape_of
 from nft_lightning.sharding.exchange import can_begin_again, has_masters, leave_out, micro_batch
 from nft_lightning.sharding.fsdp2 import shard_all
 from nft_lightning.shards import clip_gradients
@@ -58,7 +59,7 @@ class PolicyModule(L.LightningModule):
         self.epoch = EpochMetrics()
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needs
-        hidden_size: Any = getattr(policy.model.config, "hidden_size", 0)
+        hidden_size = shape_of(policy.model.config).hidden_size if needs.values else 0
         self.critic = ValueHead(hidden_size) if needs.values else None
         self.plan: PolicyPlan | None = plan or PolicyPlan()
         self.frozen = Frozen(policy, needs.reference_logprobs)

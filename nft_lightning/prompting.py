@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nft_lightning.plans import check_stops
 from nft_lightning.problems.prompt_checks import check_prompt
 from nft_lightning.problems.prompts import AREA, PromptConfig
 from nft_lightning.problems.room import Room, told, unusable
+from nft_lightning.shape import shape_of
 from nft_lightning.types import Problem
 
 # Of a source without an end, so many problems are looked at before the start.
@@ -21,12 +22,19 @@ class Asked:
     """What is known of a run's prompts before it starts.
 
     Attributes:
-        context_tokens: the longest prompt and answer that model and engine take; None is without limit.
+        room: what an answer needs in training.
         left_out: a line for each kind of problems of which some are not asked.
     """
 
-    context_tokens: int | None
+    room: Room
     left_out: tuple[str, ...]
+
+
+def room_of(peeked: Any, engine: Any, new_tokens: int, field: str) -> Room:
+    """Return what an answer of ``new_tokens`` needs of a model and an engine."""
+    config = getattr(peeked, "config", None)
+    embeddings = None if config is None else shape_of(config).vocab_size
+    return Room(new_tokens, context_of(peeked, engine), field, embeddings)
 
 
 def context_of(peeked: Any, engine: Any) -> int | None:
@@ -46,17 +54,19 @@ def check_asked(
     peeked = model.peek()
     check_prompt(prompt, peeked.tokenizer)
     check_stops("rollout.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
-    context = context_of(peeked, engine)
     training: Sequence[Problem] | None = getattr(source, "training", None)
     if training is None:
         training = [source.problem(i, 0) for i in range(PROBLEMS_CHECKED)]
-    room = Room(plan.max_new_tokens, context)
+    room = room_of(peeked, engine, plan.max_new_tokens, "rollout.plan.max_new_tokens")
     lines = [told(training, unusable(training, prompt, peeked.tokenizer, room), "training problems")]
     held_out = source.held_out(evaluation.problems)
+    asked = room
     if evaluation.max_new_tokens:
-        room = Room(evaluation.max_new_tokens, context, "evaluation.max_new_tokens")
-    lines.append(told(held_out, unusable(held_out, prompt, peeked.tokenizer, room), "held-out problems"))
-    return Asked(context, tuple(line for line in lines if line))
+        asked = replace(room, new_tokens=evaluation.max_new_tokens, field="evaluation.max_new_tokens")
+    lines.append(
+        told(held_out, unusable(held_out, prompt, peeked.tokenizer, asked), "held-out problems")
+    )
+    return Asked(room, tuple(line for line in lines if line))
 
 
 def choose(

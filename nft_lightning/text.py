@@ -39,3 +39,9 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in lines)
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> str:
+    """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
+    names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
+    return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)

@@ -141,7 +141,7 @@ class TokenBatch:
         return found
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on ``device``; float64 signals become fp32 where there is no float64."""
+        """The same batch on ``device``; float64 signals become fp32, which every device has."""
         moved = {
             f.name: value.to(device)
             for f in fields(self)
@@ -193,6 +193,17 @@ class Sampling:
     top_k: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a trainer's forward passes compute in.
+
+    ``products`` is the type of the layers; with ``fp32_logits`` the head's products are fp32 anyway.
+    """
+
+    products: Any = None
+    fp32_logits: bool = False
 
 
 State = dict[str, Any]

@@ -13,21 +13,22 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from nft_lightning.browse.text import pieces
-from nft_lightning.checkpointing.folder import WEIGHTS, complete, read_manifest
+from nft_lightning.checkpointing.folder import complete
 from nft_lightning.config import build
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES, HFModel
+from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
+from nft_lightning.policy.restored import restored
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.run_prompt import older_key, prompt_node
 from nft_lightning.types import TokenBatch
 
 EXPORT = "export"
-PREFIX = "policy."
 OWN = "nft_lightning.policy.loading."
+OWN_PLAN = "nft_lightning.policy.plan.PolicyPlan"
 MOST_TOKENS = 4096
 KEPT_GROUPS = 32
 STEPS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -167,20 +168,20 @@ class Scorer:
             raise UserError(
                 "weights", folder.name, "belongs to a model class of your own", "choose export"
             )
+        if not str(OmegaConf.select(cfg, "policy._target_", default=OWN_PLAN)) == OWN_PLAN:
+            raise UserError(
+                "weights", folder.name, "was trained by a class of your own", "choose export"
+            )
         if "trust_remote_code" in cfg.model:
             cfg.model.trust_remote_code = False
-        policy: Policy = build(cfg.model, "model").load(temperature)
+        plan = build(cfg.policy, "policy") if "policy" in cfg else PolicyPlan()
         try:
-            state = load_file(folder / WEIGHTS)
-            state.update({a: state[b] for a, b in read_manifest(folder)["aliases"].items()})
-            own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-            policy.load_state_dict(own)
+            return restored(build(cfg.model, "model"), plan, folder, temperature)
         except (OSError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 "weights", folder.name, f"can not be loaded ({reason})", "choose another"
             ) from error
-        return policy
 
     def score(self, policy: Policy, rows: Sequence[dict[str, Any]]) -> list[list[Token]]:
         """Row after row, so that memory holds one completion's logits."""

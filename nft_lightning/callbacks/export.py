@@ -49,10 +49,11 @@ def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) ->
         config = copy.deepcopy(plain.config)
         del config.quantization_config
         # The weights are those that four bits stood for, so the model is written as one that has them.
-        ends = plain.generation_config
         with torch.device("meta"):
-            plain = type(plain)(config)
-        plain.generation_config = ends
+            written = type(plain)(config)
+        # End tokens stand there, and a model made of a config knows its defaults only.
+        written.generation_config = plain.generation_config
+        plain = written
     try:
         plain.save_pretrained(folder, state_dict=weights)
         policy.tokenizer.save_pretrained(folder)

@@ -16,6 +16,7 @@ from nft_lightning.checkpointing.packing import pack_batch, unpack_batch
 from nft_lightning.errors import UserError
 from nft_lightning.module import PolicyModule
 from nft_lightning.objectives.base import Objective
+from nft_lightning.precise import widest
 from nft_lightning.types import OptimizerBatch
 
 
@@ -73,7 +74,8 @@ class GradientCosine(L.Callback):
             for objective, batches in zip(self.objectives, self.batches, strict=True)
         )
         # fp32 sums over millions of parameters would hide the last digits.
-        a, b = a.double(), b.double()
+        wide = widest(a.device)
+        a, b = a.to(wide), b.to(wide)
         size = a.norm() * b.norm()
         # After a resume the update that comes next may have been measured already.
         self.rows = [row for row in self.rows if row[:2] != (trainer.current_epoch, batch_idx)]

@@ -141,6 +141,23 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return {**checkpoint, "state_dict": weights}
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights only, aliases included, on the CPU.
+
+    Raises:
+        DamagedCheckpointError: a file is missing, or the weights are not as they were written.
+    """
+    manifest = read_manifest(folder)
+    if [*measure(folder / WEIGHTS)] != manifest["files"][WEIGHTS]:
+        raise DamagedCheckpointError(f"{folder / WEIGHTS} is not as it was written (checksum)")
+    try:
+        weights = load_file(folder / WEIGHTS)
+        weights.update({name: weights[other] for name, other in manifest["aliases"].items()})
+    except (OSError, KeyError, SafetensorError) as error:
+        raise DamagedCheckpointError(f"{folder} cannot be read ({error})") from error
+    return weights
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are as they were written; else DamagedCheckpointError."""
     manifest = read_manifest(folder)

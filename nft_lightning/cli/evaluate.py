@@ -41,8 +41,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     from nft_lightning.evaluation.trained import trained_model
     from nft_lightning.plans import check_stops
     from nft_lightning.problems.prompt_checks import check_prompt
-    from nft_lightning.problems.room import Room
-    from nft_lightning.prompting import choose, context_of
+    from nft_lightning.prompting import choose, room_of
 
     check_renamed(cfg)
     if cfg.run is None and cfg.checkpoint is not None:
@@ -58,8 +57,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     peeked = model.peek()
     check_prompt(plan.prompt, peeked.tokenizer, "eval.plan.prompt")
     check_stops("eval.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
-    context, works = context_of(peeked, engine), []
-    room = Room(plan.max_new_tokens, context, "eval.plan.max_new_tokens")
+    room, works = room_of(peeked, engine, plan.max_new_tokens, "eval.plan.max_new_tokens"), []
     for name, chosen in plan.sets.items():
         found = choose(
             chosen.listed(),
@@ -72,7 +70,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
         works.append(Work(name, plan, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
     verifier = build(cfg.verifier, "verifier")
-    return model, Means(plan, works, engine, proof, verifier, judged_by, cfg.seed, context)
+    return model, Means(plan, works, engine, proof, verifier, judged_by, cfg.seed, room.context_tokens)
 
 
 def completed(cfg: DictConfig) -> DictConfig:
@@ -96,6 +94,7 @@ def evaluate(cfg: DictConfig) -> None:
     from nft_lightning.evaluation.evaluate import begin, count, fill
     from nft_lightning.evaluation.results import save
     from nft_lightning.evaluation.store import Store, fingerprint
+    from nft_lightning.machine import check_engine
 
     quiet_libraries()
     cfg = completed(cfg)
@@ -106,6 +105,7 @@ def evaluate(cfg: DictConfig) -> None:
     join(device)
     # Its default holds the time, which is not the same on every rank.
     store = Store(Path(from_first(lambda: str(cfg.out))))
+    check_engine(model, means.engine)
     policy = model.load(means.plan.temperature or 1.0).to(device)
     own, started = fingerprint(policy.model), time.perf_counter()
     try:

@@ -38,17 +38,20 @@ from nft_lightning.config import (
 from nft_lightning.datamodule import RolloutDataModule
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.processes import rank
+from nft_lightning.engines.base import like_trainer
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
-from nft_lightning.machine import check_machine, check_started
+from nft_lightning.machine import check_engine, check_machine, check_started
 from nft_lightning.module import PolicyModule
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.proof import numbers_of
 from nft_lightning.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.saved_config import without_secrets
 from nft_lightning.sharding.strategies import strategy_of
+from nft_lightning.text import changes
 from nft_lightning.timing import PhaseTimer
 
 log = logging.getLogger(__name__)
@@ -107,6 +110,7 @@ def train_and_sum_up(
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg, parts, state)
     join(trainer.strategy.root_device)
+    check_engine(parts.model, parts.engine, str(trainer.precision), parts.policy.quantize)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)
@@ -166,6 +170,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
     with as_it_trains(policy.model, device, trainer.precision_plugin):
         policy.fused = plan.fused(policy.model, policy.temperature)
         policy.padding_free = plan.free_of_padding(policy)
+    policy.numbers = numbers_of(policy, trainer.precision_plugin)
     return policy, policy.model if played is None else played
 
 
@@ -237,11 +242,9 @@ def assemble(
 ) -> tuple[PolicyModule, RolloutDataModule]:
     """The module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
-    context = parts.asked.context_tokens
     ends = end_ids(policy.model, policy.tokenizer, parts.plan.stop_token_ids)
-
     encode = partial(parts.prompt.encode, policy.tokenizer)
-    engine = parts.engine.build(played, policy.tokenizer)
+    engine = like_trainer(parts.engine, policy.numbers).build(played, policy.tokenizer)
     collector = Collector(
         parts.source,
         engine,
@@ -251,11 +254,11 @@ def assemble(
         parts.plan,
         timer,
         partial(parts.prompt.encode_answer, policy.tokenizer, ends=ends),
-        context,
+        parts.asked.room,
     )
     held_out = parts.source.held_out(max(8, parts.evaluation.problems))
     probed = [encode(p.text) for p in collector.askable(held_out, 1)[:8]]
-    probe = parts.proof.probe(probed, context)
+    probe = parts.proof.probe(probed, parts.asked.room.context_tokens)
     data = RolloutDataModule(
         collector,
         engine,
@@ -289,12 +292,6 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
     write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
     write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
     write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
-
-
-def changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
-    names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
-    return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)
 
 
 def quiet_libraries() -> None:

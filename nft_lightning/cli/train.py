@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -53,7 +54,7 @@ def train(cfg: DictConfig, debug: bool = False) -> float:
     return final_accuracy(run(cfg, [*search_path(hydra_config), *typed]))
 
 
-def search_path(hydra_config: DictConfig) -> list[str]:
+def search_path(hydra_config: HydraConf) -> list[str]:
     """Return the override that finds the configs of ``hydra.searchpath`` and ``--config-dir`` again."""
     sources = [s for s in hydra_config.runtime.config_sources if "command-line" in s.provider]
     found = [f"'{source.schema}://{source.path}'" for source in sources]

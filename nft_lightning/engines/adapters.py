@@ -87,23 +87,63 @@ def shape_of(parameter: Tensor) -> torch.Size:
     return shards.shape_of(parameter)
 
 
+def dtype_of(parameter: Tensor) -> torch.dtype:
+    """Return the type of the weight that computes: of a 4-bit one the type that it was made from."""
+    if packed(parameter):
+        return parameter.quant_state.dtype  # type: ignore[attr-defined]
+    return parameter.dtype
+
+
 def adapters(model: nn.Module) -> dict[str, Any]:
     """peft's configurations by adapter name."""
     found: dict[str, Any] = model.peft_config  # type: ignore[assignment]
     return found
 
 
-def merged(parameter: Tensor, layer: Any) -> Tensor:
+class Rounding:
+    """Adds up how much of the adapters' sums survives the type that an engine holds its weights in.
+
+    Attributes:
+        dtype: the engine's; None is the parameters' own.
+    """
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        self.dtype = dtype
+        self.products: list[Tensor] = []
+
+    def add(self, base: Tensor, delta: Tensor, weight: Tensor) -> None:
+        """Note one weight: before, the exact sum to it (fp32), and after; all of one shape."""
+        kind = self.dtype or weight.dtype
+        got = weight.to(kind).float() - base.to(kind).float()
+        self.products.append(torch.stack([(got * delta).sum(), (delta * delta).sum()]))
+
+    def survived(self) -> float | None:
+        """Return the share of the update along itself, 1 for none yet; None without adapters."""
+        if not self.products:
+            return None
+        got, wanted = torch.stack(self.products).sum(0).tolist()
+        return got / wanted if wanted else 1.0
+
+
+def merged(parameter: Tensor, layer: Any, rounding: Rounding | None = None) -> Tensor:
     """W + scaling B A of the active adapters that are not in W yet; a new tensor, or W itself.
 
     Shards are gathered: a collective call.
     """
-    weight = dense(whole(parameter))
+    base = dense(whole(parameter))
     if layer is None or layer.disable_adapters:
-        return weight
+        return base
+    delta: Tensor | None = None
     with gathered([p for name, p in layer.named_parameters() if name.startswith("lora_")]):
         for name in layer.active_adapters:
             known = name in layer.lora_A or name in layer.lora_embedding_A
             if known and name not in layer.merged_adapters:
-                weight = weight + whole(layer.get_delta_weight(name).detach()).to(weight.dtype)
+                part = whole(layer.get_delta_weight(name).detach()).to(base.device, torch.float32)
+                delta = part if delta is None else delta + part
+    if delta is None:
+        return base
+    # Rounded once: a sum of two rounded tensors would lose more.
+    weight = (base.float() + delta).to(base.dtype)
+    if rounding is not None:
+        rounding.add(base, delta, weight)
     return weight

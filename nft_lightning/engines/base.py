@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from nft_lightning.types import Completion, Sampling
+from nft_lightning.types import Completion, Numbers, Sampling
 
 Prompt = tuple[int, ...]
 
@@ -82,3 +82,9 @@ def completion_seed(run_seed: int, purpose: str, index: int, position: int, k: i
     """
     text = f"{run_seed}/{purpose}/{index}/{position}/{k}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def like_trainer(engine: Any, numbers: Numbers) -> Any:
+    """Return the engine's config with what it leaves to the trainer's precision filled in."""
+    fitted = getattr(engine, "like_trainer", None)
+    return engine if fitted is None else fitted(numbers)

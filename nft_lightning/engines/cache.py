@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 ROOM_TOKENS = 16
+SELECTABLE = (DynamicLayer, LinearAttentionCacheLayerMixin)
 
 
 class RoomyLayer(DynamicLayer):
@@ -60,10 +66,31 @@ def make_room(states: Tensor, least: int = 0) -> Tensor:
     return room
 
 
+def select(cache: Any, rows: Tensor) -> None:
+    """Let each row continue row ``rows[i]`` of before, in place: keys, values and states."""
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            LinearAttentionCacheLayerMixin.reorder_cache(layer, rows)  # type: ignore[arg-type]
+        if isinstance(layer, DynamicLayer):
+            layer.batch_select_indices(rows)
+
+
 def with_room(cache: Any, rows: Tensor) -> None:
-    """Let each row continue one of ``cache``'s, in place; sliding windows keep their own way."""
+    """As :func:`select`, with room for more tokens; sliding windows and states keep their own way."""
+    roomy: dict[int, RoomyLayer] = {}
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.get_seq_length() > 0:
-            cache.layers[i] = RoomyLayer(layer, rows)
-        else:
-            layer.batch_select_indices(rows)
+            roomy[i] = RoomyLayer(layer, rows)
+            # Only a stand-in until the others are selected.
+            cache.layers[i] = DynamicLayer()
+    select(cache, rows)
+    for i, layer in roomy.items():
+        cache.layers[i] = layer
+
+
+def selectable(cache: Any) -> bool:
+    """Return whether :func:`select` moves all that this cache holds of a row."""
+    # A model's own kind of cache may hold more beside the layers.
+    if type(cache) not in (Cache, DynamicCache):
+        return False
+    return all(isinstance(layer, SELECTABLE) for layer in cache.layers)

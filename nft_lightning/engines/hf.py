@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Prompt, SyncError, SyncReport
-from nft_lightning.engines.cache import with_room
 from nft_lightning.engines.ends import StopWatch, end_ids
+from nft_lightning.engines.hf_rows import Starter
 from nft_lightning.engines.weight_sync import Manifest
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
@@ -60,6 +61,7 @@ class HFEngine:
 
     def __init__(self, model: nn.Module, tokenizer: Any, max_rows: int = 512) -> None:
         self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
+        self.starter = Starter(model)
         self.policy_version = -1
         self.ends = end_ids(model, tokenizer)
 
@@ -103,7 +105,7 @@ class HFEngine:
         try:
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]
-                with at_once():
+                with at_once(), weights_cast_once(next(self.model.parameters()).device.type):
                     rows = self.sample_batch(
                         [prompts[i] for i in chosen], sampling, [seeds[i] for i in chosen]
                     )
@@ -120,22 +122,8 @@ class HFEngine:
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id
         ends = torch.tensor(sorted({*self.ends, *sampling.stop_token_ids}), device=device)
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        position = (attention.cumsum(1) - 1).clamp(min=0)
-        out = self.model(
-            input_ids=ids,
-            attention_mask=attention,
-            position_ids=position,
-            use_cache=True,
-            logits_to_keep=1,
-        )
         owner = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
-        cache = out.past_key_values
-        with_room(cache, owner)
-        logits, attention = out.logits[owner, -1], attention[owner]
-        next_position = position[owner, -1:] + 1
+        going_on = self.starter.rows(prompts, owner, pad)
         limit = sampling.max_new_tokens
         draws = torch.from_numpy(uniforms([s for group in seeds for s in group], limit)).to(device)
 
@@ -148,7 +136,7 @@ class HFEngine:
         finished = torch.zeros(rows, dtype=torch.bool, device=device)
         active = torch.arange(rows, device=device)
         for step in range(limit):
-            token, logprob = draw(logits.float(), sampling, draws[active, step])
+            token, logprob = draw(going_on.logits.float(), sampling, draws[active, step])
             tokens[active, step], logprobs[active, step] = token, logprob
             ended = torch.isin(token, ends)
             if watches:
@@ -160,18 +148,9 @@ class HFEngine:
             if step + 1 == limit or left == 0:
                 break
             if left <= len(active) * MOST_IN_FLIGHT:
-                cache.batch_select_indices(going.nonzero()[:, 0])
+                going_on.keep(going)
                 active, token = active[going], token[going]
-                attention, next_position = attention[going], next_position[going]
-            attention = torch.cat([attention, attention.new_ones(len(active), 1)], 1)
-            out = self.model(
-                input_ids=token[:, None],
-                attention_mask=attention,
-                position_ids=next_position,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, next_position = out.logits[:, -1], next_position + 1
+            going_on.extend(token)
         return self.collect(seeds, tokens, logprobs, lengths, finished)
 
     def collect(
@@ -200,6 +179,21 @@ def stopped(watches: Sequence[StopWatch], active: Tensor, token: Tensor, finishe
     rows = zip(active.tolist(), token.tolist(), over, strict=True)
     found = [not done and watches[row].add(new) for row, new, done in rows]
     return torch.tensor(found, device=token.device)
+
+
+@contextmanager
+def weights_cast_once(device: str) -> Iterator[None]:
+    """Inside, autocast keeps its casts of weights that train: Lightning's casts them at every token."""
+    if not torch.is_autocast_enabled(device):
+        yield
+        return
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
+        torch.clear_autocast_cache()
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nft_lightning.engines.adapters import checkpoint_parameters
 from nft_lightning.engines.base import EngineError, SyncError
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.server_http import ServerError
 from nft_lightning.engines.server_sync import Fleet, Stream
 
@@ -22,15 +22,15 @@ class NcclSender:
     One group holds them all; it is made anew when a server left, came or came back.
 
     Args:
-        address: where the servers reach this host. seconds: the limit of a whole broadcast.
+        form: of the policy's tensors. address: where the servers reach this host.
+        seconds: the limit of a whole broadcast.
         dtype: what the tensors come in; None is the parameters' own type.
     """
 
     def __init__(
-        self, model: nn.Module, address: str, seconds: float, dtype: torch.dtype | None = None
+        self, form: CheckpointFormat, address: str, seconds: float, dtype: torch.dtype | None = None
     ) -> None:
-        named = checkpoint_parameters(model)
-        self.shapes = [(name, dtype or p.dtype, tuple(p.shape)) for name, p, _ in named]
+        self.shapes = [(name, dtype or own, tuple(shape)) for name, shape, own in form.shapes]
         self.address, self.seconds = address, seconds
         self.engine: Any = None
         self.members: list[tuple[str, str]] = []

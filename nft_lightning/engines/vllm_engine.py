@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids, stop_options
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
-from nft_lightning.types import Completion, Sampling
+from nft_lightning.types import Completion, Numbers, Sampling
 
+HEAD_DTYPES = ("auto", "model", "float32")
 SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -45,7 +47,10 @@ class VLLMEngineConfig:
         max_model_len: longest prompt and completion; None is the model's context.
         enforce_eager: no CUDA graphs: slower, starts at once, needs less memory.
         sleep: give weights and cache back while the trainer trains (GPUs).
-        dtype: float32 or bfloat16, of weights, cache and products; auto is the parameters' type.
+        dtype: float32 or bfloat16, of weights, cache and products; auto is what the trainer's layers
+            compute in: bfloat16 under bf16-mixed.
+        head_dtype: float32 computes the logits in it whatever ``dtype`` is, model in ``dtype``; auto is
+            float32 where the trainer's are, which is with fused log-probabilities.
     """
 
     gpu_memory_utilization: float = 0.4
@@ -56,6 +61,7 @@ class VLLMEngineConfig:
     enforce_eager: bool = False
     sleep: bool = True
     dtype: str = "auto"
+    head_dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -73,11 +79,36 @@ class VLLMEngineConfig:
                 "use 0.4",
             )
         engine_dtype(self.dtype)
+        if self.head_dtype not in HEAD_DTYPES:
+            known = ", ".join(HEAD_DTYPES)
+            raise UserError(
+                "rollout.engine.head_dtype", self.head_dtype, "is not a type", f"use one of {known}"
+            )
         for name in ("kv_cache_gib", "tensor_parallel_size", "max_num_seqs"):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
                 )
+
+    def like_trainer(self, numbers: Numbers) -> VLLMEngineConfig:
+        """Return this config with ``auto`` replaced by what the trainer computes in."""
+        names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+        dtype = names.get(numbers.products, "auto") if self.dtype == "auto" else self.dtype
+        head = self.head_dtype
+        if head == "auto":
+            head = "float32" if numbers.fp32_logits else "model"
+        return replace(self, dtype=dtype, head_dtype=head)
+
+    def check_model(self, config: Any, dtype: torch.dtype) -> None:
+        """Raise UserError where vLLM cannot run a model of this transformers config.
+
+        Args:
+            dtype: what the trainer's layers compute in.
+        """
+        prepare(self)
+        from nft_lightning.engines.vllm_models import check_known
+
+        check_known(config, engine_dtype(self.dtype) or dtype)
 
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
         """The engine, with weights that mean nothing until the first sync."""
@@ -94,7 +125,7 @@ class VLLMEngine:
     def __init__(self, config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version, self.asleep = -1, False
-        self.manifest = Manifest.of(model)
+        self.manifest, self.format = Manifest.of(model), CheckpointFormat(model, text=True)
         self.ends = end_ids(model, tokenizer)
         self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
         self.llm = start(config, model, self.dtype)
@@ -117,7 +148,8 @@ class VLLMEngine:
             self.llm.wake_up(tags=["weights"])
         tally: dict[str, int] = {}
         written: set[str] = set()
-        stream = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
+        checked = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
+        stream = self.format.applied(checked)
         self.policy_version = -1  # until all is written, this engine plays no version
         with one_sentence(f"in weight sync {version}"):
             self.llm.start_weight_update()
@@ -205,32 +237,50 @@ def one_sentence(when: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error).strip().splitlines() or ["without a word"])[0].rstrip(".")
         raise EngineError(
-            f"vLLM failed {when} ({type(error).__name__}: {said}): if memory ran out, lower "
-            "rollout.engine.max_num_seqs or gpu_memory_utilization; --debug shows where"
+            f"vLLM failed {when} ({type(error).__name__}: {said}): {remedy(error)}; --debug shows where"
         ) from error
 
 
-def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any:
-    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
-    on_gpu = torch.cuda.is_available()
+def remedy(error: Exception) -> str:
+    """Return what helps against an error of vLLM's; some kinds never come of memory."""
+    if isinstance(error, (AttributeError, AssertionError, NotImplementedError, TypeError, IndexError)):
+        return "it may not know this model here, then use rollout=hf"
+    return "if memory ran out, lower rollout.engine.max_num_seqs or gpu_memory_utilization"
+
+
+def prepare(config: VLLMEngineConfig) -> None:
+    """Set what vLLM reads from the environment when it is imported."""
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
-    if not on_gpu:
+    if not torch.cuda.is_available():
         settings["TORCH_COMPILE_DISABLE"] = "1"  # a minute of compiling for nothing: CPUs run eagerly
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     # Its warm-up looks for a tokenizer, which stays with the trainer, and reports that at length.
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
+
+
+def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
+    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
+    prepare(config)
+    on_gpu = torch.cuda.is_available()
     from vllm import LLM
     from vllm.config import WeightTransferConfig
 
+    from nft_lightning.engines.vllm_classes import own_classes
+    from nft_lightning.engines.vllm_models import keeps_states, played_config
     from nft_lightning.engines.vllm_transfer import BACKEND, register
 
     register()
+    played = played_config(model)
+    if config.head_dtype == "float32":
+        played.head_dtype = "float32"
     options: dict[str, Any] = {
         "tensor_parallel_size": config.tensor_parallel_size,
         "max_num_seqs": config.max_num_seqs,
         "max_model_len": config.max_model_len,
         "enforce_eager": config.enforce_eager or not on_gpu,
+        # Its kernels for CPUs keep a prompt's last state only.
+        "enable_prefix_caching": on_gpu or not keeps_states(played),
     }
     if on_gpu:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization
@@ -241,17 +291,17 @@ def start(config: VLLMEngineConfig, model: nn.Module, dtype: torch.dtype) -> Any
         # vLLM then uses the group that the ranks have joined, instead of one of its own.
         options["distributed_executor_backend"] = "external_launcher"
     with tempfile.TemporaryDirectory() as folder, torchrun_variables():
-        model.config.save_pretrained(Path(folder))  # type: ignore[union-attr,operator]
-        llm = LLM(
-            model=folder,
-            dtype=str(dtype).removeprefix("torch."),
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            logprobs_mode="processed_logprobs",
-            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            enable_prefix_caching=True,
-            seed=0,
-            **options,
-        )
+        played.save_pretrained(Path(folder))
+        with one_sentence("at its start"), own_classes():
+            llm = LLM(
+                model=folder,
+                dtype=str(dtype).removeprefix("torch."),
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                logprobs_mode="processed_logprobs",
+                weight_transfer_config=WeightTransferConfig(backend=BACKEND),
+                seed=0,
+                **options,
+            )
     llm.init_weight_transfer_engine({"init_info": {}})
     return llm

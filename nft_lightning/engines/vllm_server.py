@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nft_lightning.checkpointing.signals import at_once
 from nft_lightning.distributed.ranks import first, from_all, from_first, several
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.engines.server_ask import Request, Written, ask
 from nft_lightning.engines.server_http import Server, ServerError
@@ -123,21 +124,22 @@ class VLLMServerEngine:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version = -1
         self.manifest, self.dtype = Manifest.of(model), engine_dtype(config.dtype)
-        self.ends = end_ids(model, tokenizer)
+        self.format, self.ends = CheckpointFormat(model), end_ids(model, tokenizer)
         key = os.environ.get(config.api_key_variable)
         self.servers = [Server(address, key) for address in config.addresses]
         self.resync: Callable[[], None] | None = None
         self.run_label, self.label = uuid.uuid4().hex[:8], ""
         self.files = FileSender(config.transfer_folder, config.transfer_chunk_mib * 2**20)
         seconds = config.request_timeout_seconds
-        self.nccl = NcclSender(model, config.trainer_address, seconds, self.dtype)
+        self.nccl = NcclSender(self.format, config.trainer_address, seconds, self.dtype)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """vLLM's four phases over HTTP to every server that answers; on all ranks, or it hangs."""
         started = time.perf_counter()
         tally: dict[str, int] = {}
         named = iter(named_tensors)
-        stream = self.manifest.checked(cast(named, self.dtype), version, tally)
+        checked = self.manifest.checked(cast(named, self.dtype), version, tally)
+        stream = self.format.applied(checked)
         self.policy_version = -1  # until all is written, this engine plays no version
         error: Exception | None = None
         try:

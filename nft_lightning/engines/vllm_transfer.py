@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
     initialize_layerwise_reload,
 )
+from vllm.platforms import current_platform
 
 BACKEND = "nft_lightning_in_process"
 
@@ -43,7 +46,7 @@ class InProcessTransfer(WeightTransferEngine[NoInitInfo, Stream]):
 
     def start_weight_update(self) -> None:
         """Each layer is processed and copied in place as soon as it is complete."""
-        initialize_layerwise_reload(self.model)
+        begin_reload(self.model)
 
     def receive_weights(self, update_info: Stream) -> None:
         """Feed the stream to the model's own loader."""
@@ -58,13 +61,30 @@ class InProcessTransfer(WeightTransferEngine[NoInitInfo, Stream]):
         """Nothing to release."""
 
 
-def retie(model: nn.Module) -> None:
-    """Refresh a tied head: on CPUs its packed weight would stay that of the old embedding."""
-    head, inner = getattr(model, "lm_head", None), getattr(model, "model", None)
-    embedding = getattr(inner, "embed_tokens", None)
-    if head is None or embedding is None or getattr(head, "weight", None) is not embedding.weight:
+def begin_reload(model: nn.Module) -> None:
+    """Let the model take checkpoint-format tensors anew.
+
+    On CPUs experts are packed when their kernel is made, and at no later update: it is made again.
+    """
+    initialize_layerwise_reload(model)
+    if not current_platform.is_cpu():
         return
-    head.quant_method.process_weights_after_loading(head)
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
+
+
+def retie(model: nn.Module) -> None:
+    """Refresh tied heads: on CPUs their packed weight would stay that of the old embedding."""
+    shared = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
+    }
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead) and id(module.weight) in shared:
+            module.quant_method.process_weights_after_loading(module)
 
 
 def parameter_names(model: nn.Module) -> list[str]:

@@ -15,13 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.model_executor.model_loader.reload import (
-    finalize_layerwise_reload,
-    initialize_layerwise_reload,
-)
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
 from nft_lightning.engines.vllm_names import BACKEND
-from nft_lightning.engines.vllm_transfer import retie
+from nft_lightning.engines.vllm_transfer import begin_reload, retie
 
 
 @dataclass
@@ -47,7 +44,7 @@ class FileTransfer(WeightTransferEngine[NoInitInfo, File]):
 
     def start_weight_update(self) -> None:
         """Each layer is processed and copied in place as soon as it is complete."""
-        initialize_layerwise_reload(self.model)
+        begin_reload(self.model)
 
     def receive_weights(self, update_info: File) -> None:
         """Feed one file to the model's own loader."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.engines.adapters import checkpoint_parameters, merged, shape_of
+from nft_lightning.engines.adapters import Rounding, checkpoint_parameters, merged, shape_of
 from nft_lightning.engines.base import SyncError
 from nft_lightning.errors import UserError
 
@@ -28,13 +28,16 @@ def cast(named: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None) -> Iter
         yield name, tensor if dtype is None else tensor.to(dtype)
 
 
-def full_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def full_tensors(model: nn.Module, rounding: Rounding | None = None) -> Iterator[tuple[str, Tensor]]:
     """The model's parameters under their checkpoint names, gathered and LoRA merged one by one.
 
     Shards are gathered here, a collective call: every rank must iterate in step.
+
+    Args:
+        rounding: is told of every merged weight.
     """
     for name, parameter, layer in checkpoint_parameters(model):
-        yield name, merged(parameter, layer)
+        yield name, merged(parameter, layer, rounding)
 
 
 class Manifest:

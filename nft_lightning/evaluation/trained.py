@@ -8,14 +8,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.folder import checkpoints, read_checkpoint, read_manifest
+from nft_lightning.checkpointing.folder import checkpoints, read_manifest
 from nft_lightning.config import build
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.policy.loading import HFModel, Peek
 from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
-
-PREFIX = "policy."
+from nft_lightning.policy.restored import restored
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,11 @@ class CheckpointModel:
 
     def load(self, temperature: float) -> Policy:
         """The policy; raises UserError where the checkpoint is damaged."""
-        policy: Policy = self.base.load(temperature, **self.plan.load_options())
         try:
-            state = read_checkpoint(self.folder)["state_dict"]
+            return restored(self.base, self.plan, self.folder, temperature)
         except RunStoppedError as error:
             damaged = f"is damaged ({error})"
             raise UserError("checkpoint", self.folder.name, damaged, "choose another") from error
-        policy.model = self.plan.with_adapters(policy.model)
-        found = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-        # What does not train is in no checkpoint.
-        own = dict(policy.named_parameters(remove_duplicate=False))
-        still = {name: p for name, p in own.items() if not p.requires_grad}
-        policy.load_state_dict({**still, **found})
-        return policy
 
 
 def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointModel:

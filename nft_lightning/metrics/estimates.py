@@ -81,7 +81,8 @@ class AnswerCounts(Metric):
             return state if isinstance(state, Tensor) else torch.cat(state)
 
         index = joined(self.index)
-        columns = [joined(state) for state in (self.right, self.samples, self.voted)]
+        # The host has float64, whatever the device.
+        columns = [joined(state).cpu() for state in (self.right, self.samples, self.voted)]
         _, inverse = torch.unique(index, return_inverse=True)
         first = torch.full((int(inverse.max()) + 1,), len(index)).scatter_reduce(
             0, inverse.cpu(), torch.arange(len(index)), "amin"

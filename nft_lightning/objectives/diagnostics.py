@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nft_lightning.precise import exact
+
 # Histogram of log R: bins of width 0.01 centred at -2.00, -1.99 ... 2.00; the ends hold the rest.
 BIN_WIDTH, HALF_BINS = 0.01, 200
 BINS = 2 * HALF_BINS + 1
@@ -68,7 +70,7 @@ def summarise(name: str, sums: Tensor) -> dict[str, float]:
 
 def quantile(counts: Tensor, p: float) -> float:
     """R at the centre of the bin that holds the p-quantile; nan where nothing was counted."""
-    cumulative = counts.double().cumsum(0)
+    cumulative = exact(counts).cumsum(0)
     total = float(cumulative[-1])
     if total == 0:
         return float("nan")
@@ -81,7 +83,7 @@ def explained_variance(sums: Tensor) -> float:
 
     ``sums`` [5]: count, and the sums of return, return^2, error and error^2.
     """
-    n, total, squares, errors, error_squares = sums.double().tolist()
+    n, total, squares, errors, error_squares = exact(sums).tolist()
     variance = squares / n - (total / n) ** 2 if n else 0.0
     if variance <= 1e-12:
         return 0.0

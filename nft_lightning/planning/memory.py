@@ -187,7 +187,7 @@ def played(setting: Setting) -> int:
     """Bytes of a number in the engine's weights."""
     if setting.engine != "hf":
         named = ENGINE_DTYPES[setting.engine_options.get("dtype", "auto")]
-        return (named or setting.stored).itemsize
+        return (named or setting.computed).itemsize
     return (setting.computed if setting.strategy == FSDP2 else setting.stored).itemsize
 
 

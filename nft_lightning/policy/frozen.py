@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
 from nft_lightning.policy.adapters import without_adapters
+from nft_lightning.policy.checksum import checksum
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import TokenBatch
 
@@ -23,18 +23,17 @@ class Frozen:
         copy: the policy as it was, where a reference is wanted and all weights train; else None:
             under LoRA the weights without their adapters are the reference.
         names: the policy's own parameters that do not train, aliases included.
-        mark: a sum for each frozen parameter, which tells other weights apart.
+        mark: a checksum of the frozen parameters, which tells other weights apart.
     """
 
     def __init__(self, policy: Policy, reference: bool) -> None:
         named = policy.named_parameters(remove_duplicate=False)
         self.names = [name for name, parameter in named if not parameter.requires_grad]
         self.copy: Policy | None = None
-        if reference and not self.names:
+        if reference and not hasattr(policy.model, "peft_config"):
             self.copy = copy.deepcopy(policy).requires_grad_(False)
-        with torch.no_grad():
-            still = [p for p in (self.copy or policy).parameters() if not p.requires_grad]
-            self.mark = [float(p.detach().double().abs().sum()) for p in still]
+        named = (self.copy or policy).named_parameters()
+        self.mark = checksum((name, p) for name, p in named if not p.requires_grad)
 
     def logprobs(self, policy: Policy, micro: TokenBatch) -> Tensor:
         """[B, T] by the reference; ``policy`` is the one in training."""

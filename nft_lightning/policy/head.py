@@ -9,6 +9,7 @@ from torch import nn
 
 from nft_lightning.errors import UserError
 from nft_lightning.policy.fused import Head, fused_logprobs
+from nft_lightning.shape import shape_of
 
 WAYS = ("auto", "plain", "fused")
 LARGE_VOCABULARY = 32_768
@@ -20,11 +21,11 @@ def head_of(model: Any, temperature: float, logprobs: str) -> Head | None:
     Raises:
         UserError: ``fused`` was asked for, and the model's head is no plain linear layer.
     """
-    config = model.config
-    small = config.vocab_size < LARGE_VOCABULARY
+    shape = shape_of(model.config)
+    small = shape.vocab_size < LARGE_VOCABULARY
     if logprobs == "plain" or (logprobs == "auto" and small):
         return None
-    head = Head(temperature, getattr(config, "final_logit_softcapping", None))
+    head = Head(temperature, shape.softcap)
     if type(model.get_output_embeddings()) is nn.Linear and agrees(model, head):
         return head
     if logprobs == "auto":
@@ -40,7 +41,8 @@ def head_of(model: Any, temperature: float, logprobs: str) -> Head | None:
 @torch.no_grad()
 def agrees(model: Any, head: Head) -> bool:
     """Whether both ways give a few tokens the same log-probabilities: tried, not guessed."""
-    ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    words = shape_of(model.config).vocab_size
+    ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % words
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
     wide = torch.promote_types(logits.dtype, torch.float32)
     expected = (logits.to(wide) / head.temperature).log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]

@@ -14,6 +14,7 @@ from torch import nn
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
+from nft_lightning.shape import shape_of, softcaps_attention, text_config
 
 # What transformers and safetensors raise for files that are missing, broken or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
@@ -87,7 +88,12 @@ class HFModel:
                 "is not a model directory, it has no config.json",
                 "give a folder written by save_pretrained, or a hub name",
             )
-        return peek(self.path, self.trust_remote_code)
+        found = peek(self.path, self.trust_remote_code)
+        if self.attention == "sdpa" and softcaps_attention(found.config):
+            raise UserError(
+                "model.attention", "sdpa", "leaves out this model's softcapping", "use eager, or null"
+            )
+        return found
 
     def load(self, temperature: float, quantization: Any = None) -> Policy:
         """The policy in ``dtype`` or quantized; raises UserError where it can not be read."""
@@ -152,6 +158,7 @@ class Peek:
 
     tokenizer: Any
     context_tokens: int | None
+    config: Any = None
 
 
 def peek(path: str, trust: bool = False, **options: str) -> Peek:
@@ -170,7 +177,20 @@ def peek(path: str, trust: bool = False, **options: str) -> Peek:
             "has a tokenizer without an end-of-sequence token",
             "set eos_token in its tokenizer_config.json",
         )
-    return Peek(tokenizer, getattr(config, "max_position_embeddings", None))
+    check_ids(path, tokenizer, config)
+    return Peek(tokenizer, shape_of(config).context_tokens, config)
+
+
+def check_ids(path: str, tokenizer: Any, config: Any) -> None:
+    """Raise UserError where the model has no embedding for the token that ends a completion."""
+    words = shape_of(config).vocab_size
+    if tokenizer.eos_token_id >= words:
+        raise UserError(
+            "model.path",
+            path,
+            f"ends completions by token {tokenizer.eos_token_id}, beyond its {words} embeddings",
+            "call model.resize_token_embeddings(len(tokenizer)) and save the model",
+        )
 
 
 def not_loadable(path: str, error: Exception) -> UserError:
@@ -183,10 +203,14 @@ def load_policy(
     path: str, dtype: torch.dtype, temperature: float, trust: bool = False, **options: Any
 ) -> Policy:
     """Model and tokenizer from ``path``; safetensors only. Options that are not None go to the model."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     given = {name: value for name, value in options.items() if value is not None}
     try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        if softcaps_attention(config):
+            # transformers' default, sdpa, leaves the softcapping out without a word.
+            given.setdefault("attn_implementation", "eager")
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=trust, use_safetensors=True, **given
@@ -196,10 +220,24 @@ def load_policy(
     return finish(model, tokenizer, temperature)
 
 
-def finish(model: nn.Module, tokenizer: Any, temperature: float) -> Policy:
+def only_text_trains(model: Any) -> None:
+    """Freeze what a wrapper of several modalities has beside its text model: no batch reaches it."""
+    if text_config(model.config) is model.config:
+        return
+    parts = [model.get_decoder(), model.get_output_embeddings()]
+    text = {id(p) for part in parts for p in part.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in text:
+            parameter.requires_grad_(False)
+
+
+def finish(model: Any, tokenizer: Any, temperature: float) -> Policy:
     """Dropout off for good: the ratio of a policy to itself must be 1."""
-    if tokenizer.pad_token_id is None:
+    pad = tokenizer.pad_token_id
+    # Padding is embedded too, whatever becomes of it.
+    if pad is None or pad >= shape_of(model.config).vocab_size:
         tokenizer.pad_token = tokenizer.eos_token
+    only_text_trains(model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

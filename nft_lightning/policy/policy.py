@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from nft_lightning.policy.fused import Head, fused_logprobs
 from nft_lightning.policy.view import View, flat, padded, rows_again
-from nft_lightning.types import TokenBatch
+from nft_lightning.shape import shape_of, text_config
+from nft_lightning.types import Numbers, TokenBatch
+
+WINDOWS = ("sliding_window", "attention_chunk_size")
+LONGEST_TRIED = 4096
 
 
 class PolicyOutput(NamedTuple):
@@ -38,6 +42,8 @@ class Policy(nn.Module):
         # What the fused way needs to know of the model's head; None is the plain way.
         self.fused: Head | None = None
         self.padding_free = False
+        # None until a run knows its precision: the parameters' own type.
+        self.numbers = Numbers()
 
     def forward(
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
@@ -94,14 +100,28 @@ def asked(view: View) -> dict[str, Any]:
 
 @torch.no_grad()
 def keeps_rows_apart(policy: Policy) -> bool:
-    """Whether two rows have the same log-probabilities end to end as they have padded."""
+    """Return whether rows have the same log-probabilities end to end as they have padded.
+
+    They are longer than the model's sliding window, if it is not too long to be tried.
+    """
     device, config = next(policy.parameters()).device, cast(Any, policy.model.config)
-    ids = torch.arange(1, 13, device=device).view(2, 6) % config.vocab_size
+    length = tried_tokens(config)
+    ids = torch.arange(1, 2 * length + 1, device=device).view(2, length) % shape_of(config).vocab_size
     there = torch.ones_like(ids)
-    there[0, 4:] = 0
-    empty = torch.zeros(2, 5, device=device)
+    there[0, length - 2 :] = 0
+    empty = torch.zeros(2, length - 1, device=device)
     batch = TokenBatch(ids, there, there[:, 1:].bool(), empty, empty, {})
     columns = padded(batch), flat(batch)
-    first, second = (policy.plainly(view, False, False)[0] for view in columns)
+    try:
+        first, second = (policy.plainly(view, False, False)[0] for view in columns)
+    except (ValueError, RuntimeError, TypeError, IndexError):
+        return False
     bound = 1e-3 if next(policy.parameters()).dtype == torch.float32 else 0.1
     return bool((first - second).abs().max() < bound)
+
+
+def tried_tokens(config: Any) -> int:
+    """Return the length of a row that shows whether windows and chunks keep to their rows."""
+    text = text_config(config)
+    windows = [getattr(text, name, None) or 0 for name in WINDOWS]
+    return max([6, *(w + 6 for w in windows if w <= LONGEST_TRIED)])

@@ -23,6 +23,8 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The expected return before each token."""
-        inner = nn.functional.silu(self.inner(hidden.to(self.inner.weight.dtype)))
-        value: Tensor = self.outer(inner)[..., 0]
+        # Autocast would leave three digits of values that are clipped at 0.2.
+        with torch.autocast(hidden.device.type, enabled=False):
+            inner = nn.functional.silu(self.inner(hidden.to(self.inner.weight.dtype)))
+            value: Tensor = self.outer(inner)[..., 0]
         return value

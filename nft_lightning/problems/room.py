@@ -23,18 +23,27 @@ class Room:
         new_tokens: the longest answer.
         context_tokens: the longest prompt and answer; None is without limit.
         field: the config key of ``new_tokens``, for messages.
+        embeddings: how many tokens the model knows; None where that is not said.
     """
 
     new_tokens: int
     context_tokens: int | None
     field: str = "rollout.plan.max_new_tokens"
+    embeddings: int | None = None
 
-    def holds(self, prompt: Sequence[int]) -> bool:
-        """Return whether the prompt leaves room for the answer."""
-        return self.context_tokens is None or len(prompt) + self.new_tokens <= self.context_tokens
-
-    def refusal(self, problem: Problem, prompt: Sequence[int]) -> UserError:
-        """Return the error for a prompt that is too long."""
+    def refusal(self, problem: Problem, prompt: Sequence[int]) -> UserError | None:
+        """Return why a prompt cannot be asked, None where it can."""
+        unknown = max(prompt, default=0)
+        if self.embeddings is not None and unknown >= self.embeddings:
+            return UserError(
+                "model",
+                unknown,
+                f"is a token of a prompt beyond the model's {self.embeddings} embeddings "
+                f"(problem {problem.id})",
+                "call model.resize_token_embeddings(len(tokenizer)) and save the model",
+            )
+        if self.context_tokens is None or len(prompt) + self.new_tokens <= self.context_tokens:
+            return None
         return UserError(
             self.field,
             self.new_tokens,
@@ -78,8 +87,8 @@ def unusable(
                 found[i] = error
             elif isinstance(ids, UserError):
                 found[i] = ids
-            elif not room.holds(ids):
-                found[i] = room.refusal(problems[i], ids)
+            elif (refusal := room.refusal(problems[i], ids)) is not None:
+                found[i] = refusal
         KNOWN[key] = found
     return KNOWN[key]
 

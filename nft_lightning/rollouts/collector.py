@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
@@ -76,7 +76,7 @@ class RolloutPlan:
 class Collector:
     """Makes one rollout at a time. It holds no state: what it needs comes with the call.
 
-    ``context_tokens`` bounds prompt and completion together; None is without limit.
+    ``room`` says which prompts can be asked; None is all.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Collector:
         plan: RolloutPlan,
         timer: PhaseTimer,
         encode_solution: Callable[[str], Prompt] | None = None,
-        context_tokens: int | None = None,
+        room: Room | None = None,
     ) -> None:
-        self.context_tokens, self.namer = context_tokens, Namer()
+        self.room, self.namer = room or Room(plan.max_new_tokens, None), Namer()
         self.encode_solution = encode_solution
         self.source, self.engine, self.verifier = source, engine, verifier
         self.rewards, self.encode, self.plan, self.timer = rewards, encode, plan, timer
@@ -147,12 +147,11 @@ class Collector:
         def seeds(position: int) -> list[int]:
             return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
 
-        room = Room(self.plan.max_new_tokens, self.context_tokens)
-        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, room, cursor)
+        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, cursor)
 
     def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
         """Those of ``problems`` whose prompts can be made and leave room for the answer."""
-        room, found = Room(new_tokens, self.context_tokens), []
+        room, found = replace(self.room, new_tokens=new_tokens), []
         drawn = Drawn(problems.__getitem__, self.encode, lambda _: [], room, 0)
         for problem in problems:
             with suppress(UserError):

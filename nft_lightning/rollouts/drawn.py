@@ -71,9 +71,8 @@ class Drawn:
     def prompt(self, problem: Problem) -> Prompt:
         """Return a problem's prompt; UserError where it cannot be asked."""
         prompt = self.encode(problem.text)
-        if not self.room.holds(prompt):
-            raise self.room.refusal(problem, prompt)
-        if (error := unwritable(problem)) is not None:
+        error = self.room.refusal(problem, prompt) or unwritable(problem)
+        if error is not None:
             raise error
         return prompt
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nft_lightning.precise import exact
+
 
 @dataclass
 class Mismatch:
@@ -21,7 +23,7 @@ class Mismatch:
 
     def add(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> None:
         """Log-probabilities [B, T] of the same tokens; ``mask`` [B, T] bool."""
-        d = (trainer.detach() - engine)[mask].double().cpu()
+        d = exact((trainer.detach() - engine)[mask])
         if not len(d):
             return
         ratio = d.clamp(max=20.0).exp()

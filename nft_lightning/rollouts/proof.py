@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.engines.base import Engine, Prompt, SyncError, completion_seed
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
-from nft_lightning.types import Sampling, Signal
+from nft_lightning.types import Numbers, Sampling, Signal
 
 # Largest gap of a token's log-probability between two right implementations of one policy.
 BOUNDS: dict[torch.dtype | None, float] = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.2}
@@ -112,3 +113,9 @@ def computed_in(policy: Policy) -> torch.dtype:
         if isinstance(computed, torch.dtype) and computed in BOUNDS:
             return computed
     return parameter.dtype if parameter.dtype in BOUNDS else torch.float32
+
+
+def numbers_of(policy: Policy, precision: Any) -> Numbers:
+    """Return what ``policy`` computes in under Lightning's plugin ``precision``."""
+    with precision.forward_context():
+        return Numbers(computed_in(policy), policy.fused is not None)

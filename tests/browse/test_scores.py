@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from nft_lightning.browse.records import Records
-from nft_lightning.browse.scores import Scorer, Token, implicit_level, level
+from nft_lightning.browse.scores import Scorer, Token, implicit_level, level, logprobs
 from nft_lightning.browse.text import pieces, shortened, visible
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import TinyModel
+from nft_lightning.problems.prompts import prompt_ids
 from tests.browse.made import TEXTS, direct_logprobs
 
 
@@ -105,3 +106,26 @@ def test_what_can_not_be_seen_is_named():
     assert visible("naïve 中文 ✓") == "naïve 中文 ✓"
     assert shortened("abc", 3) == ("abc", 0)
     assert shortened("abcd", 3) == ("abc", 1)
+
+
+def test_a_checkpoint_of_adapters_is_scored_with_the_weights_below_them(tmp_path):
+    pytest.importorskip("peft")
+    from nft_lightning.evaluation.trained import trained_model
+    from tests.end_to_end.rank_runs import run_here
+
+    words = ["policy.lora_rank=4", "optimizer.learning_rate=5e-3", "callbacks=default"]
+    run_here(tmp_path, "run", words)
+    run = tmp_path / "run"
+    names = [w.name for w in Scorer(run).choices() if w.name != "export"]
+    rows = group_of(run)
+    scored = Scorer(run).tokens(("a",), names[0], rows)
+    policy = trained_model(run, names[0]).load(1.0)
+    prompt = prompt_ids(policy.tokenizer, rows[0]["problem"], "equals")
+    base = TinyModel().load(1.0)
+    moved = 0.0
+    for row, tokens in zip(rows, scored, strict=True):
+        new = [t.new for t in tokens]
+        assert new == pytest.approx(logprobs(policy, prompt, row["token_ids"]), abs=1e-4)
+        before = logprobs(base, prompt, row["token_ids"])
+        moved = max(moved, *(abs(a - b) for a, b in zip(new, before, strict=True)))
+    assert moved > 0.01

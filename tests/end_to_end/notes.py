@@ -8,8 +8,8 @@ from pathlib import Path
 import lightning as L
 import torch.distributed as dist
 
-from nft_lightning.distributed.checksum import checksum
 from nft_lightning.engines.weight_sync import full_tensors
+from nft_lightning.policy.checksum import checksum
 
 
 def elements(model):

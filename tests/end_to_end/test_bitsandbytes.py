@@ -7,6 +7,7 @@ import torch
 
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.evaluation.trained import trained_model
 from tests.end_to_end.rank_runs import run_here
@@ -79,3 +80,10 @@ def test_the_export_is_what_4_bits_stand_for_with_the_adapters(folder):
     gap = (exported.model(ids).logits - policy.model(ids).logits).abs().max()
     before = trained_model(folder / "qlora" / "cut", "last").base.load(1.0).model(ids).logits
     assert gap < 0.3 < (policy.model(ids).logits - before).abs().max()
+
+
+def test_what_is_announced_is_what_is_sent(folder):
+    policy = trained_model(folder / "qlora" / "whole", "last").load(1.0)
+    sent = {n: (t.shape, t.dtype) for n, t in full_tensors(policy.model)}
+    announced = {name: (shape, dtype) for name, shape, dtype in CheckpointFormat(policy.model).shapes}
+    assert announced == sent

@@ -120,7 +120,7 @@ def test_the_start_says_what_is_left_out(compose_config, tmp_path):
         "3 of 60 training problems (p13, p41, p42): rollout.plan.max_new_tokens=24"
     )
     assert held_out.startswith("1 of 6 held-out problems (p1): ")
-    assert parts.asked.context_tokens == 256
+    assert parts.asked.room.context_tokens == 256
 
 
 def test_a_resume_draws_what_a_run_left_alone_draws(finished, compose_config, tmp_path):
@@ -162,11 +162,11 @@ class Numbered:
         return numbered(index)
 
 
-def collector(engine, **options):
+def collector(engine, context_tokens=None, **options):
     plan = RolloutPlan(problems_per_rollout=9, completions_per_problem=3, max_generation_rounds=4)
     encode = lambda text: tuple(map(ord, text))  # noqa: E731
     made = (Numbered(), engine, Verifier(), RewardRules(), encode, plan, PhaseTimer())
-    return Collector(*made, **options)
+    return Collector(*made, room=Room(plan.max_new_tokens, context_tokens), **options)
 
 
 @pytest.mark.parametrize("drop", [False, True])

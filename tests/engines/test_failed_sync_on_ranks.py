@@ -43,7 +43,7 @@ def test_every_rank_ends_with_one_sentence(tmp_path, strategy):
             text=True,
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            timeout=200,
+            timeout=400,
         )
         asked = [server.asked.count("/update_weights") for server in servers]
     assert result.returncode == 0, result.stderr[-3000:]

@@ -13,6 +13,7 @@ from torch import nn
 from nft_lightning.config import build
 from nft_lightning.engines import server_sync
 from nft_lightning.engines.base import EngineError, SyncError
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.server_http import Server
 from nft_lightning.engines.server_nccl import Control, NcclSender, within
 from nft_lightning.engines.server_sync import FileSender, Fleet
@@ -377,11 +378,11 @@ def test_a_server_of_another_type_is_named():
 
 
 def test_nccl_announces_the_type_that_is_sent():
-    model = nn.Linear(2, 3)
-    assert {dtype for _, dtype, _ in NcclSender(model, "", 1.0, torch.bfloat16).shapes} == {
+    form = CheckpointFormat(nn.Linear(2, 3))
+    assert {dtype for _, dtype, _ in NcclSender(form, "", 1.0, torch.bfloat16).shapes} == {
         torch.bfloat16
     }
-    assert {dtype for _, dtype, _ in NcclSender(model, "", 1.0).shapes} == {torch.float32}
+    assert {dtype for _, dtype, _ in NcclSender(form, "", 1.0).shapes} == {torch.float32}
 
 
 @pytest.mark.parametrize("kind", [VLLMServerConfig, VLLMEngineConfig])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from nft_lightning.distributed.checksum import checksum
 from nft_lightning.distributed.ranks import from_all, several
 from nft_lightning.errors import RunStoppedError
+from nft_lightning.policy.checksum import checksum
 
 
 def check_equal_weights(module: nn.Module) -> None:
