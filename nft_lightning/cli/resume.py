@@ -29,7 +29,7 @@ from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.files import write_text_whole
 from nft_lightning.run_prompt import older_key
-from nft_lightning.saved_config import check_agreement, secret_override, without_secrets
+from nft_lightning.saved_config import check_agreement, leaves, secret_override, without_secrets
 from nft_lightning.text import quoted
 
 log = logging.getLogger(__name__)
@@ -204,8 +204,14 @@ def still_ended(cfg: DictConfig, summary: dict[str, Any]) -> bool:
     if why == "max_time":
         return bool(cfg.trainer.get("max_time") == before["trainer"].get("max_time"))
     if why == "callbacks":
-        return without_secrets(cfg).get("callbacks") == before.get("callbacks")
+        return callbacks_of(without_secrets(cfg)) == callbacks_of(before)
     return why == "empty_rollouts"
+
+
+def callbacks_of(config: Any) -> dict[str, Any]:
+    """Return the callbacks of a resolved config, key by key, without those that name the run folder."""
+    run_dir = config["run_dir"]
+    return {name: value for name, value in leaves(config.get("callbacks")) if value != run_dir}
 
 
 def write_changes(folder: Path, resume: Resume) -> None:
