@@ -109,6 +109,7 @@ def test_every_logged_metric_is_documented(finished):
         "objective/value_loss",
         "objective/explained_variance",
         "objective/kl_reference",
+        "sync/merge_rounding",
         "time/gather_seconds",
         "objective/engine_weight_mean",
         "gradient/cosine_first_update",
