@@ -44,7 +44,7 @@ def train(cfg: DictConfig, debug: bool = False) -> float:
 
         named = any(o.startswith("run_dir=") for o in typed)
         folder = Path(cfg.run_dir if named else hydra_config.runtime.output_dir)
-        return trial(typed, search_path(hydra_config), folder)
+        return trial(typed, search_path(hydra_config), folder, Path(hydra_config.sweep.dir))
     ranks = ranks_of(cfg.trainer)
     if ranks.several and started_by() is None:
         sys.exit(launch("nft_lightning.cli.train", words_of_a_rank(str(cfg.run_dir), debug), ranks))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+RUNS = "runs.jsonl"
 ended: list[Path] = []
 failed: list[Path] = []
 
@@ -15,29 +17,36 @@ failed: list[Path] = []
 class FailedRuns(Callback):
     """Fills ``ended`` and ``failed`` with the folders of this multirun's runs.
 
-    Launchers run jobs in other processes, whose results Hydra keeps to itself; folders tell.
+    Launchers run jobs in other processes, whose results Hydra keeps to itself: each run leaves a line
+    in the multirun's folder (:func:`note`), wherever its own folder is.
     """
 
     def __init__(self) -> None:
-        self.before: dict[Path, int] = {}
+        self.before = 0
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the runs that lie in the folder already."""
-        self.before = outputs(config)
+        """Remember how many runs the folder tells of already."""
+        self.before = len(lines(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Look at every run that this multirun wrote; a search keeps its own account of its trials."""
+        """Look at every run of this multirun; a search keeps its own account of its trials."""
         if "nft_lightning.search" in str(config.hydra.sweeper["_target_"]):
             return
-        for output, written in outputs(config).items():
-            if self.before.get(output) == written:
-                continue
-            ended.append(output.parent)
-            if not (output.parent / "trial.json").exists():
-                failed.append(output.parent)
+        for line in lines(config)[self.before :]:
+            run = json.loads(line)
+            ended.append(Path(run["folder"]))
+            if not run["finished"]:
+                failed.append(Path(run["folder"]))
 
 
-def outputs(config: DictConfig) -> dict[Path, int]:
-    """What runs in the sweep's folder printed, by file, with the time of its last change."""
-    found = sorted(Path(str(config.hydra.sweep.dir)).glob("*/output.txt"))
-    return {path: path.stat().st_mtime_ns for path in found}
+def note(multirun: Path, folder: Path, finished: bool) -> None:
+    """Add how a run ended to its multirun's account."""
+    multirun.mkdir(parents=True, exist_ok=True)
+    with open(multirun / RUNS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"folder": str(folder), "finished": finished}) + "\n")
+
+
+def lines(config: DictConfig) -> list[str]:
+    """Return the account of a multirun, a line for each run that ended."""
+    path = Path(str(config.hydra.sweep.dir)) / RUNS
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

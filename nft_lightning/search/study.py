@@ -23,6 +23,7 @@ from optuna.trial import Trial, TrialState
 from nft_lightning.compare.runs import read_evaluation
 from nft_lightning.compare.statistics import over_seeds
 from nft_lightning.errors import UserError
+from nft_lightning.search.tied import settings_of, tie
 from nft_lightning.search.trial import NOT_PASSED_ON, Outcome, final_accuracy, run_apart
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,38 @@ class StudySweeperImpl(OptunaSweeperImpl):
                 "reads the evaluations that callbacks.evaluations writes, which is off",
                 "use callbacks=default, or pruner=none",
             )
-        self._process_searchspace_config()
-        given = [*self._parse_sweeper_params_config(), *arguments]
-        space, fixed, deletions = create_params_from_overrides(given)
+        space, fixed, deletions = self.parameters(arguments)
+        searched = {n: d for n, d in space.items() if n not in fixed}
         study = self.open_study()
+        tie(study, settings_of(self.config, fixed, searched, self.objectives, self.seeds))
         close_abandoned(study)
         left = self.n_trials - len(study.get_trials(deepcopy=False, states=ENDED))
         log.info("study %s: %d trials to go", study.study_name, max(0, left))
-        searched = {n: d for n, d in space.items() if n not in fixed}
         with ThreadPoolExecutor(self.n_jobs) as pool:
             for done in [pool.submit(self.one, study, searched, fixed, deletions) for _ in range(left)]:
                 done.result()
         self.finish(study, fixed, deletions)
+
+    def parameters(self, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], Sequence[str]]:
+        """Return the space, the parameters that are fixed, and those that are taken out of the config.
+
+        Raises:
+            UserError: a space that nothing can be drawn from.
+        """
+        given = [*self._parse_sweeper_params_config(), *arguments]
+        try:
+            self._process_searchspace_config()
+            found: tuple[dict[str, Any], dict[str, Any], Sequence[str]]
+            found = create_params_from_overrides(given)
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise UserError(
+                "hydra.sweeper.params",
+                [a for a in given if "(" in a],
+                f"is no space to search ({reason})",
+                "give bounds in order, and above 0 with a logarithm: tag(log, interval(1e-5, 1e-3))",
+            ) from error
+        return found
 
     def open_study(self) -> optuna.Study:
         """The study, new or as it stands; a sampler that goes on draws other numbers than before."""

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.config import CONF_DIR
+from nft_lightning.search.failed import note
 from nft_lightning.text import accuracy_name, quoted
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,13 @@ class Outcome:
     pruned: bool = False
 
 
-def trial(overrides: list[str], search_path: list[str], folder: Path) -> float:
-    """The final avg@k of ``nft-train OVERRIDES`` in a process of its own; nan where it failed."""
+def trial(overrides: list[str], search_path: list[str], folder: Path, multirun: Path) -> float:
+    """Return the final avg@k of ``nft-train OVERRIDES`` in a process of its own; nan where it failed.
+
+    How it ended is noted in the folder ``multirun``.
+    """
     outcome = run_apart(overrides, search_path, folder)
+    note(multirun, folder, outcome.summary is not None)
     return final_accuracy(outcome.summary) if outcome.summary else math.nan
 
 
@@ -56,7 +61,8 @@ def run_apart(
     passed = [o for o in overrides if o.lstrip("+~").partition("=")[0] not in NOT_PASSED_ON]
     command = [sys.executable, "-m", "nft_lightning.cli.train", *search_path, *passed]
     command.append(f"run_dir={quoted(str(folder))}")
-    with open(folder / "output.txt", "w", encoding="utf-8") as output:
+    # The folder may hold another run, whose output stays.
+    with open(folder / "output.txt", "a", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             pruned = wait(process, lambda: stop is not None and stop(folder))

@@ -66,7 +66,7 @@ def test_a_failed_run_ends_nothing_but_itself(tmp_path, launcher):
 
 
 def test_a_failed_trial_is_nan(tmp_path):
-    assert math.isnan(trial(["optimizer.learning_rate=0"], [], tmp_path / "run"))
+    assert math.isnan(trial(["optimizer.learning_rate=0"], [], tmp_path / "run", tmp_path))
 
 
 def test_a_value_that_was_not_used_is_fatal():

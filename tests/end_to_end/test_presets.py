@@ -1,17 +1,20 @@
-"""The paper's experiments: their numbers, two steps of each, and their plans."""
+"""The paper's experiments: their numbers, two updates of each on several ranks, and their plans."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.cli.run import run
 from nft_lightning.config import CONF_DIR, build
 from nft_lightning.planning.plan import as_data, plan_of
 from nft_lightning.problems.exclusion import SHIPPED, text_hash
+from tests.end_to_end.rank_runs import ROOT
 from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
 
 ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")
@@ -135,32 +138,48 @@ def even_length(prediction: str, gold: str) -> bool:
     return sum(map(ord, prediction)) % 2 == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
-def test_two_steps_with_a_tiny_model_of_the_same_architecture(compose_config, qwen2, tmp_path, preset):
-    path = tmp_path / "problems.jsonl"
-    rows = [{"problem": f"What is {i} plus 1?", "answer": str(i + 1)} for i in range(300)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    plain = compose_config("verifier=callable", f"verifier.function={__name__}.even_length")
-    cfg = compose_config(
-        f"experiment={preset}",
-        f"model.path={qwen2}",
-        f"problems.path={path}",
-        "rollout.plan.problems_per_rollout=4",
-        "rollout.plan.completions_per_problem=4",
-        "rollout.plan.max_new_tokens=12",
-        "batching.updates_per_rollout=2",
-        "evaluation.problems=2",
-        "evaluation.completions_per_problem=1",
-        "callbacks=none",
-        f"run_dir={tmp_path / 'run'}",
+def ranks(count, *words):
+    """``preset_runs`` with so many ranks."""
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={count}",
+        "--standalone",
+    ]
+    result = subprocess.run(
+        [*torchrun, "-m", "tests.end_to_end.preset_runs", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        timeout=500,
     )
-    with open_dict(cfg):
-        # What needs GPUs, and a judge that a random model can please.
-        cfg.trainer = {**plain.trainer, "max_epochs": 1}
-        cfg.rollout.engine, cfg.verifier = plain.rollout.engine, plain.verifier
-    summary = run(cfg)
-    assert summary["updates"] == 2
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+@pytest.mark.slow
+def test_every_preset_starts_with_its_own_trainer_and_engine(qwen2, tmp_path):
+    """Four ranks as two copies of two, each a tiny model of the same architecture."""
+    rows = [{"problem": f"What is {i} plus 1?", "answer": str(i + 1)} for i in range(300)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "problems.jsonl").write_text(text)
+    ranks(4, "presets", tmp_path, qwen2, *PRESETS)
+    for preset in PRESETS:
+        config = OmegaConf.load(tmp_path / preset / "config.yaml")
+        assert config.trainer.strategy == "fsdp2"
+        assert config.trainer.precision == "bf16-mixed"
+        assert config.rollout.engine._target_.endswith("VLLMEngineConfig")
+        assert json.loads((tmp_path / preset / "summary.json").read_text())["updates"] == 2
+
+
+@pytest.mark.slow
+def test_eight_ranks_are_two_copies_of_four(tmp_path):
+    ranks(8, "layout", tmp_path, 2)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(8)]
+    assert [f["ranks"] for f in found] == [[0, 1, 2, 3]] * 4 + [[4, 5, 6, 7]] * 4
+    assert len({tuple(f["mine"]) for f in found[:4]}) == len({tuple(f["mine"]) for f in found[4:]}) == 1
+    assert sorted([*found[0]["mine"], *found[4]["mine"]]) == list(range(11))
 
 
 @pytest.mark.parametrize("path", ["file", "other_ids"])
