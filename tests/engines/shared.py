@@ -22,13 +22,21 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
 
 
-@functools.cache
+SHARED = []
+
+
 def shared_vllm_engine():
+    """Return one engine for all; a new one where another engine took its groups along when it went."""
     pytest.importorskip("vllm")
+    from vllm.distributed.parallel_state import model_parallel_is_initialized
+
     from nft_lightning.engines.vllm_engine import VLLMEngineConfig
 
-    policy = TinyModel().load(1.0)
-    return VLLMEngineConfig(max_num_seqs=32).build(policy.model, policy.tokenizer)
+    if not (SHARED and model_parallel_is_initialized()):
+        SHARED.clear()
+        policy = TinyModel().load(1.0)
+        SHARED.append(VLLMEngineConfig(max_num_seqs=32).build(policy.model, policy.tokenizer))
+    return SHARED[0]
 
 
 class ServedVLLM:

@@ -64,3 +64,4 @@ def test_logits_are_fp32_where_the_trainers_are():
     heads = engine.llm.apply_model(lambda model: model.logits_processor.head_dtype)
     assert heads == [torch.float32]
     assert SyncProof().check(engine, policy, probe, 1) < 0.25
+    engine.llm.llm_engine.engine_core.shutdown()
