@@ -13,6 +13,9 @@ NUMBER = re.compile(
     rf"|(?P<over>{DIGITS})\s*/\s*(?P<under>{DIGITS}))\s*(?P<percent>\\?%)?"
 )
 LONGEST = 1000
+# A decimal is equal to what it rounds: at six places, and at no fewer than five digits.
+PLACES = Fraction(5, 10**7)
+RELATIVE = Fraction(1, 10**5)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -35,3 +38,17 @@ def parse_number(text: str) -> Fraction | None:
 def exact(digits: str) -> Fraction:
     """Digits with optional thousands separators."""
     return Fraction(digits.replace("{,}", "").replace(",", ""))
+
+
+def close(answer: Fraction, gold: Fraction) -> bool:
+    """Return True where a decimal is as good as the other number: at six places, and relative to it.
+
+    Whole numbers are no rounding of anything.
+
+    >>> close(Fraction("0.333333"), Fraction(1, 3)), close(Fraction("6.6e-34"), Fraction("1.6e-19"))
+    (True, False)
+    """
+    if 1 in (answer.denominator, gold.denominator):
+        return answer == gold
+    difference = abs(answer - gold)
+    return difference <= PLACES and difference <= RELATIVE * abs(gold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from nft_lightning.verifiers.normalise.bases import split_bases
 from nft_lightning.verifiers.normalise.characters import plain_characters
@@ -25,20 +26,25 @@ class Reading:
     """What an answer says.
 
     Attributes:
-        key: the whole answer in one way of writing; equal keys are equal answers.
+        text: the whole answer in plain writing; its spaces aside, equal texts are equal answers.
         core: the value, as math-verify gets it.
         units: the units of the value, or of each member of a list; empty where there are none.
         percent: True where the value is a percentage.
         bases: the bases that its numbers are said to have.
-        clear: False where something about the value cannot be read: only an equal key will do.
+        clear: False where something about the value cannot be read: only an equal text will do.
     """
 
-    key: str
+    text: str
     core: str
     units: tuple[str, ...] = ()
     percent: bool = False
     bases: tuple[int, ...] = ()
     clear: bool = True
+
+    @cached_property
+    def key(self) -> str:
+        """The text without the spaces that say nothing; equal keys are equal answers."""
+        return key_of(self.text)
 
 
 def read(text: str) -> Reading:
@@ -48,14 +54,13 @@ def read(text: str) -> Reading:
     ('x = 4.5 \\times 10^{33}', '10000', False)
     """
     text = plain_text(text)
-    key = key_of(text)
     try:
         core, units, percent = without_units(text)
         core, bases = split_bases(plain_fractions(plain_numerals(core)))
     except (NotReadable, ValueError):
-        return Reading(key, text, clear=False)
+        return Reading(text, text, clear=False)
     clear = TWO_NUMBERS.search(core) is None
-    return Reading(key, with_dots_named(core), units, percent, bases, clear)
+    return Reading(text, with_dots_named(core), units, percent, bases, clear)
 
 
 def plain_text(text: str) -> str:
@@ -74,9 +79,10 @@ def without_units(text: str) -> tuple[str, tuple[str, ...], bool]:
         found = split_unit(text)
         return found.core, (found.unit,) if found.unit else (), found.percent
     splits = [split_unit(part) for part in parts]
-    cores = [f"{s.core}\\%" if s.percent else s.core for s in splits]
+    percent = all(s.percent for s in splits)
+    cores = [f"{s.core}\\%" if s.percent and not percent else s.core for s in splits]
     units = tuple(s.unit for s in splits)
-    return ", ".join(cores), units if any(units) else (), False
+    return ", ".join(cores), units if any(units) else (), percent
 
 
 def key_of(text: str) -> str:
