@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nft_lightning.errors import UserError
 from nft_lightning.verifiers.base import check_choice
@@ -14,26 +14,26 @@ SEARCH_RULES = ("any", "latex", "expression")
 RULES = BOX_RULES + SEARCH_RULES
 OFFICIAL_CHARACTERS = 100
 
-COMMANDS = ("\\boxed", "\\fbox", "\\framebox")
-BOX = r"\\(?:boxed|fbox|framebox)"
 # A box without braces holds a number, a letter that stands free, or one command.
 NUMBER = r"\s{0,9}-?\d[\d,]*(?:\.\d+)?"
 LETTER = r"\s{1,9}[a-zA-Z](?=\s{0,9}(?:\$|\\\)|\\\]|[.,]|\Z))"
 COMMAND = r"\s{0,9}-?\\[a-zA-Z]+(?:\{[^{}]*\}){0,2}"
 TOKEN = re.compile(
-    rf"(?P<box>{BOX}\s*\{{)|{BOX}(?P<unbraced>{NUMBER}|{LETTER}|{COMMAND})|\\.|[{{}}]", re.DOTALL
+    rf"\\(?:(?:boxed|fbox|framebox)(?:(?P<box>\s*\{{)|(?P<unbraced>{NUMBER}|{LETTER}|{COMMAND}))|.)|[{{}}]",
+    re.DOTALL,
 )
 # What stands between two boxes of one list, and a percent sign behind a box.
 BETWEEN = r"\s*\$?\s*(?:[,;]|,?\s*(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)\s*\$?\s*"
 LIST_GOES_ON = re.compile(BETWEEN)
 LIST_BEFORE = re.compile(rf"[}}\d]{BETWEEN}\Z")
+PERCENT_BEGINS = frozenset(" $%\\\n")
 PERCENT = re.compile(r"\s{0,9}\$?\s{0,9}\\?%")
+LIST_ENDS = frozenset(",;dr}")
 LOOK_AROUND = 40
 DOLLARS = re.compile(r"\$(?P<inner>[^$]*[^$\\])\$")
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A box in a text: from ``begin`` to ``end`` with its command, and what it holds."""
 
     begin: int
@@ -49,17 +49,23 @@ def last_boxed(text: str) -> str | None:
     >>> last_boxed(r"$\boxed{1}$ and $\boxed{2}$"), last_boxed(r"\boxed{5} so \boxed 7")
     ('1, 2', '7')
     """
-    start = max(text.rfind(command) for command in COMMANDS)
+    start = max(text.rfind("boxed"), text.rfind("fbox"), text.rfind("framebox")) - 1
     if start < 0:
         return None
     # Only the end of the text, as a rule; a list, or a box that never closes, costs a pass over all.
     found = boxes(text, start)
-    if not found or LIST_BEFORE.search(text[max(0, start - LOOK_AROUND) : start]):
+    if not found or is_list_before(text, start):
         found = boxes(text)
     begin = len(found) - 1
     while begin > 0 and follows(text, found[begin - 1], found[begin]):
         begin -= 1
     return listed(text, found[begin:])
+
+
+def is_list_before(text: str, start: int) -> bool:
+    """Return True where a box that begins at ``start`` may be a further member of a list."""
+    before = text[max(0, start - LOOK_AROUND) : start]
+    return before.rstrip(" $\n")[-1:] in LIST_ENDS and LIST_BEFORE.search(before) is not None
 
 
 def first_boxed(text: str) -> str | None:
@@ -100,7 +106,9 @@ def boxes(text: str, start: int = 0) -> list[Box]:
             if is_box:
                 content = text[inner : token.start()].strip()
                 found.append((inner, Box(outer, token.end(), content)))
-    return [box for _, box in sorted(found, key=lambda item: item[0])]
+    if len(found) > 1:
+        found.sort(key=lambda item: item[0])
+    return [box for _, box in found]
 
 
 def follows(text: str, box: Box, other: Box) -> bool:
@@ -113,10 +121,12 @@ def listed(text: str, found: Sequence[Box]) -> str | None:
     """Return the contents of the boxes of one list, with the percent sign that may be behind the last."""
     if not found:
         return None
-    contents = list(dict.fromkeys(box.content for box in found))
-    behind = text[found[-1].end : found[-1].end + LOOK_AROUND]
-    sign = "\\%" if PERCENT.match(behind) and contents[-1] and "%" not in contents[-1] else ""
-    return ", ".join(contents) + sign
+    contents = found[0].content
+    if len(found) > 1:
+        contents = ", ".join(dict.fromkeys(box.content for box in found))
+    end = found[-1].end
+    is_percent = end < len(text) and text[end] in PERCENT_BEGINS and PERCENT.match(text, end)
+    return contents + "\\%" if is_percent and contents and "%" not in contents else contents
 
 
 def balanced(text: str) -> bool:

@@ -43,7 +43,8 @@ NAMES = {
 NAME = re.compile(rf"\\(?:{'|'.join(sorted(NAMES, key=len, reverse=True))})(?![a-zA-Z])\s*")
 NOT_EQUAL = re.compile(r"\\not\s*=|!=|<>")
 POINTS = re.compile(r"\.{3,}")
-ANGLES = re.compile(r"\\langle\s*([^\\]*(?:\\(?!langle|rangle)[^\\]*)*),((?:[^\\]|\\(?!rangle))*)\\rangle")
+ANGLES = re.compile(r"\\langle(?P<inner>.*?)\\rangle", re.DOTALL)
+RUN = re.compile(r"\s{2,}")
 FRENCH = re.compile(
     r"(?P<before>^|\\cup\s*|\\in\s*|=\s*)(?P<opens>[\[\]])(?P<inner>[^,\[\]()]+,[^,\[\]()]+)(?P<closes>[\[\]])"
 )
@@ -69,14 +70,14 @@ def plain_layout(text: str) -> str:
         text = starred[2].strip()
     text = POWER.sub("^", text)
     text = COLOURS.sub("", SIZES.sub("", text))
-    text = SPACES.sub(" ", text)
+    text = RUN.sub(" ", SPACES.sub(" ", text))
     text = NOT_EQUAL.sub(r"\\neq ", NAME.sub(named, text))
     text = FRACTIONS.sub(r"\\frac", text)
     text = FONTS.sub(r"\\text{", OLD_FONT.sub(r"\\text{\1}", text))
     text = NUMBER_INSIDE.sub(r"\1", EMPTY_TEXT.sub(" ", text))
     text = ROOT.sub(r"\\sqrt{\1}", text)
     text = PRIMES.sub(prime, without_dollars(text))
-    text = ANGLES.sub(r"(\1,\2)", text)
+    text = ANGLES.sub(tuple_of, text)
     return FRENCH.sub(usual_interval, without_tail(text))
 
 
@@ -118,6 +119,12 @@ def without_tail(text: str) -> str:
         if shorter == text:
             return text
         text = shorter
+
+
+def tuple_of(match: re.Match[str]) -> str:
+    r"""Return ``(1,2)`` for ``\langle 1,2\rangle``; what holds no comma stays."""
+    inner = match["inner"]
+    return f"({inner})" if "," in inner and "\\langle" not in inner else match[0]
 
 
 def usual_interval(match: re.Match[str]) -> str:

@@ -32,7 +32,8 @@ def pieces(text: str) -> list[str]:
 def is_thousands_comma(text: str, place: int) -> bool:
     """Return True where a comma has a digit before it and exactly three right behind it."""
     behind = text[place + 1 : place + 5]
-    return text[:place][-1:].isdigit() and behind[:3].isdigit() and len(behind[:3]) == 3 and not behind[3:].isdigit()
+    three = len(behind) >= 3 and behind[:3].isdigit() and not behind[3:].isdigit()
+    return three and text[max(0, place - 1) : place].isdigit()
 
 
 def with_dots_named(text: str) -> str:

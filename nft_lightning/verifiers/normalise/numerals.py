@@ -6,7 +6,7 @@ import re
 
 LETTER_E = r"(?:[eE]|\\text\s*\{\s*[eE]\s*\}|\\(?:rm|mathrm)\s+[eE]|\{\\rm\s+[eE]\})"
 E_NOTATION = re.compile(
-    rf"(?<![\w.\\])(?P<digits>\d+\.?\d*|\.\d+)\s*{LETTER_E}(?P<sign>[-+]?)(?P<power>\d+)(?![\w.])"
+    rf"(?<![\w.\\])(?P<digits>\d+(?:\.\d*)?|\.\d+)\s{{0,9}}{LETTER_E}(?P<sign>[-+]?)(?P<power>\d+)(?![\w.])"
 )
 TIMES_TEN = re.compile(
     r"(?<=\d)\s*(?:[xX*]|\\times|\\cdot|\\ast)\s*10\s*(?:\^|\*\*)\s*"
