@@ -19,6 +19,7 @@ NUMBER = re.compile(
     r"|(?P<over>\d{1,6})/(?P<under>0*[1-9]\d{0,5}))"
 )
 ASSIGNMENT = re.compile(r"[abcknmtxyz] ?= ?(?P<value>[^,]+)")
+SIZED = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 DIGIT = re.compile(r"[0-9]")
 SHORT = 200
 
@@ -43,8 +44,8 @@ def compare_plain(answer: str, gold: str) -> str | None:
 
 
 def one_frac(text: str) -> str:
-    """All sizes of fractions as one, which is the first thing that math-verify does."""
-    return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac") if "frac" in text else text
+    """Return ``text`` with all sizes of fractions as one."""
+    return SIZED.sub(r"\\frac", text) if "frac" in text else text
 
 
 @lru_cache(maxsize=2**16)
