@@ -118,7 +118,7 @@ def follows(text: str, box: Box, other: Box) -> bool:
 
 
 def listed(text: str, found: Sequence[Box]) -> str | None:
-    """Return the contents of the boxes of one list, with the percent sign that may be behind the last."""
+    """Return what the boxes of one list hold, with the percent sign that may be behind the last."""
     if not found:
         return None
     contents = found[0].content

@@ -84,7 +84,7 @@ def says_something(reading: Reading) -> bool:
 
 @lru_cache(maxsize=GOLDS_KEPT)
 def parse_gold(gold: str, form: str) -> Parsed:
-    """Return what can be compared with a gold: an ``answer`` as a whole, a ``text`` as it is searched."""
+    """Return what is read in a gold: an ``answer`` as a whole, a ``text`` by a search."""
     return whole(gold) if form == "answer" else search(gold, "any")
 
 

@@ -9,9 +9,14 @@ from nft_lightning.verifiers.normalise.lists import pieces
 from nft_lightning.verifiers.number import parse_number
 
 WRAPPED = re.compile(r"\\text\{([^{}]*)\}")
-TIME = re.compile(r"(?P<hour>\d{1,2})(?:\s*:\s*(?P<minute>[0-5]\d))?\s*(?P<half>[ap])?(?(half)\.?\s*m\.?)", re.IGNORECASE)
+TIME = re.compile(
+    r"(?P<hour>\d{1,2})(?:\s*:\s*(?P<minute>[0-5]\d))?\s*(?P<half>[ap])?(?(half)\.?\s*m\.?)",
+    re.IGNORECASE,
+)
 CHOICE = re.compile(r"\(?([A-J])\)?", re.IGNORECASE)
-MARKED_CHOICE = re.compile(r"(?:\((?P<inside>[A-J])\)|(?P<before>[A-J])\s*[.):])[.:]?\s*(?P<rest>.*)", re.DOTALL)
+MARKED_CHOICE = re.compile(
+    r"(?:\((?P<inside>[A-J])\)|(?P<before>[A-J])\s*[.):])[.:]?\s*(?P<rest>.*)", re.DOTALL
+)
 OTHER_CHOICE = re.compile(r"(?:^|[^A-Za-z])\(?[A-J]\s*[).:]|\b(?:or|and|not)\b")
 WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
 WORD = re.compile(r"[A-Za-z]{2}")
@@ -125,7 +130,7 @@ def compare_words(answer: str, gold: str) -> str | None:
     if mine == theirs:
         return "correct"
     sure = "\\text" in answer + gold or (LONG_WORD.search(answer) and LONG_WORD.search(gold))
-    return "wrong" if sure and " " in answer + gold or "\\text" in answer + gold else None
+    return "wrong" if (sure and " " in answer + gold) or "\\text" in answer + gold else None
 
 
 def words_of(text: str) -> list[str] | None:
@@ -133,4 +138,6 @@ def words_of(text: str) -> list[str] | None:
     said = spoken(text)
     if WORDS.fullmatch(said) is None or (WORD.search(said) is None and "," not in said):
         return None
-    return sorted(re.sub(r"[ .'-]", "", piece).casefold() for piece in pieces(said.replace(" and ", ", ")))
+    return sorted(
+        re.sub(r"[ .'-]", "", piece).casefold() for piece in pieces(said.replace(" and ", ", "))
+    )

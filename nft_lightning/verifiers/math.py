@@ -23,7 +23,6 @@ from nft_lightning.verifiers.fast import compare_plain
 from nft_lightning.verifiers.normalise.searched import with_powers_marked
 from nft_lightning.verifiers.pool import Job, WorkerPool
 
-
 HAS_E = re.compile(r"\d\.?[eE][-+]?\d")
 
 
@@ -144,7 +143,7 @@ class MathVerifier:
 
 @lru_cache(maxsize=2**16)
 def answer_form(gold: str) -> str:
-    """Return a gold answer without what is around it; one whose braces do not match cannot be an answer."""
+    """Return a gold without what is around it; empty where its braces do not match."""
     return gold_answer(gold) if balanced(gold) else ""
 
 

@@ -33,7 +33,9 @@ def number_said(text: str) -> Fraction | None:
     reading = read(text)
     if not reading.clear or reading.bases:
         return None
-    value = parse_number(NAME.sub("", reading.core, count=1) if NAME.match(reading.core) else reading.core)
+    value = parse_number(
+        NAME.sub("", reading.core, count=1) if NAME.match(reading.core) else reading.core
+    )
     return value / 100 if value is not None and reading.percent else value
 
 

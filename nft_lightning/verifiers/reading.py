@@ -13,7 +13,7 @@ from nft_lightning.verifiers.normalise.layout import plain_layout
 from nft_lightning.verifiers.normalise.lists import pieces, with_dots_named
 from nft_lightning.verifiers.normalise.numerals import plain_numerals
 from nft_lightning.verifiers.normalise.sentence import without_sentence
-from nft_lightning.verifiers.normalise.units import NotReadable, split_unit
+from nft_lightning.verifiers.normalise.units import NotReadableError, split_unit
 
 TWO_NUMBERS = re.compile(r"(?<![_^\d.])\d+(?:\.\d+)?\s+\.?\d")
 SCRIPT = re.compile(r"([_^])\s*([a-zA-Z0-9])(?!\d)")
@@ -57,7 +57,7 @@ def read(text: str) -> Reading:
     try:
         core, units, percent = without_units(text)
         core, bases = split_bases(plain_fractions(plain_numerals(core)))
-    except (NotReadable, ValueError):
+    except (NotReadableError, ValueError):
         return Reading(text, text, clear=False)
     clear = TWO_NUMBERS.search(core) is None
     return Reading(text, with_dots_named(core), units, percent, bases, clear)
@@ -72,7 +72,7 @@ def without_units(text: str) -> tuple[str, tuple[str, ...], bool]:
     """Return the value without units, the units of its members, and whether it is a percentage.
 
     Raises:
-        NotReadable: the words behind a value change it.
+        NotReadableError: the words behind a value change it.
     """
     parts = pieces(text)
     if len(parts) == 1:

@@ -33,7 +33,10 @@ def equal(gold: Any, answer: Any, float_rounding: int = 6, numeric_precision: in
 def equal_matrices(gold: Any, answer: Any) -> bool:
     """Return True for matrices of one shape whose elements are equal."""
     gold, answer = done(gold), done(answer)
-    if not (isinstance(gold, MatrixBase) and isinstance(answer, MatrixBase)) or gold.shape != answer.shape:
+    if (
+        not (isinstance(gold, MatrixBase) and isinstance(answer, MatrixBase))
+        or gold.shape != answer.shape
+    ):
         return False
     return all(equal(mine, his) for mine, his in zip(gold.flat(), answer.flat(), strict=True))
 

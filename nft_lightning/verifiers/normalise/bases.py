@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import partial
 
-WORDS = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-).split()
+COUNTED = """two three four five six seven eight nine ten
+eleven twelve thirteen fourteen fifteen sixteen"""
+WORDS = COUNTED.split()
 NAMES = {name: base for base, name in enumerate(WORDS, 2)}
 SUBSCRIPT = re.compile(
     r"(?<![a-zA-Z\\_])(?P<opens>\(?)(?<![\d.])(?P<digits>\d[\dA-F]*(?:\.[\dA-F]+)?)(?P<closes>\)?)\s*_\s*"

@@ -7,7 +7,7 @@ import unicodedata
 
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\ufe58"
-# Between two digits a dash is a range, 3–5, which is not -2.
+# Between two digits a dash is a range, which is no difference.
 DASH = re.compile(rf"(?<!\d)[{DASHES}]|[{DASHES}](?!\d)")
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")

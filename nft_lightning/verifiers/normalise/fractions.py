@@ -3,10 +3,14 @@ r"""Fractions in one way: ``\frac12``, ``1 1/4``, ``0.\overline{3}``."""
 from __future__ import annotations
 
 import re
+from math import gcd
 
-SHORT = re.compile(r"\\frac\s*(?:\{(?P<top>[^{}]*)\}|(?P<first>\d))\s*(?:\{(?P<bottom>[^{}]*)\}|(?P<second>\d))")
+SHORT = re.compile(
+    r"\\frac\s*(?:\{(?P<top>[^{}]*)\}|(?P<first>\d))\s*(?:\{(?P<bottom>[^{}]*)\}|(?P<second>\d))"
+)
 MIXED = re.compile(
-    r"(?<![\d.,}^/_)a-zA-Z])(?P<whole>\d{1,9})(?:\s*\\frac\{\s*(?P<top>\d{1,9})\s*\}\{\s*(?P<bottom>\d{1,9})\s*\}"
+    r"(?<![\d.,}^/_)a-zA-Z])(?P<whole>\d{1,9})"
+    r"(?:\s*\\frac\{\s*(?P<top>\d{1,9})\s*\}\{\s*(?P<bottom>\d{1,9})\s*\}"
     r"|\s+(?P<over>\d{1,9})\s*/\s*(?P<under>\d{1,9}))(?![\d.!^(/])"
 )
 LONGEST = 30
@@ -66,7 +70,5 @@ def repeating(match: re.Match[str]) -> str:
 
 def reduced(top: int, bottom: int) -> str:
     r"""Return ``\frac{top}{bottom}`` in lowest terms."""
-    from math import gcd
-
     common = gcd(top, bottom)
     return f"\\frac{{{top // common}}}{{{bottom // common}}}"

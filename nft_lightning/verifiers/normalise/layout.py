@@ -92,7 +92,7 @@ def prime(match: re.Match[str]) -> str:
 
 
 def without_dollars(text: str) -> str:
-    r"""Return ``text`` without the ``$`` of mathematics; ``\$`` and a lone ``$`` before a digit are money.
+    r"""Return ``text`` without the ``$`` of mathematics; ``\$`` and a lone ``$`` before a digit stay.
 
     >>> without_dollars("$5$"), without_dollars("$18"), without_dollars(r"\$18")
     ('5', '\\$18', '\\$18')

@@ -1,4 +1,4 @@
-r"""Numbers in one way: no thousands separators, ``4.5 \times 10^{33}`` for ``4.5e33``, ``0.5`` for ``.5``."""
+r"""Numbers in one way: ``1234`` for ``1,234``, ``4.5 \times 10^{33}`` for ``4.5e33``."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ import re
 
 from nft_lightning.verifiers.normalise.numerals import E_NOTATION, as_power
 
-MATHS = re.compile(r"(\$\$?[^$]*\$\$?|\\\([^\n]*?\\\)|\\\[.*?\\\]|\\boxed\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})", re.DOTALL)
+MATHS = re.compile(
+    r"(\$\$?[^$]*\$\$?|\\\([^\n]*?\\\)|\\\[.*?\\\]|\\boxed\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})", re.DOTALL
+)
 
 
 def with_powers_marked(text: str) -> str:

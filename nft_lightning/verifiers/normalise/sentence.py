@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
-LEAD = r"(?:(?:so|thus|hence|therefore)\s*,?\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|solution)s?"
+LEAD = (
+    r"(?:(?:so|thus|hence|therefore)\s*,?\s*)?(?:the\s+)?(?:final\s+|correct\s+)?"
+    r"(?:answer|result|solution)s?"
+)
 LEAD_IN = re.compile(
-    rf"(?:\\text\{{\s*{LEAD}\s*(?:is|are|=|:)?\s*:?\s*\}}\s*[:=]?|{LEAD}\s*(?:is|are|=|:)\s*:?)\s*", re.IGNORECASE
+    rf"(?:\\text\{{\s*{LEAD}\s*(?:is|are|=|:)?\s*:?\s*\}}\s*[:=]?|{LEAD}\s*(?:is|are|=|:)\s*:?)\s*",
+    re.IGNORECASE,
 )
 IN_TEXT = re.compile(rf"\\text\{{\s*{LEAD}\s*(?:is|are|=|:)\s*:?\s*([^{{}}]+)\}}", re.IGNORECASE)
 ABOUT = re.compile(

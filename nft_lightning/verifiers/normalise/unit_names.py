@@ -97,17 +97,16 @@ PERCENT = frozenset(("percent", "pct", "percentage"))
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 # Behind a number these words make it another number, several numbers, or none.
-RESERVED = frozenset(
-    """
-    and or nor not no none neither either but except excluding without through to until than more less
-    fewer greater least most above below under beyond up down between within plus minus times divided
-    multiplied by added subtracted squared cubed root factorial power exponent log ln mod modulo base
-    half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths eighth eighths
-    double triple twice thrice if when where unless only otherwise is are was be equals equal isn't
-    wrong false true maybe perhaps possibly approximately remainder pi infinity infinite imaginary
-    one two three four five six seven eight nine eleven twelve off short negative over ratio
-    """.split()
-)
+CHANGING = """
+and or nor not no none neither either but except excluding without through to until than more less
+fewer greater least most above below under beyond up down between within plus minus times divided
+multiplied by added subtracted squared cubed root factorial power exponent log ln mod modulo base
+half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths eighth eighths
+double triple twice thrice if when where unless only otherwise is are was be equals equal isn't
+wrong false true maybe perhaps possibly approximately remainder pi infinity infinite imaginary
+one two three four five six seven eight nine eleven twelve off short negative over ratio
+"""
+RESERVED = frozenset(CHANGING.split())
 
 
 def alias_table() -> dict[str, str]:
@@ -123,4 +122,5 @@ def alias_table() -> dict[str, str]:
 NAMES = alias_table()
 # Without \text a letter is a variable; a few signs may touch the number, as in 5cm.
 BARE = frozenset(name for name in NAMES if len(name) > 1 and name.isalpha() and name not in ("in", "mn"))
-TIGHT = frozenset("cm km mm kg ft lb lbs mph min sec hr hrs mL ml dollars euros degrees".split())
+TOUCHING = "cm km mm kg ft lb lbs mph min sec hr hrs mL ml dollars euros degrees"
+TIGHT = frozenset(TOUCHING.split())

@@ -24,12 +24,16 @@ POWER = r"\^\s*(?:\{\s*-?\d\s*\}|-?\d)"
 VALUE_END = r"(?<=[\d}})!|a-zA-Z])"
 MONEY = re.compile(rf"(?P<sign>[-+]?)\s*(?:US\s*)?(?P<money>{SIGNS})\s*(?=[\d.\\-])")
 PERCENT_BEHIND = re.compile(r"\s*\\?%$")
-DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$")
+DEGREES = re.compile(
+    r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$"
+)
 IN_TEXT = re.compile(rf"{VALUE_END}\s*(?P<unit>{TEXT}(?:\s*(?:{POWER}|\\cdot|\\times|[/*]|{TEXT}))*)$")
 FRACTION = re.compile(
     rf"(?<=[\d}})])\s*\\frac\{{\s*(?P<top>{TEXT}(?:{POWER})?)\s*\}}\{{\s*(?P<bottom>{TEXT}(?:{POWER})?)\s*\}}$"
 )
-WORDS = re.compile(rf"(?<=[\d}})])(?P<gap>\s*)(?P<unit>(?:{SIGNS}|[a-zA-Z]+)(?:(?:\s*/\s*|\s+)[a-zA-Z]+)*(?:{POWER})?)$")
+WORDS = re.compile(
+    rf"(?<=[\d}})])(?P<gap>\s*)(?P<unit>(?:{SIGNS}|[a-zA-Z]+)(?:(?:\s*/\s*|\s+)[a-zA-Z]+)*(?:{POWER})?)$"
+)
 TOKEN = re.compile(
     rf"(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*|{SIGNS})|(?P<power>{POWER})|(?P<over>/)|(?P<between>\\cdot|\\times|[*.,()\s])"
 )
@@ -37,7 +41,7 @@ SCALES = {None: "degree", "C": "celsius", "F": "fahrenheit"}
 MANY_WORDS = 6
 
 
-class NotReadable(ValueError):
+class NotReadableError(ValueError):
     """What is behind a number makes it something else, or nobody knows what."""
 
 
@@ -60,7 +64,7 @@ def split_unit(text: str) -> Split:
     r"""Return a value, its unit and whether it is a percentage.
 
     Raises:
-        NotReadable: words behind the value change it, as in ``7 \text{ or less}``.
+        NotReadableError: words behind the value change it, as in ``7 \text{ or less}``.
 
     >>> split_unit(r"5 \text{ meters}"), split_unit(r"\$18.90")
     (Split(core='5', unit='m', percent=False), Split(core='18.90', unit='dollar', percent=False))
@@ -122,10 +126,12 @@ def with_phrase(found: Split, end: int, phrase: str) -> Split | None:
     if not names or (len(names) == 1 and len(names[0]) == 1 and names[0] not in (*NAMES, "k")):
         return None  # a variable
     if len(names) > MANY_WORDS or any(name.lower() in RESERVED for name in names):
-        raise NotReadable(phrase)
+        raise NotReadableError(phrase)
     power, dozens, percent, unit = meaning(tokens)
     if power:
-        core = f"{core} \\times 10^{{{power}}}" if is_number(core) else f"({core}) \\times 10^{{{power}}}"
+        core = (
+            f"{core} \\times 10^{{{power}}}" if is_number(core) else f"({core}) \\times 10^{{{power}}}"
+        )
     if dozens:
         core = f"({core}) \\cdot 12"
     return replace(found, core=core, unit=unit or found.unit, percent=found.percent or percent)
@@ -183,6 +189,6 @@ def singular(word: str) -> str:
     >>> singular("inches"), singular("days"), singular("glass")
     ('inch', 'day', 'glass')
     """
-    if word.endswith("ches") or word.endswith("shes") or word.endswith("xes"):
+    if word.endswith(("ches", "shes", "xes")):
         return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
