@@ -7,7 +7,6 @@ from typing import Any
 
 from nft_lightning.verifiers.expressions import equal_expressions, parse_whole
 from nft_lightning.verifiers.kinds import compare_kinds
-from nft_lightning.verifiers.normalise.bases import value_in_base
 from nft_lightning.verifiers.reading import Reading
 
 GOLDS_KEPT = 4096
@@ -30,7 +29,7 @@ def compare(answer: Reading, gold: Reading) -> str:
     if not gold.clear or units_differ(answer, gold):
         return "wrong"
     if answer.bases and gold.bases and answer.bases != gold.bases:
-        return "correct" if equal_in_bases(answer, gold) else "wrong"
+        return "wrong"
     return compare_values(answer, gold)
 
 
@@ -47,17 +46,8 @@ def units_differ(answer: Reading, gold: Reading) -> bool:
 
 def is_other(unit: str, other: str) -> bool:
     """Return True for two units that are named, and not the same."""
-    general = UNIT in (unit.split("^")[0], other.split("^")[0])
+    general = (unit.split("^")[0] == UNIT) != (other.split("^")[0] == UNIT)
     return bool(unit and other and unit != other and not general)
-
-
-def equal_in_bases(answer: Reading, gold: Reading) -> bool:
-    """Return True for two integers of one value in different bases."""
-    sides = [(side.core, side.bases) for side in (answer, gold)]
-    if any(len(bases) != 1 or not core.lstrip("-").isalnum() for core, bases in sides):
-        return False
-    mine, theirs = (value_in_base(core, bases[0]) for core, bases in sides)
-    return mine == theirs
 
 
 def compare_values(answer: Reading, gold: Reading) -> str:

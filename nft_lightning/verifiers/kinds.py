@@ -10,16 +10,20 @@ from nft_lightning.verifiers.number import parse_number
 
 WRAPPED = re.compile(r"\\text\{([^{}]*)\}")
 TIME = re.compile(
-    r"(?P<hour>\d{1,2})(?:\s*:\s*(?P<minute>[0-5]\d))?\s*(?P<half>[ap])?(?(half)\.?\s*m\.?)",
+    r"(?P<hour>\d{1,2})(?:\s*:\s*(?P<minute>[0-5]\d)(?:\s*:\s*(?P<second>[0-5]\d))?)?"
+    r"\s*(?P<half>[ap])?(?(half)\.?\s*m\.?)",
     re.IGNORECASE,
 )
+HOUR = re.compile(r"\d{1,2}")
+NOON = 12 * 3600
 CHOICE = re.compile(r"\(?([A-J])\)?", re.IGNORECASE)
 MARKED_CHOICE = re.compile(
     r"(?:\((?P<inside>[A-J])\)|(?P<before>[A-J])\s*[.):])[.:]?\s*(?P<rest>.*)", re.DOTALL
 )
 OTHER_CHOICE = re.compile(r"(?:^|[^A-Za-z])\(?[A-J]\s*[).:]|\b(?:or|and|not)\b")
-WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
+WORDS = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'-]*")
 WORD = re.compile(r"[A-Za-z]{2}")
+DIGIT = re.compile(r"\d")
 LONG_WORD = re.compile(r"[A-Za-z]{3}")
 
 
@@ -65,26 +69,28 @@ def compare_times(answer: str, gold: str) -> str | None:
     mine, theirs = clock(answer), clock(gold)
     if mine is None and theirs is None:
         return None
+    if theirs is not None and theirs[1] is not None and HOUR.fullmatch(answer):
+        mine = clock(f"{answer}:00")  # 9 for 9 a.m.
     if mine is None or theirs is None:
         return "wrong"
     same = mine[0] == theirs[0]
-    if None in (mine[1], theirs[1]) and min(mine[0], theirs[0]) < 720:
-        same = mine[0] % 720 == theirs[0] % 720  # 11:30 may be 11:30 PM
+    if None in (mine[1], theirs[1]) and min(mine[0], theirs[0]) < NOON:
+        same = mine[0] % NOON == theirs[0] % NOON  # 11:30 may be 11:30 PM
     return "correct" if same else "wrong"
 
 
 def clock(text: str) -> tuple[int, str | None] | None:
-    """Return the minutes since midnight and which half of the day was said, None for no time."""
+    """Return the seconds since midnight and which half of the day was said, None for no time."""
     match = TIME.fullmatch(spoken(text))
     if match is None or (match["minute"] is None and match["half"] is None):
         return None
-    hour, minute = int(match["hour"]), int(match["minute"] or 0)
+    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
     half = match["half"].lower() if match["half"] else None
     if hour > (24 if half is None else 12):
         return None
     if half is not None:
         hour = hour % 12 + (12 if half == "p" else 0)
-    return hour * 60 + minute, half
+    return hour * 3600 + minute * 60 + second, half
 
 
 def compare_ratios(answer: str, gold: str) -> str | None:
@@ -138,6 +144,8 @@ def words_of(text: str) -> list[str] | None:
     said = spoken(text)
     if WORDS.fullmatch(said) is None or (WORD.search(said) is None and "," not in said):
         return None
+    if DIGIT.search(said) and not LONG_WORD.search(said):
+        return None  # x2 is an expression, June 20 is none
     return sorted(
         re.sub(r"[ .'-]", "", piece).casefold() for piece in pieces(said.replace(" and ", ", "))
     )

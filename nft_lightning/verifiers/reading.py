@@ -15,6 +15,7 @@ from nft_lightning.verifiers.normalise.numerals import plain_numerals
 from nft_lightning.verifiers.normalise.sentence import without_sentence
 from nft_lightning.verifiers.normalise.units import NotReadableError, split_unit
 
+NUMBER_INDEX = re.compile(r"\d\s*\)?\s*_")
 TWO_NUMBERS = re.compile(r"(?<![_^\d.])\d+(?:\.\d+)?\s+\.?\d")
 SCRIPT = re.compile(r"([_^])\s*([a-zA-Z0-9])(?!\d)")
 SPACE = re.compile(r"\s+")
@@ -59,7 +60,7 @@ def read(text: str) -> Reading:
         core, bases = split_bases(plain_fractions(plain_numerals(core)))
     except (NotReadableError, ValueError):
         return Reading(text, text, clear=False)
-    clear = TWO_NUMBERS.search(core) is None
+    clear = TWO_NUMBERS.search(core) is None and NUMBER_INDEX.search(core) is None
     return Reading(text, with_dots_named(core), units, percent, bases, clear)
 
 

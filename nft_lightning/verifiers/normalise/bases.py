@@ -19,7 +19,7 @@ def split_bases(text: str) -> tuple[str, tuple[int, ...]]:
     r"""Return ``text`` without the bases of its numbers, and the bases from left to right.
 
     Raises:
-        ValueError: a digit is too large for its base.
+        ValueError: a digit is too large for its base, or there is no such base.
 
     >>> split_bases("101_{2}"), split_bases("(12)_8 + 7_8"), split_bases("x_2")
     (('101', (2,)), ('12 + 7', (8, 8)), ('x_2', ()))
@@ -35,18 +35,9 @@ def note_base(found: list[int], match: re.Match[str]) -> str:
     if len(match["opens"]) != len(match["closes"]):
         return match[0]
     base = NAMES.get(match["braced"]) or int(match["braced"] or match["bare"])
-    if base < 2 or (base <= 10 and not match["digits"].replace(".", "").isdigit()):
+    if base <= 10 and not match["digits"].replace(".", "").isdigit():
         return match[0]  # 2A_1 is twice A_1
-    if any(int(digit, 16) >= base for digit in match["digits"] if digit != "."):
-        raise ValueError(f"a digit of {match['digits']} is too large for base {base}")
+    if base < 2 or any(int(digit, 16) >= base for digit in match["digits"] if digit != "."):
+        raise ValueError(f"one of {match['digits']} is no digit of base {base}")
     found.append(base)
     return str(match["digits"])
-
-
-def value_in_base(digits: str, base: int) -> int:
-    """Return the value of an integer's digits in a base from 2 to 36.
-
-    >>> value_in_base("101", 2)
-    5
-    """
-    return int(digits, base)

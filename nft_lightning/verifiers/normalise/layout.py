@@ -17,7 +17,7 @@ FONTS = re.compile(
     r"\s*\{"
 )
 OLD_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf)\s+([^{}]*)\}")
-COLOURS = re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}")
+COLOURS = re.compile(r"\\underline(?=\s*\{)|\\(?:textcolor|colorbox)\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}")
 FRACTIONS = re.compile(r"\\(?:[dtcs]|nice|x)frac(?![a-zA-Z])")
 NAMES = {
     "leq": "\\le ",
@@ -51,7 +51,7 @@ FRENCH = re.compile(
 STARS = re.compile(r"(\*\*|`)(.+)\1", re.DOTALL)
 ROOT = re.compile(r"\\?sqrt\s*\(([^()]*)\)")
 NUMBER_INSIDE = re.compile(r"\\text\{\s*([-+]?[\d.,]*\d[\d.,]*(?:[eE][-+]?\d+)?\.?)\s*\}")
-EMPTY_TEXT = re.compile(r"\\text\{\s*\}")
+EMPTY_TEXT = re.compile(r"\\text\{[\s.,;:]*\}")
 TAIL = " .,;:"
 POWER = re.compile(r"\*\*")
 PRIMES = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z]|\\[a-zA-Z]+)\s*('+)")

@@ -27,6 +27,10 @@ PERCENT_BEHIND = re.compile(r"\s*\\?%$")
 DEGREES = re.compile(
     r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$"
 )
+ORDINAL = re.compile(
+    r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\text\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th))\s*\}?$"
+)
+FEET = re.compile(r"(?<=\d)\s*(?P<marks>'|''|\")$")
 IN_TEXT = re.compile(rf"{VALUE_END}\s*(?P<unit>{TEXT}(?:\s*(?:{POWER}|\\cdot|\\times|[/*]|{TEXT}))*)$")
 FRACTION = re.compile(
     rf"(?<=[\d}})])\s*\\frac\{{\s*(?P<top>{TEXT}(?:{POWER})?)\s*\}}\{{\s*(?P<bottom>{TEXT}(?:{POWER})?)\s*\}}$"
@@ -90,6 +94,10 @@ def one_less(found: Split) -> Split | None:
         return Split(text[: match.start()], found.unit, True)
     if (match := DEGREES.search(text)) is not None and match.start():
         return Split(text[: match.start()], SCALES[match["text"] or match["scale"]])
+    if (match := ORDINAL.search(text)) is not None:
+        return Split(text[: match.start()], found.unit, found.percent)
+    if (match := FEET.search(text)) is not None:
+        return Split(text[: match.start()], "ft" if match["marks"] == "'" else "in")
     if (match := FRACTION.search(text)) is not None:
         return with_phrase(found, match.start(), f"{match['top']}/{match['bottom']}")
     if (match := IN_TEXT.search(text)) is not None:
