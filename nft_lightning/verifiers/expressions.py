@@ -77,10 +77,7 @@ def equal_expressions(gold: Any, answer: Any) -> bool:
 
 def is_false_chain(expression: Any) -> bool:
     """Return True for equations of numbers that are not equal, such as 8 = 7; of a chain, any link."""
-    for link in links(expression):
-        if far_apart(link.lhs, link.rhs):
-            return True
-    return False
+    return any(far_apart(link.lhs, link.rhs) for link in links(expression))
 
 
 def far_apart(left: Any, right: Any) -> bool:

@@ -28,7 +28,7 @@ DEGREES = re.compile(
     r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$"
 )
 ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\text\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th))\s*\}?$"
+    r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$"
 )
 FEET = re.compile(r"(?<=\d)\s*(?P<marks>'|''|\")$")
 IN_TEXT = re.compile(rf"{VALUE_END}\s*(?P<unit>{TEXT}(?:\s*(?:{POWER}|\\cdot|\\times|[/*]|{TEXT}))*)$")
