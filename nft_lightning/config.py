@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from nft_lightning.batching.deal import check_deal
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
+from nft_lightning.types import Problem
 
 PACKAGE = Path(__file__).parent
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -189,7 +190,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
     check_rewards(parts)
     check_deal(parts.batching.deal, parts.objective, "algorithm")
-    if needs.references and parts.source.problem(0, 0).solution is None:
+    if needs.references and all(p.solution is None for p in sample(parts.source)):
         raise UserError(
             "problems",
             parts.source.problem(0, 0).id,
@@ -201,6 +202,11 @@ def build_parts(cfg: DictConfig) -> Parts:
         parts.model, parts.source, parts.prompt, parts.plan, parts.evaluation, parts.engine
     )
     return dataclasses.replace(parts, asked=asked)
+
+
+def sample(source: Any) -> Sequence[Problem]:
+    """Return every training problem of a finite source, the first one of an endless one."""
+    return getattr(source, "training", None) or [source.problem(0, 0)]
 
 
 def check_rewards(parts: Parts) -> None:

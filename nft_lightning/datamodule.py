@@ -23,6 +23,7 @@ from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.plans import BatchingPlan, EvaluationPlan
 from nft_lightning.policy.agreement import check_equal_weights
+from nft_lightning.problems.base import check_ids
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.shares import writers
 from nft_lightning.timing import PhaseTimer
@@ -77,8 +78,10 @@ class RolloutDataModule(L.LightningDataModule):
         self.departure = Departure()
         self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
+        held_out = collector.source.held_out(evaluation.problems)
+        check_ids(held_out)
         self.held_out: list[Problem] = collector.askable(
-            collector.source.held_out(evaluation.problems), self.evaluation_sampling.max_new_tokens
+            held_out, self.evaluation_sampling.max_new_tokens
         )
 
     def train_dataloader(self) -> LazyRollout:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from nft_lightning.errors import UserError
+from nft_lightning.problems.values import NotTextError, number_text
 from nft_lightning.verdict import OUTCOMES
 from nft_lightning.verifiers.math import MathVerifier
 
@@ -100,12 +101,10 @@ class Reader:
         value = record[key]
         if isinstance(value, str):
             return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            try:
-                return str(value)
-            except ValueError:  # an integer of more than 4,300 digits
-                pass
-        self.report(number, f"has a {key} that is not text")
+        try:
+            return number_text(value)
+        except NotTextError as error:
+            self.report(number, f"has a {key} that {error}")
         return None
 
     def report(self, number: int, problem: str) -> None:

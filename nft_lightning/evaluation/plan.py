@@ -8,6 +8,7 @@ from typing import Any
 
 from nft_lightning.errors import UserError
 from nft_lightning.plans import check_sampling
+from nft_lightning.problems.base import check_ids
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.types import Problem, Sampling
 
@@ -55,13 +56,7 @@ class EvalSet:
             found: list[Problem] = self.source.held_out(self.problems)
         else:
             found = self.source.problems[: self.problems]
-        seen: set[str] = set()
-        for problem in found:
-            if problem.id in seen:
-                raise UserError(
-                    "id", problem.id, "stands twice in one set", "give every problem its own"
-                )
-            seen.add(problem.id)
+        check_ids(found)
         return found
 
 

@@ -10,6 +10,10 @@ from nft_lightning.errors import UserError
 from nft_lightning.problems.base import is_held_out
 from nft_lightning.types import Problem
 
+# A set that a draw meets less often than once in so many tries is as good as empty.
+RARE_TRIES = 2_000
+MOST_TRIES = 200_000
+
 
 @dataclass(frozen=True)
 class ArithmeticProblems:
@@ -40,6 +44,15 @@ class ArithmeticProblems:
                 "leaves training or evaluation without problems",
                 "use a number between 0 and 1, such as 0.1",
             )
+        for held_out, name in ((False, "training"), (True, "evaluation")):
+            if self.drawn(random.Random(name), held_out, RARE_TRIES) is None:
+                raise UserError(
+                    "problems.held_out_fraction",
+                    self.held_out_fraction,
+                    f"leaves no {name} problems of {self.min_terms} to {self.max_terms} terms up to "
+                    f"{self.max_number}",
+                    "use more or larger terms, or a fraction such as 0.1",
+                )
 
     def problem(self, index: int, seed: int) -> Problem:
         """Training problem number ``index`` of a seed, drawn by a counter."""
@@ -57,8 +70,19 @@ class ArithmeticProblems:
         return list(found.values())
 
     def draw(self, rng: random.Random, *, held_out: bool) -> Problem:
-        """One problem from ``rng``, from the held-out texts or from the others."""
-        while True:
+        """Return one problem from ``rng``, from the held-out texts or from the others.
+
+        Raises:
+            RuntimeError: none was met in many more tries than the check at the start needed.
+        """
+        found = self.drawn(rng, held_out, MOST_TRIES)
+        if found is None:
+            raise RuntimeError(f"no problem was drawn in {MOST_TRIES} tries")
+        return found
+
+    def drawn(self, rng: random.Random, held_out: bool, tries: int) -> Problem | None:
+        """Return the first problem of the set that is asked for among ``tries``, else None."""
+        for _ in range(tries):
             count = rng.randint(self.min_terms, self.max_terms)
             numbers = [rng.randint(1, self.max_number) for _ in range(count)]
             signs = [1] + [rng.choice((1, -1)) for _ in range(count - 1)]
@@ -66,6 +90,7 @@ class ArithmeticProblems:
             text = str(terms[0]) + "".join(f"{t:+d}" for t in terms[1:])
             if is_held_out(text, self.held_out_fraction) == held_out:
                 return Problem(f"arithmetic:{text}", text, str(sum(terms)), worked_answer(text))
+        return None
 
 
 def worked_answer(text: str) -> str:

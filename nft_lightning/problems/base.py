@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol
 
+from nft_lightning.errors import UserError
 from nft_lightning.types import Problem
 
 
@@ -26,6 +28,15 @@ def is_held_out(text: str, fraction: float) -> bool:
     """True for the given fraction of all texts, decided by a hash of the text alone."""
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def check_ids(problems: Iterable[Problem]) -> None:
+    """Raise UserError where two problems of one set have one id: results would count them as one."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise UserError("id", problem.id, "stands twice in one set", "give every problem its own")
+        seen.add(problem.id)
 
 
 def shuffled_index(index: int, size: int, seed: int) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from nft_lightning.errors import UserError
-from nft_lightning.problems.base import is_held_out, shuffled_index
+from nft_lightning.problems.base import check_ids, is_held_out, shuffled_index
 from nft_lightning.problems.exclusion import selected
+from nft_lightning.problems.hub_rows import problem_of_row
+from nft_lightning.problems.jsonl import read_jsonl
+from nft_lightning.problems.values import NotTextError, text_of
 from nft_lightning.types import Problem
 
 
@@ -35,6 +36,8 @@ class ListedProblems:
     @cached_property
     def split(self) -> tuple[list[Problem], list[Problem]]:
         """Training and held-out problems; the split is decided by the text, never by the seed."""
+        for listed in (self.problems, self.evaluation or ()):
+            check_ids(listed)
         if self.evaluation is not None:
             return self.problems, self.evaluation
         held = [p for p in self.problems if is_held_out(p.text, self.held_out_fraction)]
@@ -103,7 +106,8 @@ class HubProblems(ListedProblems):
 
     Attributes:
         split_name, subset: as ``load_dataset`` takes them.
-        problem_field, answer_field, solution_field: columns; a list of answers is joined by commas.
+        problem_field, answer_field, solution_field: columns of text or numbers; a list of answers is
+            joined by commas, and a row may lack a solution.
         answer_after: the answer is what follows the last such mark, as ``####`` in GSM8K.
     """
 
@@ -137,7 +141,7 @@ class HubProblems(ListedProblems):
             raise UserError(
                 "problems.path",
                 self.path,
-                f"can not be loaded ({reason})",
+                f"cannot be loaded ({reason})",
                 "check the name, split_name and subset, or give a local folder",
             ) from error
         fields = (self.problem_field, self.answer_field, self.solution_field)
@@ -149,15 +153,7 @@ class HubProblems(ListedProblems):
                 f"are not columns of {self.path}",
                 f"use some of {', '.join(rows.column_names)}",
             )
-        found = [
-            Problem(
-                f"{self.path}:{i}",
-                str(row[self.problem_field]),
-                answer_text(row[self.answer_field], self.answer_after),
-                str(row[self.solution_field]) if self.solution_field else None,
-            )
-            for i, row in enumerate(rows)
-        ]
+        found = [problem_of_row(row, i, self) for i, row in enumerate(rows)]
         return selected(found, self.exclude, self.max_characters)
 
 
@@ -198,66 +194,12 @@ class ReasoningGymProblems(ListedProblems):
             raise UserError(
                 "problems.task", self.task, f"is refused ({error})", "use a generator that exists"
             ) from error
-        unique = {item["question"]: str(item["answer"]) for item in items}
+        unique = {}
+        for item in items:
+            try:
+                unique[text_of(item["question"])] = text_of(item["answer"])
+            except NotTextError as error:
+                raise UserError(
+                    "problems.task", self.task, f"has an answer that {error}", "use another generator"
+                ) from error
         return [Problem(f"{self.task}:{i}", q, a) for i, (q, a) in enumerate(unique.items())]
-
-
-def answer_text(value: Any, after: str | None) -> str:
-    """The answer of a column's value: what follows the mark, without one pair of dollars around it."""
-    if isinstance(value, list):
-        return ", ".join(answer_text(item, after) for item in value)
-    text = str(value)
-    text = (text.rpartition(after)[2] if after else text).strip()
-    inner = text[1:-1]
-    return inner.strip() if text[:1] == text[-1:] == "$" and inner and "$" not in inner else text
-
-
-def read_jsonl(path: str, field: str) -> list[Problem]:
-    """Problems from a file; raises UserError naming the first bad line."""
-    if not Path(path).is_file():
-        raise UserError(field, path, "is not a file", "give a JSON Lines file")
-    found = []
-    try:
-        with open(path, encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    found.append(parse_line(line, path, number, field))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            field, path, f"can not be read ({error})", "give a readable file in UTF-8"
-        ) from error
-    if not found:
-        raise UserError(field, path, "holds no problem", "give a file with a JSON object on each line")
-    return found
-
-
-def parse_line(line: str, path: str, number: int, field: str) -> Problem:
-    """One line as a problem."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(
-            field, path, f"is not JSON at line {number}", "write one JSON object a line"
-        ) from error
-    for name in ("problem", "answer"):
-        value = row.get(name) if isinstance(row, dict) else None
-        if not isinstance(value, str | int | float) or not str(value).strip():
-            raise UserError(
-                field,
-                path,
-                f"lacks {name} at line {number}",
-                'give each line as {"problem": ..., "answer": ...}',
-            )
-    solution = str(row["solution"]) if row.get("solution") else None
-    name = str(row.get("id", f"line-{number}"))
-    for text in (name, str(row["problem"]), str(row["answer"]), solution or ""):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                field,
-                path,
-                f"holds half a surrogate pair, which UTF-8 cannot hold, at line {number}",
-                "mend or remove that line",
-            ) from error
-    return Problem(name, str(row["problem"]), str(row["answer"]), solution)

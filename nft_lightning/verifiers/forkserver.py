@@ -26,14 +26,15 @@ def main(control_fd: int, memory_limit_mb: int) -> None:
     try:
         import logging
 
+        from nft_lightning.verifiers import expressions, too_large
         from nft_lightning.verifiers.judge import warm_up
-        from nft_lightning.verifiers.too_large import install
         from nft_lightning.verifiers.worker import work
     except BaseException:
         control.sendall(traceback.format_exc().encode())
         return
     logging.disable(logging.CRITICAL)
-    install()
+    too_large.install()
+    expressions.install()
     gc.freeze()
     gc.enable()
     control.sendall(b"ready\n")

@@ -1,19 +1,22 @@
-"""math-verify's verdict on one answer. Runs in a worker, which is killed when it takes too long."""
+"""The verdict on one answer. Runs in a worker, which is killed when it takes too long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
-from math_verify import parse, verify
+from math_verify import parse
 from math_verify.parser import (
     ExprExtractionConfig,
     LatexExtractionConfig,
     extract_match,
     get_extraction_regexes,
 )
+
+from nft_lightning.verifiers.compare import compare
+from nft_lightning.verifiers.expressions import equal_expressions, parse_whole
+from nft_lightning.verifiers.reading import Reading, read
 
 GOLDS_KEPT = 4096
 SHOWN_CHARACTERS = 1000
@@ -41,12 +44,14 @@ Parsed = list[Any]
 
 
 def judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
-    """The outcome, and for a search over the whole text what was found.
+    """Return the outcome, and for a search over the whole text what was found.
 
     ``how`` names the search for the answer and how the gold is written, ``any+text`` for example;
     ``box`` means that the text is the inside of a box.
     """
     rule, _, gold_form = how.partition("+")
+    if rule == "box" and gold_form == "answer":
+        return judge_box(answer, gold), None
     golds = parse_gold(gold, gold_form)
     if not golds:
         return "bad_gold", None
@@ -54,33 +59,62 @@ def judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
         return "correct", None
     answers = parse_answer(rule, answer)
     shown = None if rule == "box" or not answers else str(answers[-1])[:SHOWN_CHARACTERS]
-    return (compare(golds, answers) if answers else "unparsable"), shown
+    return (compare_found(golds, answers) if answers else "unparsable"), shown
+
+
+def judge_box(answer: str, gold: str) -> str:
+    """Return the verdict on the inside of a box against a gold answer."""
+    theirs = read_gold(gold)
+    if not says_something(theirs):
+        return "bad_gold"
+    mine = read(answer)
+    return compare(mine, theirs) if says_something(mine) else "unparsable"
+
+
+@lru_cache(maxsize=GOLDS_KEPT)
+def read_gold(gold: str) -> Reading:
+    """Return a gold, read once."""
+    return read(gold)
+
+
+def says_something(reading: Reading) -> bool:
+    """Return True where more than signs was written."""
+    return any(character.isalnum() for character in reading.text)
 
 
 @lru_cache(maxsize=GOLDS_KEPT)
 def parse_gold(gold: str, form: str) -> Parsed:
-    """The gold, read once: an ``answer`` as the inside of a box, a ``text`` by math-verify's search."""
-    return parse_text(f"\\boxed{{{gold}}}" if form == "answer" else gold, "any")
+    """Return what is read in a gold: an ``answer`` as a whole, a ``text`` by a search."""
+    return whole(gold) if form == "answer" else search(gold, "any")
 
 
 def parse_answer(rule: str, answer: str) -> Parsed:
-    """What math-verify reads in the answer: expressions and the text they came from."""
+    """Return what is read in an answer: an expression, and the text that it came from."""
     if rule == "box":
-        return parse_text(f"\\boxed{{{answer}}}", "any")
+        return whole(answer)
     kind, _, which = rule.partition("-")
-    return parse_text(answer, kind) if which == "last" else parse_first(answer, kind)
+    return search(answer, kind) if which == "last" else search_first(answer, kind)
 
 
-def parse_text(text: str, kind: str) -> Parsed:
-    """math-verify's own search, without its alarms: the pool keeps the deadline."""
+def whole(text: str) -> Parsed:
+    """Return the expression that the inside of a box is, and its text."""
+    reading = read(text)
+    if not says_something(reading):
+        return []
+    expression = parse_whole(reading.core) if reading.clear else None
+    return [reading.core] if expression is None else [expression, reading.core]
+
+
+def search(text: str, kind: str) -> Parsed:
+    """Return what math-verify's own search finds, without its alarms: the pool keeps the deadline."""
     found: Parsed = parse(
         text, extraction_config=TARGETS[kind], parsing_timeout=None, raise_on_error=True
     )
     return found
 
 
-def parse_first(text: str, kind: str) -> Parsed:
-    """As math-verify searches, but of matches with equal priority the first in the text."""
+def search_first(text: str, kind: str) -> Parsed:
+    """Return what math-verify would find, but of matches with equal priority the first in the text."""
     patterns = sorted(
         (
             (priority, pattern, target)
@@ -103,23 +137,15 @@ def parse_first(text: str, kind: str) -> Parsed:
     return []
 
 
-def compare(golds: Parsed, answers: Parsed) -> str:
-    """math-verify's verdict: right where any reading of the gold equals any of the answer.
-
-    What math-verify can not compare is not equal; what ran out of memory or stack is an error.
-    """
-    failed = False
-    for gold, answer in product(golds, answers):
-        try:
-            if verify(gold, answer, timeout_seconds=None, raise_on_error=True):
+def compare_found(golds: Parsed, answers: Parsed) -> str:
+    """Return ``correct`` where any reading of the gold equals any of the answer."""
+    for gold in golds:
+        for answer in answers:
+            if equal_expressions(gold, answer):
                 return "correct"
-        except (MemoryError, RecursionError):
-            failed = True
-        except Exception:
-            continue
-    return "error" if failed else "wrong"
+    return "wrong"
 
 
 def warm_up() -> Sequence[Callable[[], object]]:
-    """Steps that fill the parser's caches, so that new workers start with them."""
-    return [lambda text=text: judge("box+answer", text, text) for text in WARM_UP]  # type: ignore[misc]
+    """Return steps that fill the parser's caches, so that new workers start with them."""
+    return [lambda text=text: judge("box+answer", f" {text} ", f"{text}+0") for text in WARM_UP]  # type: ignore[misc]

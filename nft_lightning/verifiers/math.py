@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,21 +14,23 @@ from nft_lightning.verifiers.base import RewardRules, check_choice
 from nft_lightning.verifiers.extract import (
     SEARCH_RULES,
     balanced,
+    bare,
     check_rules,
     find_answers,
     gold_answer,
-    plain_e_notation,
-    readable,
 )
 from nft_lightning.verifiers.fast import compare_plain
+from nft_lightning.verifiers.normalise.searched import with_powers_marked
 from nft_lightning.verifiers.pool import Job, WorkerPool
+
+HAS_E = re.compile(r"\d\.?[eE][-+]?\d")
 
 
 @dataclass(frozen=True)
 class MathVerifier:
-    r"""A completion's final answer against the gold, with math-verify's verdicts.
+    r"""A completion's final answer against the gold, read by our rules and compared by math-verify.
 
-    Plain numbers are compared at once; everything else goes to math-verify in a worker.
+    Plain numbers are compared at once; everything else goes to a worker.
 
     Attributes:
         workers: processes of this rank; timeout_seconds: a verification's deadline.
@@ -105,14 +108,14 @@ class MathVerifier:
         return [v for v in verdicts if v is not None]
 
     def at_once(self, answer: str | None, gold: str) -> str | Job:
-        """An outcome that needs no worker, or the worker's job."""
+        """Return an outcome that needs no worker, or the worker's job."""
         if answer is None or not answer.strip():
             return "unparsable"
         if self.extract in SEARCH_RULES:
             return f"{self.extract}-{self.which}+{self.gold}", answer, self.gold_form(gold)
         if len(answer) > max(self.max_answer_characters, len(gold)):
             return "unparsable"
-        mine = readable(answer)
+        mine = bare(answer)
         theirs = self.gold_form(gold)
         outcome = compare_plain(mine, theirs) if self.gold == "answer" else None
         return outcome or (f"box+{self.gold}", mine, theirs)
@@ -140,11 +143,10 @@ class MathVerifier:
 
 @lru_cache(maxsize=2**16)
 def answer_form(gold: str) -> str:
-    """A gold answer in readable form; one whose braces do not match can not be an answer."""
+    """Return a gold without what is around it; empty where its braces do not match."""
     return gold_answer(gold) if balanced(gold) else ""
 
 
-def text_form(gold: str) -> str:
-    """A text to be searched; a number in E-notation is rewritten where it is the whole of it."""
-    plain = plain_e_notation(gold)
-    return gold if plain == gold else f"${plain}$"
+def text_form(text: str) -> str:
+    """Return a text to be searched, its numbers in E-notation as powers of ten."""
+    return with_powers_marked(text) if HAS_E.search(text) else text

@@ -10,8 +10,8 @@ from fractions import Fraction
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules
-from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer, readable
-from nft_lightning.verifiers.number import parse_number
+from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer
+from nft_lightning.verifiers.number import number_said
 
 WHOLE = ("whole",)
 
@@ -61,8 +61,9 @@ class ExactVerifier:
 class NumericVerifier:
     r"""Right where answer and gold are numbers that differ by no more than a tolerance.
 
-    Numbers are integers, decimals, fractions (``3/4``, ``\frac{3}{4}``), E-notation and percent;
-    thousands separators are fine.
+    Numbers are integers, decimals, fractions and mixed numbers, powers of ten in any way of writing,
+    and percent. Thousands separators, units, ``x =`` and LaTeX's short forms are fine; a relation,
+    a list or anything that is not read whole is not.
 
     Attributes:
         relative_tolerance: of the gold; absolute_tolerance: the larger of the two counts.
@@ -91,9 +92,10 @@ class NumericVerifier:
 
     def outcome(self, answer: str, gold: str) -> str:
         """The outcome of an answer that is not empty."""
-        expected, given = parse_number(gold_answer(gold)), parse_number(readable(answer))
+        expected = number_said(gold_answer(gold))
         if expected is None:
             return "bad_gold"
+        given = number_said(answer)
         if given is None:
             return "unparsable"
         allowed = max(
@@ -112,10 +114,19 @@ def judge_answers(
     truncated: Sequence[bool] | None,
     outcome: Callable[[str, str], str],
 ) -> list[Verdict]:
-    """One verdict a completion: no answer is unparsable, the rest is up to ``outcome``."""
+    """Return one verdict for each completion: no answer is unparsable, the rest is up to ``outcome``.
+
+    What ``outcome`` raises is an ``error`` of that completion, whatever a model wrote.
+    """
     rule = verifier.extract
     answers = find_answers(completions, truncated, rule, verifier.which, verifier.truncated)
-    return [
-        Verdict(outcome(answer, gold), answer) if answer else Verdict("unparsable", answer)
-        for answer, gold in zip(answers, golds, strict=True)
-    ]
+    verdicts = []
+    for answer, gold in zip(answers, golds, strict=True):
+        if not answer:
+            verdicts.append(Verdict("unparsable", answer))
+            continue
+        try:
+            verdicts.append(Verdict(outcome(answer, gold), answer))
+        except Exception:
+            verdicts.append(Verdict("error", answer))
+    return verdicts

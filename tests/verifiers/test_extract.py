@@ -7,14 +7,12 @@ import pytest
 from nft_lightning.errors import UserError
 from nft_lightning.verifiers.extract import (
     balanced,
+    bare,
     find_answers,
     first_boxed,
-    fold,
     gold_answer,
     last_boxed,
     official_boxed,
-    plain_e_notation,
-    readable,
 )
 from nft_lightning.verifiers.math import MathVerifier
 
@@ -27,7 +25,7 @@ from nft_lightning.verifiers.math import MathVerifier
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\frac{\sqrt{3}}{\frac{1}{2}}}", r"\frac{\sqrt{3}}{\frac{1}{2}}"),
         (r"\fbox{3}", "3"),
-        (r"\boxed{1} and \fbox{3}", "3"),
+        (r"\boxed{1} so \fbox{3}", "3"),
         (r"\boxed{5} and an open \boxed{6", "5"),
         (r"\boxed{6", None),
         (r"\boxed{\frac{1}{2}", None),
@@ -45,6 +43,23 @@ from nft_lightning.verifiers.math import MathVerifier
         (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
         (r"\boxed{}", ""),
         (r"\boxedx{4}", None),
+        (r"$\boxed 5$", "5"),
+        (r"$\boxed5$", "5"),
+        (r"it is \boxed 1,234.5.", "1,234.5"),
+        (r"$\boxed x$", "x"),
+        (r"$\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"\boxed\pi", r"\pi"),
+        ("the \\boxed answer", None),
+        (r"\framebox{5}", "5"),
+        (r"$\boxed{1}$ and $\boxed{2}$", "1, 2"),
+        (r"\boxed{1}, \boxed{2}, and \boxed{3}", "1, 2, 3"),
+        (r"\boxed{1}\text{ or }\boxed{2}", "1, 2"),
+        (r"\boxed{3}, so the answer is \boxed{4}", "4"),
+        (r"\boxed{1}. Yes, \boxed{1}, \boxed{1}", "1"),
+        (r"\boxed{1}\boxed{2}", "2"),
+        (r"$\boxed{50}\%$", r"50\%"),
+        (r"$\boxed{50}$%", r"50\%"),
+        (r"$\boxed{50\%}\%$", r"50\%"),
     ],
 )
 def test_last_boxed(text, found):
@@ -54,6 +69,7 @@ def test_last_boxed(text, found):
 def test_first_boxed():
     assert first_boxed(r"\boxed{1} then \boxed{2}") == "1"
     assert first_boxed(r"\boxed{1 then \boxed{2}") == "2"
+    assert first_boxed(r"$\boxed{1}$ or $\boxed{2}$, not \boxed{3}") == "1, 2"
     assert first_boxed("none") is None
 
 
@@ -73,6 +89,10 @@ def test_the_official_rule_wants_the_whole_box_in_the_last_100_characters():
         r"\boxed{" * 150_000,
         r"\boxed{" + "{" * 500_000 + "}" * 500_000,
         "\\" * 10**6 + r"\boxed{",
+        r"\boxed{1}, " * 100_000,
+        r"\boxed\a{" * 100_000,
+        r"\boxed " * 150_000,
+        r"\boxed" + " " * 10**6,
     ],
 )
 def test_a_megabyte_takes_linear_time(text):
@@ -81,46 +101,12 @@ def test_a_megabyte_takes_linear_time(text):
     assert time.perf_counter() - started < 20
 
 
-@pytest.mark.parametrize(
-    ("given", "plain"),
-    [
-        ("\u22125", "-5"),
-        ("\uff11\uff12\uff0e\uff15", "12.5"),
-        ("\u0664\u0662", "42"),
-        ("\uff08\uff11\uff0c\uff12\uff09", "(1,2)"),
-        ("\u200f5", "5"),
-        ("1\u00a0000", "1 000"),
-        ("x\u00b2", "x\u00b2"),
-        ("\u202e12", "\u202e12"),
-        ("\u2464", "\u2464"),
-        ("\u03c0", "\u03c0"),
-    ],
-)
-def test_fold(given, plain):
-    assert fold(given) == plain
-
-
-@pytest.mark.parametrize(
-    ("given", "plain"),
-    [
-        ("4.5e33", r"4.5 \times 10^{33}"),
-        ("2E-05", r"2 \times 10^{-5}"),
-        ("-1.5e+3", r"-1.5 \times 10^{3}"),
-        ("e4", "e4"),
-        ("2e", "2e"),
-        ("2e3x", "2e3x"),
-    ],
-)
-def test_scientific_notation(given, plain):
-    assert plain_e_notation(given) == plain
-
-
-def test_readable_forms():
-    assert readable("$5$") == "5"
-    assert readable(r"\$5") == r"\$5"
-    assert readable(r"$5\$") == r"$5\$"
-    assert readable("$1$ and $2$") == "$1$ and $2$"
-    assert gold_answer(r"The answer is $\boxed{4.5e3}$.") == r"4.5 \times 10^{3}"
+def test_what_is_around_an_answer():
+    assert bare(" $5$ ") == "5"
+    assert bare(r"\$5") == r"\$5"
+    assert bare(r"$5\$") == r"$5\$"
+    assert bare("$1$ and $2$") == "$1$ and $2$"
+    assert gold_answer(r"The answer is $\boxed{4.5e3}$.") == "4.5e3"
     assert balanced(r"\{ {x} \left\{")
     assert not balanced(r"\frac{1}{")
     assert not balanced("}{")

@@ -79,7 +79,7 @@ def test_equal_pairs_are_judged_once(verifier, monkeypatch):
 
 
 def test_extraction_rules():
-    text = r"First $7$, then \boxed{8}, and \boxed{9}. " + "x" * 100
+    text = r"First $7$, then \boxed{8}. At last \boxed{9}. " + "x" * 100
     searched = "The sum is $3$, so the answer is $4$"
     for options, case, expected in (
         ({}, text, "9"),

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+from math_verify import grader
+
+from nft_lightning.verifiers import expressions
+
+
+@pytest.fixture(scope="module")
+def as_in_a_worker():
+    """In this process, what a worker installs; taken back afterwards."""
+    numeric, product = grader.sympy_numeric_eq, _Latex2Sympy.convert_postfix_list
+    expressions.install()
+    yield
+    grader.sympy_numeric_eq, _Latex2Sympy.convert_postfix_list = numeric, product
