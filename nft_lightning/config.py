@@ -249,6 +249,7 @@ def check_trainer(cfg: DictConfig) -> None:
         "accumulate_grad_batches",
         "gradient_clip_val",
         "limit_train_batches",
+        "limit_val_batches",
         "overfit_batches",
     )
     for key in owned:
@@ -257,7 +258,7 @@ def check_trainer(cfg: DictConfig) -> None:
                 f"trainer.{key}",
                 cfg.trainer[key],
                 "has no effect here",
-                "use evaluation.every_epochs, batching.* and optimizer.clip_grad_norm",
+                "use evaluation.problems, evaluation.every_epochs, batching.*, optimizer.clip_grad_norm",
             )
 
 

@@ -58,8 +58,8 @@ class MetricsTable(Logger):
 
     @property
     def name(self) -> str:
-        """The file's."""
-        return self.path.name
+        """Empty: callbacks such as ModelCheckpoint make folders of this name in the run folder."""
+        return ""
 
     @property
     def version(self) -> str:

@@ -16,6 +16,7 @@ from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.sharding.strategies import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
+PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
@@ -60,6 +61,10 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
     if trainer.get("accelerator") in ("gpu", "cuda") and not gpu(trainer.accelerator):
         raise UserError(
             "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
+        )
+    if precision not in PRECISIONS and not precision.startswith("16"):
+        raise UserError(
+            "trainer.precision", precision, "is not one that a run can use", f"use one of {PRECISIONS}"
         )
     if precision.startswith("16-mixed") or precision == "16":
         raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -12,10 +11,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nft_lightning.checkpointing.signals import Preempted
+from nft_lightning.cli.words import check_added, readable, ready, trainer_keys
 from nft_lightning.config import CONF_DIR, RENAMED, renamed
 from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.text import quoted
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 1
@@ -59,28 +60,6 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         sys.exit(EXIT_STOPPED)
 
 
-def with_trainer_keys(arguments: list[str]) -> list[str]:
-    """Let ``trainer.KEY=VALUE`` set whatever ``lightning.Trainer`` takes, in the config or not.
-
-    Hydra would want a ``+`` before a key that ``conf/trainer`` does not hold.
-    """
-    return [f"++{a}" if sets_trainer_key(a) else a for a in arguments]
-
-
-def sets_trainer_key(argument: str) -> bool:
-    """Return whether the argument sets a key of ``lightning.Trainer``."""
-    if not argument.startswith("trainer.") or "=" not in argument:
-        return False
-    return argument.partition("=")[0].split(".")[1] in trainer_keys()
-
-
-def trainer_keys() -> list[str]:
-    """Return what ``lightning.Trainer`` takes."""
-    from lightning import Trainer
-
-    return list(inspect.signature(Trainer).parameters)
-
-
 def is_plain_run(arguments: list[str]) -> bool:
     """True where the arguments are overrides alone, so that they can be checked ahead."""
     return not any(a.startswith("-") for a in arguments)
@@ -94,7 +73,9 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         try:
-            given = with_trainer_keys(without_hydra(overrides))
+            given = ready(without_hydra(overrides))
+            names = dotted(compose(config_name, [a for a in given if not a.startswith("+")]))
+            check_added(given, names)
             return compose(config_name, given, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(config_name, overrides, str(error)) from error
@@ -131,6 +112,11 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
                 return UserError(group, value, "is not an option", nearest(value, options))
         elif key not in names and any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1])):
             return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()]))
+    several = next((o for o in overrides if "," in o.partition("=")[2] and readable(o)), None)
+    if several is not None and "mbiguous" in message:
+        key, _, value = several.partition("=")
+        remedy = f"add -m to try each, or write '{key}={quoted(value)}'"
+        return UserError(key, value, "is several values", remedy)
     return UserError("arguments", " ".join(overrides), message.splitlines()[0].rstrip("."), "see --help")
 
 

@@ -18,6 +18,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.words import ready
 from nft_lightning.distributed.launch import (
     Ranks,
     devices_per_host,
@@ -169,7 +170,7 @@ def main() -> None:
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
-        sys.argv[1:] = with_own_problems(sys.argv[1:])
+        sys.argv[1:] = with_own_problems(ready(sys.argv[1:]))
         end_with_the_launcher()
         refuse_training_keys(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):

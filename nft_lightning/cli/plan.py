@@ -15,6 +15,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.words import ready
 
 FILE_COLUMNS = 140
 
@@ -51,6 +52,7 @@ def main() -> None:
     take_json_flag(sys.argv)
 
     def work() -> None:
+        sys.argv[1:] = ready(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             plan(compose_or_explain("plan", sys.argv[1:]))
         else:  # --help, --cfg job and the like are Hydra's

@@ -154,6 +154,7 @@ def find(cfg: DictConfig) -> Resume | None:
             damaged.append((path, str(error)))
             continue
         check_ranks(found, ranks_of(cfg.trainer))
+        check_epochs(found, cfg.trainer.max_epochs)
         return found
     return Resume(None, {}, tuple(damaged), changed)
 
@@ -175,6 +176,18 @@ def check_ranks(found: Resume, now: Ranks) -> None:
         f"give as many until that epoch is over: trainer.devices={before} trainer.num_nodes=1 "
         f"trainer.max_epochs={epochs + 1}",
     )
+
+
+def check_epochs(found: Resume, max_epochs: int) -> None:
+    """Raise UserError where fewer epochs are asked for than are done."""
+    epochs, updates = found.position
+    if epochs + (updates > 0) > max_epochs:
+        raise UserError(
+            "trainer.max_epochs",
+            max_epochs,
+            f"is less than the run has done: {found.checkpoint} is in epoch {epochs + (updates > 0)}",
+            f"give {epochs + 1} or more",
+        )
 
 
 def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:

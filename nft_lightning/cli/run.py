@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,11 +121,13 @@ def train_and_sum_up(
         write_conditions(cfg, folder, overrides)
         print_plan(cfg, parts, module, len(data.held_out), resume.checkpoint if resume else None)
     checkpoint = resume.checkpoint if resume else None
-    if checkpoint is None:
-        state.before = dict(trainer.validate(module, data, verbose=False)[0])
-        state.samples_before = list(data.last_evaluation)
-        module.timer.drain()
-    trainer.fit(module, data, ckpt_path=checkpoint)
+    with lightnings_refusals():
+        if checkpoint is None:
+            state.before = dict(trainer.validate(module, data, verbose=False)[0])
+            state.samples_before = list(data.last_evaluation)
+            module.timer.drain()
+            check_monitors(trainer, state.before)
+        trainer.fit(module, data, ckpt_path=checkpoint)
     spent = state.spent()
     summary = {
         "algorithm": algorithm_name(cfg),
@@ -146,6 +148,35 @@ def train_and_sum_up(
         write_text_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         print_summary(cfg, summary, state.samples_before, data.last_evaluation)
     return summary
+
+
+@contextlib.contextmanager
+def lightnings_refusals() -> Iterator[None]:
+    """Turn what Lightning finds wrong with flags and callbacks, once it starts, into a UserError."""
+    try:
+        yield
+    except L.fabric.utilities.exceptions.MisconfigurationException as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            "trainer, callbacks", None, f"are refused by Lightning ({reason})", "see docs/scale.md"
+        ) from error
+
+
+def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
+    """Raise UserError where a callback watches a metric of an evaluation that there is not.
+
+    ``evaluation`` holds the metrics of the first one.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = getattr(callback, "monitor", None)
+        known = name is None or name in evaluation or ("/" in name and not name.startswith("eval/"))
+        if not known:
+            raise UserError(
+                f"callbacks.{type(callback).__name__}.monitor",
+                name,
+                "is not logged",
+                f"use one of {', '.join(sorted(evaluation))}, or one of docs/metrics.md",
+            )
 
 
 def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:

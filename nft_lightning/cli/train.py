@@ -18,9 +18,9 @@ from nft_lightning.cli.entry import (
     guarded,
     is_plain_run,
     take_debug_flag,
-    with_trainer_keys,
 )
 from nft_lightning.cli.resume import expand_resume, key
+from nft_lightning.cli.words import ready
 from nft_lightning.config import build_parts, check_run_dir
 from nft_lightning.distributed.launch import end_with_the_launcher, launch, ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
@@ -90,6 +90,8 @@ def offer_searches(arguments: list[str]) -> None:
             f"would be started by each of {world_size()} processes",
             "leave out torchrun: each run starts its own ranks",
         )
+    if many and not any("hydra.sweep.dir" in a for a in arguments):
+        check_run_dir("runs/multirun/...")
     chosen, pruner = (
         next((a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")), None)
         for group in ("sweep", "pruner")
@@ -114,8 +116,12 @@ def offer_searches(arguments: list[str]) -> None:
 
 def check_before_start(cfg: DictConfig) -> None:
     check_machine(cfg, build_parts(cfg))
-    if not OmegaConf.is_interpolation(cfg, "run_dir") and "${" not in str(cfg._get_node("run_dir")):
+    written = str(cfg._get_node("run_dir"))
+    if "${" not in written:
         check_run_dir(str(cfg.run_dir), cfg.resume)
+    else:
+        # What its default begins with is known ahead; the time of its end is not.
+        check_run_dir(f"{written.partition('${')[0]}...")
 
 
 def report_failed_runs() -> None:
@@ -138,7 +144,7 @@ def main() -> None:
 
     def work() -> None:
         end_with_the_launcher()
-        sys.argv[1:] = with_trainer_keys(expand_resume(sys.argv[1:]))
+        sys.argv[1:] = ready(expand_resume(sys.argv[1:]))
         check_run_dir_of_ranks(sys.argv[1:])
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):

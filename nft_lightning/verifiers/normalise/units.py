@@ -27,9 +27,7 @@ PERCENT_BEHIND = re.compile(r"\s*\\?%$")
 DEGREES = re.compile(
     r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$"
 )
-ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$"
-)
+ORDINAL = re.compile(r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$")
 FEET = re.compile(r"(?<=\d)\s*(?P<marks>'|''|\")$")
 IN_TEXT = re.compile(rf"{VALUE_END}\s*(?P<unit>{TEXT}(?:\s*(?:{POWER}|\\cdot|\\times|[/*]|{TEXT}))*)$")
 FRACTION = re.compile(
