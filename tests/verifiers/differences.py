@@ -1,6 +1,7 @@
-"""Where our verdict is another than math-verify's, on purpose: the table of docs/verifier.md, row by row.
+"""Where our verdict is not math-verify's, on purpose: the table of docs/verifier.md.
 
-A row is the row's name, the inside of the answer's box, the gold, and our verdict. math-verify's is the other.
+A row is the name of a row there, the inside of the answer's box, the gold, and our verdict.
+math-verify's is the other.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ DIFFERENCES: list[Row] = [
     ("words", r"\text{True}", "true", "correct"),
     ("primes", "f'(x)=2x", "f(x)=2x", "wrong"),
     ("percentages", "17.5", r"17.5\%", "correct"),
+    ("percentages", r"7\%\%", "7", "unparsable"),
     ("false equations", "8=7", "7", "wrong"),
     ("false equations", r"\frac{2}{3} \approx 0.37", r"\frac{2}{3}", "unparsable"),
 ]

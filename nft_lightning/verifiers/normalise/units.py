@@ -27,9 +27,7 @@ PERCENT_BEHIND = re.compile(r"\s*\\?%$")
 DEGREES = re.compile(
     r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*(?P<text>[CF])\s*\}|(?P<scale>[CF]))?$"
 )
-ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$"
-)
+ORDINAL = re.compile(r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$")
 FEET = re.compile(r"(?<=\d)\s*(?P<marks>'|''|\")$")
 IN_TEXT = re.compile(rf"{VALUE_END}\s*(?P<unit>{TEXT}(?:\s*(?:{POWER}|\\cdot|\\times|[/*]|{TEXT}))*)$")
 FRACTION = re.compile(
@@ -91,6 +89,8 @@ def one_less(found: Split) -> Split | None:
     """Return the value without the last thing behind it, None where there is none."""
     text = found.core
     if (match := PERCENT_BEHIND.search(text)) is not None and match.start():
+        if found.percent:
+            raise NotReadableError("two percent signs")
         return Split(text[: match.start()], found.unit, True)
     if (match := DEGREES.search(text)) is not None and match.start():
         return Split(text[: match.start()], SCALES[match["text"] or match["scale"]])
