@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py --out benchmarks/results/verdicts --data FOLDER
 
 ``--data`` is a folder with math_eval/*.jsonl ("answer" on each line). The rewritings are those of
-tests/verifiers/rewritten.py. math-verify gets the same boxes, E-notation written as a power of ten, which it
-would read as Euler's number. Writes results.json and results.md.
+tests/verifiers/rewritten.py. math-verify gets the same boxes, with E-notation as a power of ten: it
+would read the E as Euler's number. Writes results.json and results.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def golds(folder: Path) -> list[str]:
 def ours(rows: Rows) -> list[bool]:
     """Whether each is called right by the verifier."""
     verifier = MathVerifier(workers=2, timeout_seconds=10)
-    found = verifier.verify([f"\\boxed{{{answer}}}" for _, answer, _ in rows], [gold for *_, gold in rows])
+    found = verifier.verify(
+        [f"\\boxed{{{answer}}}" for _, answer, _ in rows], [gold for *_, gold in rows]
+    )
     verifier.close()
     return [verdict.correct for verdict in found]
 
@@ -62,11 +64,17 @@ def table(results: dict[str, dict[str, dict[str, int]]], count: int) -> str:
     lines = [f"The {count:,} different golds of the evaluation sets, rewritten."]
     for name, rows in results.items():
         total = Counter[str]()
-        lines += ["", f"| {name} | cases | ours calls right | math-verify calls right |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"| {name} | cases | ours calls right | math-verify calls right |",
+            "|---|---|---|---|",
+        ]
         for kind, row in rows.items():
             total.update(row)
             lines.append(f"| {kind} | {row['cases']:,} | {row['ours']:,} | {row['math_verify']:,} |")
-        shares = [f"{total[side]:,} ({total[side] / total['cases']:.1%})" for side in ("ours", "math_verify")]
+        shares = [
+            f"{total[side]:,} ({total[side] / total['cases']:.1%})" for side in ("ours", "math_verify")
+        ]
         lines.append(f"| all | {total['cases']:,} | {' | '.join(shares)} |")
     version = importlib.metadata.version("math-verify")
     return "\n".join(lines) + f"\n\nmath-verify {version}. Made by `python benchmarks/verdicts.py`.\n"

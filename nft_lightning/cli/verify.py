@@ -36,8 +36,8 @@ EPILOG = r"""Each output line has the input's keys and
   seconds    wall time of the verification
 
 A line that is not such an object is reported by its number on standard error and left out; the rest
-goes on. Exit code: 0, or 1 where a line was left out (with --check-golds: where a gold can not be
-read), 2 for bad arguments. The verdicts are math-verify's; docs/verifier.md tells the rules.
+goes on. Exit code: 0, or 1 where a line was left out (with --check-golds: where a gold cannot be
+read), 2 for bad arguments. docs/verifier.md tells the rules.
 """
 
 
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default 2)")
     made.add_argument(
-        "--check-golds", action="store_true", help='list golds ("gold" or "answer") that can not be read'
+        "--check-golds", action="store_true", help='list golds ("gold" or "answer") that cannot be read'
     )
     return made
 
@@ -140,7 +140,7 @@ def score(reader: Reader, verifier: MathVerifier) -> int:
 
 
 def check_golds(reader: Reader, verifier: MathVerifier) -> int:
-    """List the golds that can not be read; returns the exit code."""
+    """List the golds that cannot be read; returns the exit code."""
     total = bad = 0
     records = iter(reader)
     while block := list(islice(records, BLOCK_LINES)):
@@ -154,7 +154,7 @@ def check_golds(reader: Reader, verifier: MathVerifier) -> int:
                 cut = text[:SHOWN_CHARACTERS] + "..." if len(text) > SHOWN_CHARACTERS else text
                 sys.stdout.write(f"line {number}: {json.dumps(cut)} {outcome}\n")
         sys.stdout.flush()
-    sys.stderr.write(f"{total} golds: {bad} can not be read{left_out(reader)}\n")
+    sys.stderr.write(f"{total} golds: {bad} cannot be read{left_out(reader)}\n")
     return EXIT_FOUND if bad or reader.malformed else 0
 
 
@@ -163,7 +163,7 @@ def left_out(reader: Reader) -> str:
 
 
 def run(given: argparse.Namespace) -> int:
-    """The command, arguments parsed. Raises UserError for what can not work."""
+    """The command, arguments parsed. Raises UserError for what cannot work."""
     verifier = MathVerifier(
         workers=given.workers,
         timeout_seconds=given.timeout_seconds,
@@ -178,7 +178,7 @@ def run(given: argparse.Namespace) -> int:
             try:
                 stream = stack.enter_context(open(given.file, "rb"))
             except OSError as error:
-                reason = f"can not be read ({error.strerror})"
+                reason = f"cannot be read ({error.strerror})"
                 raise UserError("FILE", given.file, reason, "give a JSON Lines file, or -") from error
         return (check_golds if given.check_golds else score)(Reader(stream), verifier)
 

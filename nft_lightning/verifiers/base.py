@@ -14,7 +14,7 @@ from nft_lightning.verdict import OUTCOMES, Verdict
 class RewardRules:
     """What each outcome is worth; None leaves the completion's whole group out.
 
-    A gold that can not be read says nothing about the answers, so its group is left out.
+    A gold that cannot be read says nothing about the answers, so its group is left out.
     """
 
     correct: float | None = 1.0

@@ -36,7 +36,7 @@ class FunctionVerifier:
     def __post_init__(self) -> None:
         check_choice("verifier.truncated", self.truncated, ("judge", "unparsable"))
         if not callable(self.call):
-            raise UserError("verifier.function", self.function, "can not be called", "name a function")
+            raise UserError("verifier.function", self.function, "cannot be called", "name a function")
 
     @cached_property
     def call(self) -> Callable[[str, str], object]:
@@ -48,7 +48,7 @@ class FunctionVerifier:
             raise UserError(
                 "verifier.function",
                 self.function,
-                f"can not be imported ({error})",
+                f"cannot be imported ({error})",
                 "give package.module.function",
             ) from error
         return found

@@ -71,7 +71,7 @@ class ForkServer:
         said = self.receive()
         if said != b"ready\n":
             self.close()
-            raise RuntimeError(f"the verifier's processes can not start: {said.decode()}")
+            raise RuntimeError(f"the verifier's processes cannot start: {said.decode()}")
         self.ready = True
 
     def kill(self, worker: Worker) -> None:

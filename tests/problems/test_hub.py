@@ -52,7 +52,7 @@ def test_lists_of_answers_are_joined_and_dollars_taken_off(tmp_path):
     ("given", "words"),
     [
         ({"problem_field": "question"}, "'question'.*are not columns of"),
-        ({"split_name": "validation"}, "problems.path=.* can not be loaded .*check the name"),
+        ({"split_name": "validation"}, "problems.path=.* cannot be loaded .*check the name"),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, given, words):
@@ -62,5 +62,5 @@ def test_what_is_not_there_is_named(tmp_path, given, words):
 
 
 def test_a_name_that_can_not_be_had_is_named():
-    with pytest.raises(UserError, match=r"problems\.path='no/such-set' can not be loaded"):
+    with pytest.raises(UserError, match=r"problems\.path='no/such-set' cannot be loaded"):
         _ = HubProblems("no/such-set").problems

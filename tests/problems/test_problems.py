@@ -34,6 +34,25 @@ def test_arithmetic_is_right_and_splits_by_text():
 
 
 @pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"min_terms": 2, "max_terms": 2, "max_number": 3}, "evaluation"),
+        ({"held_out_fraction": 0.99999}, "training"),
+        ({"min_terms": 2, "max_terms": 2, "max_number": 5, "held_out_fraction": 1e-5}, "evaluation"),
+    ],
+)
+def test_a_range_without_problems_is_refused_at_once(given, missing):
+    with pytest.raises(UserError, match=f"leaves no {missing} problems"):
+        ArithmeticProblems(**given)
+
+
+def test_small_ranges_that_have_both_kinds_are_fine():
+    source = ArithmeticProblems(min_terms=2, max_terms=2, max_number=5)
+    assert source.held_out(3)
+    assert source.problem(0, 0).text != source.held_out(1)[0].text
+
+
+@pytest.mark.parametrize(
     "bad", [{"min_terms": 1}, {"max_terms": 2}, {"max_number": 1}, {"held_out_fraction": 0}]
 )
 def test_bad_ranges_are_refused(bad):

@@ -1,6 +1,7 @@
-"""Where our verdict is another than math-verify's, on purpose: the table of docs/verifier.md, row by row.
+"""Where our verdict is not math-verify's, on purpose: the table of docs/verifier.md.
 
-A row is the row's name, the inside of the answer's box, the gold, and our verdict. math-verify's is the other.
+A row is the name of a row there, the inside of the answer's box, the gold, and our verdict.
+math-verify's is the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Generated answers that a policy might try for a reward: none is the gold, whatever parts of it they show."""
+"""Generated answers that a policy might try for a reward: they show the gold, and none is it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from collections.abc import Iterator
 
 # {n} is the gold, a whole number; {m} another one.
 AROUND = (
-    r"> {n}|\neq {n}|\geq {n}|\leq {n}|\not= {n}|< {n}|\gg {n}|\propto {n}|\text{not }{n}|\neg {n}"
-    r"|\text{at most }{n}|\text{less than }{n}|{n}\text{ or more}|{n}\text{ or }{m}|{n} or {m}|{n}, {m}"
-    r"|{n}\text{ and }{m}|{n}\text{ to }{m}|{n}-{m}|{n}–{m}|{n}/{m}|{n};{m}|{n}:{m}0|\{{n},{m}\}"
-    r"|({n},{m})|[{n},{m}]|{n} \text{ million}|{n}\text{k}|{n} \text{ hundred}|{n} \text{ tenths}"
-    r"|{n} \text{ dozen}|{n} \times 10|{n}e3|{n} \times 10^{3}|{n}\sqrt{2}|{n}x|{n}t|{n}s|{n}h|{n}i|{n}\pi|{n}e"
-    r"|{n}!!|-{n}|\pm {n}|{n}\pm 1|{n}+1|{n}+C|{n}+\epsilon|{n}.5|{n}.0000001|{n} 1/2|{n}\frac{1}{2}|{n} {m}"
-    r"|{n}({m})|({n})({m})|{n},000|{n}\,000|{n} 000|{n}, \ldots|1, 2, \ldots, {n}|\ldots, {n}|{n}\ldots"
-    r"|{n} \to {m}|{n} \mid n|{n} = {m}|{m} = {n}|{m}+1={n}|{n} \approx {m}|{n}_x|{n}^2|{n}^{n}|2^{{n}}"
-    r"|\frac{{n}}{0}|\frac{{n}}{}|\frac{{n}}{x}|\sqrt{{n}}|\log {n}|\sin {n}|f({n})|\overline{{n}}|\hat{{n}}|\vec{{n}}"
-    r"|\cancel{{m}}{n}|{n}?|{n}*|{n}+|{n}-|{n}/|{n}^|{n}\\{m}|{n}\quad {m}|@{n}|({n}|{n})|]{n}|[{n},|x>{n}|x \ne {n}"
-    r"|{n} \in S|\emptyset \ne {n}|{n} \text{ if } n>2|\text{none, since } {n} > 3|\text{I guess }{n}"
-    r"|\text{The answer is not }{n}|The answer is {n} or {m}|{n}\text{ apples and }{m}\text{ pears}"
-    r"|{n} (or {m})|{n} \text{ (or {m})}|x={n}, y={m}|x={n}\text{ or }x={m}|{n}\%\%\%|0x{n}|{n}\text{ squared}"
-    r"|{n} minus 1|{n}\text{ minus }1|\lim_{x \to {n}} x^2|\int_0^{{n}} dx + 1|\begin{pmatrix}{n}\\{m}\end{pmatrix}"
-    r"|\begin{cases}{n}\\{m}\end{cases}|{n}&{m}|{n}\text{ half}|half of {n}|{n}\text{ over }{m}|NaN {n}|{n} \bmod 2"
+    r"> {n}|\neq {n}|\geq {n}|\leq {n}|\not= {n}|< {n}|\gg {n}|\propto {n}|\text{not }{n}|\neg {n}|"
+    r"\text{at most }{n}|\text{less than }{n}|{n}\text{ or more}|{n}\text{ or }{m}|{n} or {m}|"
+    r"{n}, {m}|{n}\text{ and }{m}|{n}\text{ to }{m}|{n}-{m}|{n}/{m}|{n};{m}|{n}:{m}0|\{{n},{m}\}|"
+    r"({n},{m})|[{n},{m}]|{n} \text{ million}|{n}\text{k}|{n} \text{ hundred}|{n} \text{ tenths}|"
+    r"{n} \text{ dozen}|{n} \times 10|{n}e3|{n} \times 10^{3}|{n}\sqrt{2}|{n}x|{n}t|{n}s|{n}h|{n}i|"
+    r"{n}\pi|{n}e|{n}!!|-{n}|\pm {n}|{n}\pm 1|{n}+1|{n}+C|{n}+\epsilon|{n}.5|{n}.0000001|{n} 1/2|"
+    r"{n}\frac{1}{2}|{n} {m}|{n}({m})|({n})({m})|{n},000|{n}\,000|{n} 000|{n}, \ldots|"
+    r"1, 2, \ldots, {n}|\ldots, {n}|{n}\ldots|{n} \to {m}|{n} \mid n|{n} = {m}|{m} = {n}|{m}+1={n}|"
+    r"{n} \approx {m}|{n}_x|{n}^2|{n}^{n}|2^{{n}}|\frac{{n}}{0}|\frac{{n}}{}|\frac{{n}}{x}|"
+    r"\sqrt{{n}}|\log {n}|\sin {n}|f({n})|\overline{{n}}|\hat{{n}}|\vec{{n}}|\cancel{{m}}{n}|{n}?|"
+    r"{n}*|{n}+|{n}-|{n}/|{n}^|{n}\\{m}|{n}\quad {m}|@{n}|({n}|{n})|]{n}|[{n},|x>{n}|x \ne {n}|"
+    r"{n} \in S|\emptyset \ne {n}|{n} \text{ if } n>2|\text{none, since } {n} > 3|"
+    r"\text{I guess }{n}|\text{The answer is not }{n}|The answer is {n} or {m}|"
+    r"{n}\text{ apples and }{m}\text{ pears}|{n} (or {m})|{n} \text{ (or {m})}|x={n}, y={m}|"
+    r"x={n}\text{ or }x={m}|{n}\%\%\%|0x{n}|{n}\text{ squared}|{n} minus 1|{n}\text{ minus }1|"
+    r"\lim_{x \to {n}} x^2|\int_0^{{n}} dx + 1|\begin{pmatrix}{n}\\{m}\end{pmatrix}|"
+    r"\begin{cases}{n}\\{m}\end{cases}|{n}&{m}|{n}\text{ half}|half of {n}|{n}\text{ over }{m}|"
+    r"NaN {n}|{n} \bmod 2"
 )
-TEMPLATES = AROUND.split("|")
+TEMPLATES = [*AROUND.split("|"), "{n}\u2013{m}", "{n}\u00bd", "{n}\u00b2"]
 LENGTHS = (4301, 5000, 9999)
 
 

@@ -1,4 +1,4 @@
-"""Golds as another writer would put them, and golds made wrong. None where a rewriting does not apply."""
+"""Golds as another writer would put them, and golds made wrong; None where that is not possible."""
 
 from __future__ import annotations
 

@@ -69,16 +69,20 @@ def test_malformed_lines_are_reported_and_the_rest_goes_on(tmp_path):
         {"pred": None, "gold": "4"},
         b"\xff\xfe",
         b"[" * 99999,
+        b'{"pred": "4", "gold": NaN}',
+        {"pred": "4", "gold": True},
     ]
     result = verify(write(tmp_path / "c.jsonl", good, *bad, b"", good))
     assert result.returncode == 1
     assert len(result.stdout.splitlines()) == 2
     said = result.stderr.decode()
     for number, words in enumerate(
-        ("is not JSON", "is not an object", "lacks gold", "lacks pred", "has a pred that is not text"), 2
+        ("is not JSON", "is not an object", "lacks gold", "lacks pred", "has a pred that is null"), 2
     ):
         assert f"line {number} {words}" in said
-    assert "7 malformed lines" in said
+    assert "9 malformed lines" in said
+    assert "line 9 has a gold that is NaN" in said
+    assert "line 10 has a gold that is true, not text" in said
     assert "Traceback" not in said
 
 
@@ -123,7 +127,7 @@ def test_bad_golds_are_listed_with_their_lines(tmp_path):
     assert result.returncode == 1
     lines = result.stdout.decode().splitlines()
     assert [x.split(":")[0] for x in lines] == ["line 2", "line 3"]
-    assert b"6 golds: 2 can not be read" in result.stderr
+    assert b"6 golds: 2 cannot be read" in result.stderr
     assert verify("--check-golds", write(tmp_path / "good.jsonl", {"answer": "4"})).returncode == 0
     lacking = verify("--check-golds", write(tmp_path / "none.jsonl", {"problem": "4"}))
     assert lacking.returncode == 1
@@ -139,7 +143,7 @@ def test_no_gold_of_the_benchmarks_is_listed(data_folder, name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["missing.jsonl"], "FILE='missing.jsonl' can not be read"),
+        (["missing.jsonl"], "FILE='missing.jsonl' cannot be read"),
         (["-", "--workers", "0"], "verifier.workers=0"),
         (["-", "--timeout-seconds", "-1"], "verifier.timeout_seconds=-1"),
         (["-", "--extract", "box"], "invalid choice"),

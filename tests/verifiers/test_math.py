@@ -9,8 +9,9 @@ from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.math import MathVerifier
+from tests.verifiers.rewritten import EQUAL, WRONG, rewritten
 
-SETS = ("aime24", "aime25", "amc23", "math500", "olympiadbench", "minerva_math")
+SETS = ("aime24", "aime25", "amc23", "gsm8k_test", "math500", "olympiadbench", "minerva_math")
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +136,30 @@ def test_the_search_is_math_verifys_own():
     assert [v.correct for v in verdicts] == [verify(parse(g), parse(p)) for p, g in ANY]
 
 
+def golds_of(data_folder, name):
+    lines = (data_folder / "math_eval" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+    return list(dict.fromkeys(json.loads(line)["answer"] for line in lines if line))
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_gold_of_the_benchmarks_is_right_about_itself(verifier, data_folder, name):
-    lines = (data_folder / "math_eval" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
-    golds = [json.loads(line)["answer"] for line in lines if line]
+    golds = golds_of(data_folder, name)
     assert set(verifier.check_golds(golds)) == {"correct"}
     assert set(outcomes(verifier, [(f"\\boxed{{{g}}}", g) for g in golds])) == {"correct"}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_golds_made_wrong_are_never_right(verifier, data_folder, name):
+    rows = rewritten(golds_of(data_folder, name)[:150], WRONG)
+    found = outcomes(verifier, [(f"\\boxed{{{answer}}}", gold) for _, answer, gold in rows])
+    assert [row for row, outcome in zip(rows, found, strict=True) if outcome == "correct"] == []
+
+
+@pytest.mark.parametrize("name", ["math500", "minerva_math", "olympiadbench"])
+def test_golds_written_otherwise_are_right(verifier, data_folder, name):
+    rows = rewritten(golds_of(data_folder, name)[:60], EQUAL)
+    found = outcomes(verifier, [(f"\\boxed{{{answer}}}", gold) for _, answer, gold in rows])
+    assert [row for row, outcome in zip(rows, found, strict=True) if outcome != "correct"] == []
 
 
 def test_scientific_golds_of_minerva(verifier, data_folder):

@@ -354,12 +354,13 @@ def test_why_it_can_not_start_is_said(monkeypatch, tmp_path):
 
 
 def test_golds_are_read_once():
-    from nft_lightning.verifiers import judge
+    from nft_lightning.verifiers import compare, judge
 
-    judge.parse_gold.cache_clear()
+    judge.read_gold.cache_clear()
+    compare.gold_value.cache_clear()
     for answer in ("x", "y", "z"):
         judge.judge("box+answer", answer, "x+y")
-    assert judge.parse_gold.cache_info().misses == 1
+    assert judge.read_gold.cache_info().misses == compare.gold_value.cache_info().misses == 1
     assert judge.parse_gold.cache_info().hits == 2
 
 

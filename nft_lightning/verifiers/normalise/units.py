@@ -89,6 +89,8 @@ def one_less(found: Split) -> Split | None:
     """Return the value without the last thing behind it, None where there is none."""
     text = found.core
     if (match := PERCENT_BEHIND.search(text)) is not None and match.start():
+        if found.percent:
+            raise NotReadableError("two percent signs")
         return Split(text[: match.start()], found.unit, True)
     if (match := DEGREES.search(text)) is not None and match.start():
         return Split(text[: match.start()], SCALES[match["text"] or match["scale"]])
