@@ -6,8 +6,10 @@ import contextlib
 import io
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,6 +22,11 @@ from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import halve
 from nft_lightning.sharding.zero_state import load_optimizer, load_tensor, whole_optimizer
 from nft_lightning.shards import gradient_part, on_host
+
+
+log = logging.getLogger(__name__)
+# DeepSpeed's library for CPUs compiles in a minute.
+LOCK_SECONDS = 900
 
 
 class ZeRO(DDPStrategy):
@@ -153,10 +160,23 @@ class ZeRO(DDPStrategy):
         load_optimizer(self.engine.optimizer, self.groups, checkpoint["optimizer_states"][0])
 
 
+def remove_stale_locks() -> None:
+    """Remove the locks of compilations that were killed, for which every later run would wait."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    for lock in [*root.glob("deepspeed_*/lock"), *root.glob("*/deepspeed_*/lock")]:
+        age_seconds = time.time() - lock.stat().st_mtime
+        if age_seconds > LOCK_SECONDS:
+            log.warning("%s was left by a compilation that was killed, and is removed", lock)
+            lock.unlink(missing_ok=True)
+
+
 def imported(device: torch.device) -> Any:
     """The library, which asks the environment for its device, with warnings alone on the screen."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    remove_stale_locks()
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
