@@ -23,7 +23,6 @@ from nft_lightning.policy.precision import halve
 from nft_lightning.sharding.zero_state import load_optimizer, load_tensor, whole_optimizer
 from nft_lightning.shards import gradient_part, on_host
 
-
 log = logging.getLogger(__name__)
 # DeepSpeed's library for CPUs compiles in a minute.
 LOCK_SECONDS = 900
