@@ -18,9 +18,9 @@ from tests.verifiers.hostile import answers
 
 TIMEOUT_SECONDS = 1.0
 TOKENS = (
-    r"\boxed{ \boxed \fbox{ { } \{ \} ( ) [ ] \frac \frac{1}{2} \sqrt \text{ \text{or} ^ _ \ \\ $ \$ % \% &"
-    r" # ~ 0 1 7 9 . , ; : ! ? ' | / + - = < > \neq \le \ldots \cdot \times e E 1e9 x a or and million"
-    r" \circ \overline{3} \begin{pmatrix} \end{pmatrix} \left \right \langle \infty \approx \in \cup"
+    r"\boxed{ \boxed \fbox{ { } \{ \} ( ) [ ] \frac \frac{1}{2} \sqrt \text{ \text{or} ^ _ \ \\ $ \$ %"
+    r" \% & # ~ 0 1 7 9 . , ; : ! ? ' | / + - = < > \neq \le \ldots \cdot \times e E 1e9 x a or and"
+    r" million \circ \overline{3} \begin{pmatrix} \end{pmatrix} \left \right \langle \infty \approx"
 )
 SIGNS = ["\u00bd", "\u221a", "\u00b2", "\u2013", "\u221e", "\uff17", "\u00b0", "\ud800", '"', " ", "\n"]
 ANY_CHARACTER = st.characters(codec=None, exclude_categories=())

@@ -361,7 +361,7 @@ def test_golds_are_read_once():
     for answer in ("x", "y", "z"):
         judge.judge("box+answer", answer, "x+y")
     assert judge.read_gold.cache_info().misses == compare.gold_value.cache_info().misses == 1
-    assert judge.parse_gold.cache_info().hits == 2
+    assert judge.read_gold.cache_info().hits == compare.gold_value.cache_info().hits == 2
 
 
 @pytest.mark.parametrize("answer", ["9^{9^{9^9}}", "(10^{10})!", r"\left(\frac{3}{2}\right)^{10^{12}}"])
