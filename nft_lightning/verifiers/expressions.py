@@ -14,7 +14,7 @@ from latex2sympy2_extended.latex2sympy2 import (
 from math_verify import grader, verify
 from math_verify.parser import parse_latex_cached
 
-from nft_lightning.verifiers import juxtaposed, relative
+from nft_lightning.verifiers import algebra, juxtaposed, relative
 from nft_lightning.verifiers.normalise.lists import pieces
 
 # Units, dots and boxes are not its to drop: they have been read before.
@@ -28,6 +28,7 @@ ROUNDED = 0.02
 def install() -> None:
     """Let math-verify compare numbers relative to their size, and multiply what stands side by side."""
     grader.sympy_numeric_eq = relative.equal
+    grader.sympy_symbolic_eq = algebra.equal
     juxtaposed.install()
 
 

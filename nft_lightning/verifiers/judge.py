@@ -38,6 +38,17 @@ WARM_UP = (
     "even",
     r"\left(3,\frac{\pi}{2}\right)",
     r"50\%",
+    "3x^{2}-2xy+y-1",
+    r"\frac{3+\sqrt{5}}{4n}",
+    r"(-\infty,-\frac{1}{2})\cup[0,1]",
+    r"\begin{pmatrix}1&-2\\0&\frac{1}{3}\end{pmatrix}",
+    "x+2y-z+5=0",
+    r"y=-\frac{5}{2}x+4",
+    r"\log_{2}\left(\frac{3}{4}\right)+\sin\frac{\pi}{3}",
+    "(-4,7,3)",
+    "3-2i",
+    r"2\pi r^{3}, n!",
+    r"1<x\le 3",
 )
 
 Parsed = list[Any]
@@ -148,4 +159,11 @@ def compare_found(golds: Parsed, answers: Parsed) -> str:
 
 def warm_up() -> Sequence[Callable[[], object]]:
     """Return steps that fill the parser's caches, so that new workers start with them."""
-    return [lambda text=text: judge("box+answer", f" {text} ", f"{text}+0") for text in WARM_UP]  # type: ignore[misc]
+    golds = (*WARM_UP[1:], WARM_UP[0])
+    return [
+        lambda text=text, gold=gold: (
+            judge("box+answer", text, f"1+{text}"),
+            judge("box+answer", text, gold),
+        )  # type: ignore[misc]
+        for text, gold in zip(WARM_UP, golds, strict=True)
+    ]

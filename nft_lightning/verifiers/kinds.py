@@ -18,7 +18,7 @@ HOUR = re.compile(r"\d{1,2}")
 NOON = 12 * 3600
 CHOICE = re.compile(r"\(?([A-J])\)?", re.IGNORECASE)
 MARKED_CHOICE = re.compile(
-    r"(?:\((?P<inside>[A-J])\)|(?P<before>[A-J])\s*[.):])[.:]?\s*(?P<rest>.*)", re.DOTALL
+    r"(?:\((?P<inside>[A-J])\)|(?P<before>[A-J])\s*[.):])[.:]?\s*(?P<rest>[\w\\($].*)", re.DOTALL
 )
 OTHER_CHOICE = re.compile(r"(?:^|[^A-Za-z])\(?[A-J]\s*[).:]|\b(?:or|and|not)\b")
 WORDS = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'-]*")

@@ -10,7 +10,9 @@ from nft_lightning.verifiers import expressions
 @pytest.fixture(scope="module")
 def as_in_a_worker():
     """In this process, what a worker installs; taken back afterwards."""
-    numeric, product = grader.sympy_numeric_eq, _Latex2Sympy.convert_postfix_list
+    numeric, symbolic = grader.sympy_numeric_eq, grader.sympy_symbolic_eq
+    product = _Latex2Sympy.convert_postfix_list
     expressions.install()
     yield
-    grader.sympy_numeric_eq, _Latex2Sympy.convert_postfix_list = numeric, product
+    grader.sympy_numeric_eq, grader.sympy_symbolic_eq = numeric, symbolic
+    _Latex2Sympy.convert_postfix_list = product

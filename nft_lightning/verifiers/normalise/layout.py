@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from nft_lightning.verifiers.normalise.brackets import without_double_parentheses
+
 SIZES = re.compile(
     r"\\(?:left|right|middle)\s*\.|"
     r"\\(?:left|right|middle|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|displaystyle|textstyle"
@@ -78,7 +80,8 @@ def plain_layout(text: str) -> str:
     text = ROOT.sub(r"\\sqrt{\1}", text)
     text = PRIMES.sub(prime, without_dollars(text))
     text = ANGLES.sub(tuple_of, text)
-    return FRENCH.sub(usual_interval, without_tail(text))
+    text = without_double_parentheses(without_tail(text))
+    return FRENCH.sub(usual_interval, text)
 
 
 def named(match: re.Match[str]) -> str:
