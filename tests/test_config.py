@@ -196,9 +196,9 @@ FILES = {
     "empty": ("", ["holds no problem"]),
     "not_json": ('{"problem": "1", "answer": "1"}\n{oops\n', ["not JSON at line 2"]),
     "no_answer": ('{"problem": "1", "answer": "1"}\n\n{"problem": "2"}\n', ["lacks answer at line 3"]),
-    "a_list": ("[1, 2]\n", ["lacks problem at line 1"]),
-    "null": ('{"problem": "1", "answer": null}\n', ["lacks answer at line 1"]),
-    "latin_1": (b'{"problem": "caf\xe9", "answer": "1"}\n', ["can not be read"]),
+    "a_list": ("[1, 2]\n", ["holds no object at line 1"]),
+    "null": ('{"problem": "1", "answer": null}\n', ["answer that is null at line 1"]),
+    "latin_1": (b'{"problem": "caf\xe9", "answer": "1"}\n', ["cannot be read"]),
 }
 
 
