@@ -145,7 +145,7 @@ def test_a_problem_twice_is_refused(tmp_path):
     line = json.dumps({"id": "a", "problem": "1+1", "answer": "2"}) + "\n"
     (tmp_path / "p.jsonl").write_text(line * 2)
     overrides = ["eval=jsonl", f"eval.path={tmp_path / 'p.jsonl'}", "eval.plan.prompt.template=equals"]
-    with pytest.raises(UserError, match="id='a' stands twice"):
+    with pytest.raises(UserError, match="has the id 'a' at lines 1 and 2"):
         command.prepare(compose_or_explain("evaluate", overrides))
 
 

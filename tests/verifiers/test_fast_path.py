@@ -19,7 +19,7 @@ from nft_lightning.verifiers.number import close
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 COUNT = settings(
-    max_examples=1500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 SIGN = st.sampled_from(["", "-"])
 WHOLE = st.one_of(st.integers(0, 12), st.integers(0, 2000), st.integers(0, 10**12 - 1))
