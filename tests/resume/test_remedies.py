@@ -31,7 +31,9 @@ def advised():
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED:
+            raised = isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED
+            # vLLM's errors get their advice from a function of this name.
+            if raised or (isinstance(node, ast.FunctionDef) and node.name == "remedy"):
                 parts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
                 text = " ".join(p for p in parts if isinstance(p, str))
                 found += [(key, text) for key in KEY.findall(text)]
