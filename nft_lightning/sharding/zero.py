@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import os
-import time
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -164,8 +164,14 @@ def remove_stale_locks() -> None:
     from torch.utils.cpp_extension import get_default_build_root
 
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    for lock in [*root.glob("deepspeed_*/lock"), *root.glob("*/deepspeed_*/lock")]:
-        age_seconds = time.time() - lock.stat().st_mtime
+    locks = [*root.glob("deepspeed_*/lock"), *root.glob("*/deepspeed_*/lock")]
+    if not locks:
+        return
+    # A new file tells the file system's time, which is the one that the locks have.
+    with tempfile.NamedTemporaryFile(dir=root) as new:
+        now_seconds = Path(new.name).stat().st_mtime
+    for lock in locks:
+        age_seconds = now_seconds - lock.stat().st_mtime
         if age_seconds > LOCK_SECONDS:
             log.warning("%s was left by a compilation that was killed, and is removed", lock)
             lock.unlink(missing_ok=True)
