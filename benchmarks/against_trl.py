@@ -48,7 +48,7 @@ def ours(rollouts: int, seed: int, folder: Path, overrides: Sequence[str]) -> Ru
     run_dir = folder / "ours"
     command = [sys.executable, "-m", "nft_lightning.cli.train", "algorithm=grpo", f"seed={seed}"]
     command += [f"run_dir={run_dir}", f"trainer.max_epochs={rollouts}", "logger=csv", "callbacks=none"]
-    command += ["+callbacks.evaluations._target_=nft_lightning.callbacks.record.EvaluationRecord"]
+    command += ["+callbacks.evaluations._target_=nft_lightning.records.rollouts.EvaluationRecord"]
     command += [f"evaluation.problems={HELD_OUT}", "evaluation.every_epochs=1"]
     command += [f"optimizer.learning_rate={RATE}", f"batching.updates_per_rollout={UPDATES}"]
     command += [f"rollout.plan.problems_per_rollout={PROBLEMS}"]
@@ -123,7 +123,7 @@ def their_accuracies(weights: Path, seed: int) -> list[float]:
     import torch
 
     from nft_lightning.engines.base import completion_seed
-    from nft_lightning.engines.hf import HFEngine
+    from nft_lightning.engines.hf.engine import HFEngine
     from nft_lightning.policy.loading import TinyModel
     from nft_lightning.problems.arithmetic import ArithmeticProblems
     from nft_lightning.problems.prompts import prompt_ids

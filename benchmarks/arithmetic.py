@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nft_lightning.text import accuracy_name
+from nft_lightning.common.text import accuracy_name
 
 ALGORITHMS = ("nft", "rft", "grpo", "dr_grpo", "dapo")
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}

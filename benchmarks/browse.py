@@ -16,7 +16,7 @@ import pyarrow as pa
 from starlette.testclient import TestClient
 
 from nft_lightning.browse.app import make_app
-from nft_lightning.callbacks.record import ANSWERS, TOKENS, write
+from nft_lightning.records.rollouts import ANSWERS, TOKENS, write
 
 K, PER_FILE, TOKENS_EACH = 16, 8192, 64
 ASKED = {

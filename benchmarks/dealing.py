@@ -22,8 +22,8 @@ import numpy as np
 from against_trl import ours
 from measuring import save
 
-from nft_lightning.compare.statistics import over_seeds
-from nft_lightning.text import markdown
+from nft_lightning.common.text import markdown
+from nft_lightning.stats.intervals import over_seeds
 
 DEALS = ("groups", "completions")
 

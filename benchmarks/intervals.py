@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nft_lightning.compare.statistics import crossed, over_seeds
-from nft_lightning.metrics.estimates import estimate
+from nft_lightning.stats.estimates import estimate
+from nft_lightning.stats.intervals import crossed, over_seeds
 
 # seeds, problems, answers; spread by seed, by problem, by both
 SETTINGS = (

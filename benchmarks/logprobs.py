@@ -17,7 +17,7 @@ import time
 import torch
 from measuring import in_turn
 
-from nft_lightning.policy.fused import Head, fused_logprobs
+from nft_lightning.policy.logprobs import Head, fused_logprobs
 
 VOCABULARY, HIDDEN = 151_936, 896
 

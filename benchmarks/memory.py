@@ -22,12 +22,12 @@ from measuring import in_turn, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import Row, token_batch
-from nft_lightning.optimizers import built_optimizer
-from nft_lightning.plans import OptimizerPlan
-from nft_lightning.policy.plan import PolicyPlan
+from nft_lightning.distributed.shards import clip_gradients
+from nft_lightning.policy.config import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import halve
-from nft_lightning.shards import clip_gradients
+from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.types import Completion, Signal
 
 SHAPE = {

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from nft_lightning.config import CONF_DIR, build
+from nft_lightning.app.build import CONF_DIR, build
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAMILIES = {

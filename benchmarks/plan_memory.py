@@ -19,12 +19,12 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from nft_lightning.optimizers import MasterAdamW
 from nft_lightning.planning.architecture import architecture
 from nft_lightning.planning.memory import MASTER_BYTES
 from nft_lightning.planning.trace import Pass, cost
-from nft_lightning.policy.fused import Head
+from nft_lightning.policy.logprobs import Head
 from nft_lightning.policy.policy import Policy
+from nft_lightning.training.optimizer import MasterAdamW
 from nft_lightning.types import TokenBatch
 
 QWEN = {"model_type": "qwen2", "num_key_value_heads": 2, "max_position_embeddings": 4096}

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nft_lightning.app.run import quiet_libraries
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.cli.run import quiet_libraries
 from nft_lightning.planning.plan import as_data, plan_of
 
 ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")

@@ -53,9 +53,9 @@ FAULTS = Path(__file__).resolve().parents[1] / "tests" / "resume" / "test_faults
 
 def child(trace: str, event: int, delay: float, arguments: list[str]) -> None:
     """nft-train, here; notes each phase in ``trace``, and dies ``delay`` s into number ``event``."""
-    from nft_lightning.callbacks.checkpoint import Checkpoints
-    from nft_lightning.callbacks.record import RolloutRecord
-    from nft_lightning.timing import PhaseTimer
+    from nft_lightning.checkpoints.callback import Checkpoints
+    from nft_lightning.common.timing import PhaseTimer
+    from nft_lightning.records.rollouts import RolloutRecord
 
     count = 0
 

@@ -89,7 +89,7 @@ def hf_sides(given: argparse.Namespace) -> dict[str, Count]:
     """Our sampler, and transformers' own on one left-padded batch."""
     import torch
 
-    from nft_lightning.engines.hf import HFEngine
+    from nft_lightning.engines.hf.engine import HFEngine
     from nft_lightning.types import Sampling
 
     torch.set_num_threads(1)
@@ -123,7 +123,7 @@ def hf_sides(given: argparse.Namespace) -> dict[str, Count]:
 
 def vllm_sides(given: argparse.Namespace) -> dict[str, Count]:
     """Our engine with its completions, and the ``LLM`` inside it alone."""
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
     from nft_lightning.engines.weight_sync import full_tensors
     from nft_lightning.types import Sampling
 

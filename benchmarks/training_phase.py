@@ -30,8 +30,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from measuring import save
 
-from nft_lightning.cli import run as running
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app import run as running
+from nft_lightning.app.build import CONF_DIR
 
 Passes = list[list[torch.Tensor]]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from nft_lightning.verifiers.math import MathVerifier  # noqa: E402
+from nft_lightning.verifiers.math.verifier import MathVerifier  # noqa: E402
 from tests.verifiers.rewritten import EQUAL, WRONG, rewritten  # noqa: E402
 
 E_NOTATION = re.compile(r"([-+]?\d+(?:\.\d+)?)[eE]([+-]?\d+)")

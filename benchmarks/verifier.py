@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from verifier_cases import FILES, rollout, symbolic  # noqa: E402
 
 from nft_lightning.verifiers.extract import last_boxed  # noqa: E402
-from nft_lightning.verifiers.math import MathVerifier  # noqa: E402
+from nft_lightning.verifiers.math.verifier import MathVerifier  # noqa: E402
 from tests.verifiers.adversarial import thousand  # noqa: E402
 
 Cases = list[tuple[str, str]]

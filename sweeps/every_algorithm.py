@@ -28,8 +28,8 @@ from typing import Any
 
 import optuna
 
-from nft_lightning.config import CONF_DIR
-from nft_lightning.text import accuracy_name
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.common.text import accuracy_name
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 TUNING_SEED = 100

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from nft_lightning.app.build import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.config import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.search.sweeper import register

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nft_lightning.optimizers import MasterAdamW, built_optimizer
-from nft_lightning.plans import OptimizerPlan
+from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.optimizer import MasterAdamW, built_optimizer
 
 HALVES = [torch.bfloat16, torch.float16]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nft_lightning import precise
-from nft_lightning.epoch_metrics import EpochMetrics
+from nft_lightning.app.preflight import check_devices
+from nft_lightning.common import precise
+from nft_lightning.common.precise import exact, sent, widest
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_devices
-from nft_lightning.metrics.estimates import AnswerCounts
 from nft_lightning.objectives.diagnostics import ratio_sums, summarise
 from nft_lightning.policy.checksum import checksum
-from nft_lightning.precise import exact, sent, widest
 from nft_lightning.rollouts.mismatch import Mismatch
+from nft_lightning.stats.estimates import AnswerCounts
+from nft_lightning.training.metrics import EpochMetrics
 from nft_lightning.types import TokenBatch
 
 APPLE = torch.device("mps")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from nft_lightning.cli import serve
-from nft_lightning.engines import vllm_guard
+from nft_lightning.engines.vllm import guard as vllm_guard
 from nft_lightning.errors import UserError
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from nft_lightning.text import accuracy_name, interval, markdown, metric_label, with_interval
+from nft_lightning.common.text import accuracy_name, interval, markdown, metric_label, with_interval
 
 METRICS = {
     "eval/avg_at_8_low": 0.1,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nft_lightning import trackers
-from nft_lightning.config import build
+from nft_lightning.app.build import build
 from nft_lightning.errors import UserError
+from nft_lightning.records import trackers
 
 SECRET = "correct-horse-battery"
 WORDS = ("wandb", "mlflow", "trackio")

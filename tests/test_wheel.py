@@ -39,7 +39,7 @@ def test_the_installed_wheel_trains(tmp_path):
     (site / "dependencies.pth").write_text(here + "\n")
     target = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(target, check=True, capture_output=True)
-    code = "import nft_lightning.config as c; print(c.CONF_DIR)"
+    code = "import nft_lightning.app.build as c; print(c.CONF_DIR)"
     python = str(environment / "bin" / "python")
     clean = {**os.environ, "OMP_NUM_THREADS": "1"}
     clean.pop("PYTHONPATH", None)

@@ -139,10 +139,10 @@ def train(words: Sequence[str], processes: int = 1, **environment: str) -> str |
 
 def refused(words: Sequence[str]) -> str | None:
     """Why nft-train would not begin here; None where it would. No model is loaded."""
+    from nft_lightning.app.build import build_parts
+    from nft_lightning.app.preflight import check_machine
     from nft_lightning.cli.entry import compose_or_explain
-    from nft_lightning.config import build_parts
     from nft_lightning.errors import UserError
-    from nft_lightning.machine import check_machine
 
     try:
         cfg = compose_or_explain("train", list(words))
@@ -172,7 +172,7 @@ def peak_gib(updates: Sequence[dict[str, Any]], kind: str = "allocated_bytes") -
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown; the columns are the first row's keys, and what a row lacks is a dash."""
-    from nft_lightning.text import markdown
+    from nft_lightning.common.text import markdown
 
     head = list(rows[0])
     return markdown(head, [[str(row.get(key, "-")) for key in head] for row in rows])

@@ -35,10 +35,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from vllm import SamplingParams
 
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
     from nft_lightning.engines.weight_sync import full_tensors
     from nft_lightning.policy.loading import finish
-    from nft_lightning.rollouts.proof import SyncProof
+    from nft_lightning.rollouts.sync_check import SyncProof
     from nft_lightning.types import Sampling
 
     policy = finish(*random_model("qwen3_0.6b", torch.bfloat16, "cuda"), 1.0)

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from nft_lightning.engines.base import Prompt, completion_seed
-from nft_lightning.engines.hf import HFEngine, HFEngineConfig
+from nft_lightning.engines.hf.engine import HFEngine, HFEngineConfig
 from nft_lightning.types import Completion, Sampling
 
 # The proof after each weight sync asks the engine itself.

@@ -63,7 +63,7 @@ SETTINGS = (
     "rollout.engine._target_=benchmarks.gpu.stored.StoredEngineConfig",
     "logger=csv",
     "callbacks=none",
-    "+callbacks.checkpoint._target_=nft_lightning.callbacks.checkpoint.Checkpoints",
+    "+callbacks.checkpoint._target_=nft_lightning.checkpoints.callback.Checkpoints",
     "+callbacks.checkpoint.run_dir=${run_dir}",
     "+callbacks.checkpoint.monitor=eval/avg_at_1",
     "+callbacks.checkpoint.every_minutes=null",
@@ -109,7 +109,7 @@ class Bench:
 
     def parameters(self, name: str, epochs: int) -> dict[str, Any]:
         """After ``epochs``."""
-        from nft_lightning.checkpointing.folder import read_checkpoint
+        from nft_lightning.checkpoints.folder import read_checkpoint
 
         folder = self.parent / name / "checkpoints" / f"epoch_{epochs:05d}"
         return read_checkpoint(folder)["state_dict"]

@@ -1,1 +1,1 @@
-"""Rollouts to optimizer batches: pure functions."""
+"""Pure functions that turn a rollout into the optimizer batches of an epoch."""

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
-from nft_lightning.batching.packing import pack
-from nft_lightning.batching.weights import token_weights
+from nft_lightning.batching.bins import pack
+from nft_lightning.batching.reduction import token_weights
 from nft_lightning.types import Completion, OptimizerBatch, Rollout, Signal, TokenBatch
 
 T = TypeVar("T")

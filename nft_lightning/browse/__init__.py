@@ -1,1 +1,1 @@
-"""A local page over what a run answered."""
+"""nft-browse: a local page over the rollouts and evaluations of runs."""

@@ -14,21 +14,21 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
+from nft_lightning.app.build import build
+from nft_lightning.app.run_prompt import older_key, prompt_node
 from nft_lightning.browse.text import pieces
-from nft_lightning.checkpointing.folder import complete
-from nft_lightning.config import build
+from nft_lightning.checkpoints.folder import complete
+from nft_lightning.checkpoints.restored import restored
 from nft_lightning.errors import UserError
+from nft_lightning.policy.config import PolicyPlan
 from nft_lightning.policy.loading import DTYPES, HFModel
-from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.restored import restored
 from nft_lightning.problems.prompts import PromptConfig
-from nft_lightning.run_prompt import older_key, prompt_node
 from nft_lightning.types import TokenBatch
 
 EXPORT = "export"
 OWN = "nft_lightning.policy.loading."
-OWN_PLAN = "nft_lightning.policy.plan.PolicyPlan"
+OWN_PLAN = "nft_lightning.policy.config.PolicyPlan"
 MOST_TOKENS = 4096
 KEPT_GROUPS = 32
 STEPS = (0.01, 0.05, 0.2, 0.5, 1.0)

@@ -1,1 +1,1 @@
-"""Callbacks only watch: without them the same training happens."""
+"""Callbacks that only watch: without them the same training happens."""

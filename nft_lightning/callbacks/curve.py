@@ -7,9 +7,9 @@ from typing import Any
 
 import lightning as L
 
-from nft_lightning.logs import check_write_rule, written
-from nft_lightning.module import PolicyModule
-from nft_lightning.text import accuracy_name, metric_label
+from nft_lightning.common.text import accuracy_name, metric_label
+from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.training.module import PolicyModule
 
 
 class LearningCurve(L.Callback):

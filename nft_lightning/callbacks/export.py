@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nft_lightning.distributed.shards import is_sharded
 from nft_lightning.engines.weight_sync import full_tensors
-from nft_lightning.logs import check_write_rule, written
-from nft_lightning.module import PolicyModule
-from nft_lightning.shards import is_sharded
+from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.training.module import PolicyModule
 
 
 class HuggingFaceExport(L.Callback):

@@ -11,12 +11,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.deal import check_deal
-from nft_lightning.checkpointing.packing import pack_batch, unpack_batch
+from nft_lightning.batching.minibatch import check_deal
+from nft_lightning.common.precise import widest
 from nft_lightning.errors import UserError
-from nft_lightning.module import PolicyModule
 from nft_lightning.objectives.base import Objective
-from nft_lightning.precise import widest
+from nft_lightning.rollouts.serialized import pack_batch, unpack_batch
+from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import OptimizerBatch
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from nft_lightning.module import PolicyModule
-from nft_lightning.text import accuracy_name, metric_label, with_interval
+from nft_lightning.common.text import accuracy_name, metric_label, with_interval
+from nft_lightning.training.module import PolicyModule
 
 
 class Progress(L.Callback):

@@ -1,1 +1,1 @@
-"""The commands: compose, build, call."""
+"""The commands: each composes its config and calls ``app`` or a tool."""

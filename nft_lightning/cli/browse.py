@@ -63,9 +63,9 @@ def run(given: argparse.Namespace) -> None:
         )
     import uvicorn
 
+    from nft_lightning.app.device import usable_device
+    from nft_lightning.app.run import quiet_libraries
     from nft_lightning.browse.app import make_app
-    from nft_lightning.cli.device import usable_device
-    from nft_lightning.cli.run import quiet_libraries
 
     quiet_libraries()
     app = make_app(given.run, str(usable_device("--device", given.device)))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nft_lightning.checkpointing.signals import Preempted
+from nft_lightning.app.build import CONF_DIR, RENAMED, renamed
 from nft_lightning.cli.words import check_added, readable, ready, trainer_keys
-from nft_lightning.config import CONF_DIR, RENAMED, renamed
+from nft_lightning.common.text import quoted
+from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
-from nft_lightning.text import quoted
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 1

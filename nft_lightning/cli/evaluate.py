@@ -37,12 +37,12 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
     ``cfg`` is complete, see :func:`completed`.
     """
-    from nft_lightning.config import build, check_renamed
+    from nft_lightning.app.build import build, check_renamed
+    from nft_lightning.app.prompting import choose, room_of
     from nft_lightning.evaluation.evaluate import Means, Work
     from nft_lightning.evaluation.trained import trained_model
-    from nft_lightning.plans import check_stops
     from nft_lightning.problems.prompt_checks import check_prompt
-    from nft_lightning.prompting import choose, room_of
+    from nft_lightning.rollouts.config import check_stops
 
     check_renamed(cfg)
     if cfg.run is None and cfg.checkpoint is not None:
@@ -88,14 +88,14 @@ def evaluate(cfg: DictConfig) -> None:
     """Run the command, config composed; several ranks share out the parts."""
     import torch
 
-    from nft_lightning.cli.device import usable_device
-    from nft_lightning.cli.run import quiet_libraries
+    from nft_lightning.app.device import usable_device
+    from nft_lightning.app.preflight import check_engine
+    from nft_lightning.app.run import quiet_libraries
     from nft_lightning.distributed.join import join
     from nft_lightning.distributed.ranks import first, from_first
     from nft_lightning.evaluation.evaluate import begin, count, fill
     from nft_lightning.evaluation.results import save
     from nft_lightning.evaluation.store import Store, fingerprint
-    from nft_lightning.machine import check_engine
 
     quiet_libraries()
     cfg = completed(cfg)

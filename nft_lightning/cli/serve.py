@@ -116,7 +116,7 @@ def has_gpu() -> bool:
 
 def command(given: argparse.Namespace, on_gpu: bool) -> list[str]:
     """The arguments of ``vllm``."""
-    from nft_lightning.engines.vllm_names import BACKEND, GUARD, WORKER
+    from nft_lightning.engines.vllm.names import BACKEND, GUARD, WORKER
 
     tiny = given.model in TINY_POLICIES
     model = str(tiny_policy_path(given.model)) if tiny else given.model

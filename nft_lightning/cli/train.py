@@ -12,6 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from nft_lightning.app.build import build_parts, check_run_dir
+from nft_lightning.app.preflight import check_machine
+from nft_lightning.app.resume import expand_resume, key
 from nft_lightning.cli.entry import (
     compose_or_explain,
     config_dir,
@@ -19,14 +22,11 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.cli.resume import expand_resume, key
 from nft_lightning.cli.words import ready
-from nft_lightning.config import build_parts, check_run_dir
+from nft_lightning.common.text import quoted
 from nft_lightning.distributed.launch import end_with_the_launcher, launch, ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_machine
-from nft_lightning.text import quoted
 
 
 def train(cfg: DictConfig, debug: bool = False) -> float:
@@ -48,7 +48,7 @@ def train(cfg: DictConfig, debug: bool = False) -> float:
     ranks = ranks_of(cfg.trainer)
     if ranks.several and started_by() is None:
         sys.exit(launch("nft_lightning.cli.train", words_of_a_rank(str(cfg.run_dir), debug), ranks))
-    from nft_lightning.cli.run import run
+    from nft_lightning.app.run import run
     from nft_lightning.search.trial import final_accuracy
 
     return final_accuracy(run(cfg, [*search_path(hydra_config), *typed]))

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from nft_lightning.errors import UserError
 from nft_lightning.problems.values import NotTextError, number_text
 from nft_lightning.verdict import OUTCOMES
-from nft_lightning.verifiers.math import MathVerifier
+from nft_lightning.verifiers.math.verifier import MathVerifier
 
 BLOCK_LINES = 4096
 EXIT_FOUND, EXIT_BAD_INPUT, EXIT_PIPE = 1, 2, 141

@@ -8,10 +8,10 @@ import os
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.common.text import quoted
 from nft_lightning.errors import UserError
-from nft_lightning.saved_config import within
-from nft_lightning.text import quoted
+from nft_lightning.records.saved_config import within
 
 AWAY = ("null", "None", "false", "False", "")
 # Groups that a run does without, by the option that says so.

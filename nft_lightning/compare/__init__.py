@@ -1,1 +1,1 @@
-"""Many runs, one honest report: equal conditions or none, paired, with intervals."""
+"""nft-compare: many runs under equal conditions, paired, with intervals."""

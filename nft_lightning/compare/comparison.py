@@ -20,7 +20,9 @@ from nft_lightning.compare.runs import (
     find_runs,
     labelled,
 )
-from nft_lightning.compare.statistics import (
+from nft_lightning.errors import UserError
+from nft_lightning.stats.estimates import pass_at_k
+from nft_lightning.stats.intervals import (
     Interval,
     Values,
     accuracy,
@@ -29,8 +31,6 @@ from nft_lightning.compare.statistics import (
     holm,
     over_seeds,
 )
-from nft_lightning.errors import UserError
-from nft_lightning.metrics.estimates import pass_at_k
 
 
 @dataclass(frozen=True)

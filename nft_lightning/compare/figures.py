@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nft_lightning.compare.comparison import Comparison, passed, stacked
 from nft_lightning.compare.runs import AXES, Run
-from nft_lightning.compare.statistics import Interval, accuracy, over_seeds
+from nft_lightning.stats.intervals import Interval, accuracy, over_seeds
 
 # Told apart by people who see no red or green, too (Okabe and Ito); then the same, dashed and dotted.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from nft_lightning.compare.statistics import Values
-from nft_lightning.config import NOT_CONDITIONS
+from nft_lightning.app.build import NOT_CONDITIONS
 from nft_lightning.errors import UserError
-from nft_lightning.saved_config import within
+from nft_lightning.records.saved_config import within
+from nft_lightning.stats.intervals import Values
 
 Flat = dict[str, Any]
 AXES = ("problems", "tokens", "seconds")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nft_lightning import text
+from nft_lightning.common import text
 from nft_lightning.compare.comparison import Comparison, Level
-from nft_lightning.compare.statistics import Interval
+from nft_lightning.stats.intervals import Interval
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}

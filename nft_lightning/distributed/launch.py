@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-from nft_lightning.checkpointing.signals import Preempted
+from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.errors import UserError
 
 LAUNCHED = "NFT_LIGHTNING_LAUNCHED"

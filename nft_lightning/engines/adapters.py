@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nft_lightning import shards
+from nft_lightning.distributed import shards
+from nft_lightning.distributed.shards import gathered, whole
 from nft_lightning.engines.base import SyncError
-from nft_lightning.shards import gathered, whole
 
 PEFT_PREFIX = "base_model.model."
 BASE = ".base_layer."

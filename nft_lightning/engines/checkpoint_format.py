@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nft_lightning.engines.adapters import checkpoint_parameters, dtype_of, shape_of
 from nft_lightning.engines.base import SyncError
-from nft_lightning.shape import text_architecture, text_config
+from nft_lightning.policy.shape import text_architecture, text_config
 
 
 class CheckpointFormat:

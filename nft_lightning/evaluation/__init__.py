@@ -1,1 +1,1 @@
-"""A model on benchmark sets: answers once, kept, and numbers with intervals."""
+"""nft-eval: a model on benchmark sets; every answer is stored once, and numbers come with intervals."""

@@ -9,18 +9,19 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import all_made, several
 from nft_lightning.engines.base import Engine, Prompt, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.evaluation.plan import EvalPlan, EvalSet
+from nft_lightning.evaluation.config import EvalPlan, EvalSet
 from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
 from nft_lightning.evaluation.store import Store
 from nft_lightning.policy.policy import Policy
-from nft_lightning.rollouts.collector import Collector, RolloutPlan
-from nft_lightning.rollouts.proof import SyncProof
-from nft_lightning.rollouts.shares import writers
-from nft_lightning.timing import PhaseTimer
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.rollouts.partition import writers
+from nft_lightning.rollouts.sync_check import SyncProof
 from nft_lightning.types import Problem
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from nft_lightning.app.run_prompt import older_key, prompt_node
 from nft_lightning.errors import UserError
-from nft_lightning.run_prompt import older_key, prompt_node
 
 OWN = "run"
 PROMPT = "eval.plan.prompt"

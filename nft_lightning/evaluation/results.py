@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from nft_lightning.callbacks.record import write
-from nft_lightning.metrics.estimates import Estimate, estimate, pass_at_k
-from nft_lightning.metrics.majority import majority_at_k
-from nft_lightning.text import interval, markdown
+from nft_lightning.common.text import interval, markdown
+from nft_lightning.records.rollouts import write
+from nft_lightning.stats.estimates import Estimate, estimate, pass_at_k
+from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.types import OUTCOMES, Verdict
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
-from nft_lightning.callbacks.record import answers, write
+from nft_lightning.common.files import write_text_whole
 from nft_lightning.errors import UserError
-from nft_lightning.files import write_text_whole
 from nft_lightning.policy.checksum import checksum
+from nft_lightning.records.rollouts import answers, write
 from nft_lightning.types import Group
 
 

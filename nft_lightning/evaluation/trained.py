@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.folder import checkpoints, read_manifest
-from nft_lightning.config import build
+from nft_lightning.app.build import build
+from nft_lightning.checkpoints.folder import checkpoints, read_manifest
+from nft_lightning.checkpoints.restored import restored
 from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.policy.config import PolicyPlan
 from nft_lightning.policy.loading import HFModel, Peek
-from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.restored import restored
 
 
 @dataclass(frozen=True)

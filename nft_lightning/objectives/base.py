@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.weights import REDUCTIONS, token_weights
+from nft_lightning.batching.reduction import REDUCTIONS, token_weights
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
 from nft_lightning.objectives.options import check_options, with_options

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nft_lightning.precise import exact
+from nft_lightning.common.precise import exact
 
 # Histogram of log R: bins of width 0.01 centred at -2.00, -1.99 ... 2.00; the ends hold the rest.
 BIN_WIDTH, HALF_BINS = 0.01, 200

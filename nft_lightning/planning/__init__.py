@@ -1,1 +1,1 @@
-"""What a run would need and take, on paper."""
+"""nft-plan: the memory and time that a run would need, computed from its config."""

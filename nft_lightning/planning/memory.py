@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nft_lightning.engines.weight_sync import ENGINE_DTYPES
 from nft_lightning.planning.setting import Setting
 from nft_lightning.planning.trace import Pass, cost
-from nft_lightning.sharding.strategies import FSDP2
+from nft_lightning.training.strategies.choice import FSDP2
 
 GIB = 2**30
 PARTS = (

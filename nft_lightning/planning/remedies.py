@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nft_lightning.planning.memory import fits, has_masters, planned, played
 from nft_lightning.planning.setting import Setting
-from nft_lightning.sharding.strategies import FSDP2
+from nft_lightning.training.strategies.choice import FSDP2
 
 LORA_RANK = 16
 NOTHING = "nothing that nft-plan knows: take a smaller model or a GPU with more memory"

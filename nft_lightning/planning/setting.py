@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.config import build, target, unknown_key
+from nft_lightning.app.build import build, target, unknown_key
+from nft_lightning.app.preflight import check_steps, check_strategy
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_steps, check_strategy
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.planning.architecture import Architecture, architecture, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
-from nft_lightning.sharding.strategies import FSDP2
+from nft_lightning.training.strategies.choice import FSDP2
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from nft_lightning.errors import UserError
 from nft_lightning.planning.architecture import architecture, skeleton
-from nft_lightning.policy.fused import TOKENS, Head, fused_logprobs
+from nft_lightning.policy.logprobs import TOKENS, Head, fused_logprobs
 
 # Layers are alike, so two depths give the cost of one; deeper models are extrapolated.
 DEPTHS = (2, 4)

@@ -16,7 +16,7 @@ from nft_lightning.planning.memory import (
     trained_bytes,
 )
 from nft_lightning.planning.setting import Setting
-from nft_lightning.sharding.strategies import FSDP2
+from nft_lightning.training.strategies.choice import FSDP2
 
 # Rows of like length share a micro-batch: what is left is padding.
 FILLED = 0.95

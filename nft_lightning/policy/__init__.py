@@ -1,1 +1,1 @@
-"""The trained model."""
+"""The model as a function: loading, log-probabilities, adapters, the frozen reference, the critic."""

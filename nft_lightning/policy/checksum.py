@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from nft_lightning.shards import whole
+from nft_lightning.distributed.shards import whole
 
 CHUNK = 2**20
 WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from nft_lightning.errors import UserError
-from nft_lightning.policy.fused import Head, fused_logprobs
-from nft_lightning.shape import shape_of
+from nft_lightning.policy.logprobs import Head, fused_logprobs
+from nft_lightning.policy.shape import shape_of
 
 WAYS = ("auto", "plain", "fused")
 LARGE_VOCABULARY = 32_768

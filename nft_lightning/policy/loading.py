@@ -14,7 +14,7 @@ from torch import nn
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
-from nft_lightning.shape import shape_of, softcaps_attention, text_config
+from nft_lightning.policy.shape import shape_of, softcaps_attention, text_config
 
 # What transformers and safetensors raise for files that are missing, broken or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.policy.fused import Head, fused_logprobs
-from nft_lightning.policy.view import View, flat, padded, rows_again
-from nft_lightning.shape import shape_of, text_config
+from nft_lightning.policy.logprobs import Head, fused_logprobs
+from nft_lightning.policy.packed import View, flat, padded, rows_again
+from nft_lightning.policy.shape import shape_of, text_config
 from nft_lightning.types import Numbers, TokenBatch
 
 WINDOWS = ("sliding_window", "attention_chunk_size")

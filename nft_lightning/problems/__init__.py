@@ -1,1 +1,1 @@
-"""Where problems and prompts come from."""
+"""Where problems come from, and how they become prompts."""

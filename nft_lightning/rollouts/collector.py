@@ -4,73 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.problems.room import Room
+from nft_lightning.rollouts.config import RolloutPlan
 from nft_lightning.rollouts.drawn import Drawn, Namer
 from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
+from nft_lightning.rollouts.partition import written_together
 from nft_lightning.rollouts.refill import Refill, Rounds
-from nft_lightning.rollouts.shares import written_together
-from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
-
-
-@dataclass(frozen=True)
-class RolloutPlan:
-    """How much a rollout generates.
-
-    Attributes:
-        problems_per_rollout: groups that one epoch trains on, at most.
-        completions_per_problem: K.
-        max_generation_rounds: with an algorithm that drops uniform groups, how often missing
-            groups are refilled, the first round included (dynamic sampling).
-        max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
-        stop: texts that end a completion, which keeps them; for base models.
-        stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
-    """
-
-    problems_per_rollout: int = 64
-    completions_per_problem: int = 8
-    max_generation_rounds: int = 2
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    stop: list[str] = field(default_factory=list)
-    stop_token_ids: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"rollout.plan.{name}", getattr(self, name), "is below 1", "use 1 or more"
-                )
-        if self.max_new_tokens < 1:
-            raise UserError(
-                "rollout.plan.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more"
-            )
-        if self.temperature <= 0:
-            raise UserError(
-                "rollout.plan.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
-            )
-        if self.top_p != 1 or self.top_k != 0:
-            raise UserError(
-                "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k",
-                self.top_p if self.top_p != 1 else self.top_k,
-                "biases every ratio, because the trainer's log-probabilities know no such filter",
-                "train with top_p=1 and top_k=0; filters belong to evaluation",
-            )
-
-    @property
-    def sampling(self) -> Sampling:
-        """As the engines take it."""
-        stop, stop_token_ids = tuple(self.stop), tuple(self.stop_token_ids)
-        return Sampling(self.temperature, self.max_new_tokens, stop=stop, stop_token_ids=stop_token_ids)
 
 
 class Collector:

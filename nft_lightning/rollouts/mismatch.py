@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nft_lightning.precise import exact
+from nft_lightning.common.precise import exact
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Searches: Optuna studies whose trials are training runs in processes of their own."""
+"""Searches: Optuna studies whose trials are training runs, each in a process of its own."""

@@ -21,10 +21,10 @@ from omegaconf import OmegaConf
 from optuna.trial import Trial, TrialState
 
 from nft_lightning.compare.runs import read_evaluation
-from nft_lightning.compare.statistics import over_seeds
 from nft_lightning.errors import UserError
 from nft_lightning.search.tied import settings_of, tie
 from nft_lightning.search.trial import NOT_PASSED_ON, Outcome, final_accuracy, run_apart
+from nft_lightning.stats.intervals import over_seeds
 
 log = logging.getLogger(__name__)
 TRIES = 3

@@ -10,7 +10,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.errors import UserError
-from nft_lightning.saved_config import leaves, within
+from nft_lightning.records.saved_config import leaves, within
 
 log = logging.getLogger(__name__)
 SETTINGS = "settings"

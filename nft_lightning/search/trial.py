@@ -15,9 +15,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.common.text import accuracy_name, quoted
 from nft_lightning.search.failed import note
-from nft_lightning.text import accuracy_name, quoted
 
 log = logging.getLogger(__name__)
 NOT_PASSED_ON = ("sweep", "pruner", "run_dir")

@@ -11,7 +11,7 @@ from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer
-from nft_lightning.verifiers.number import number_said
+from nft_lightning.verifiers.math.number import number_said
 
 WHOLE = ("whole",)
 
@@ -23,9 +23,10 @@ class ExactVerifier:
     With ``extract=official`` this is the reward of the official NFT code (``strict_box_verify``).
 
     Attributes:
-        extract: ``boxed``, ``official`` (see :class:`nft_lightning.verifiers.math.MathVerifier`), or
-            ``whole``: the whole completion is the answer.
-        which, truncated, rewards: as for :class:`nft_lightning.verifiers.math.MathVerifier`.
+        extract: ``boxed``, ``official`` (see
+            :class:`nft_lightning.verifiers.math.verifier.MathVerifier`), or ``whole``: the whole
+            completion is the answer.
+        which, truncated, rewards: as for :class:`nft_lightning.verifiers.math.verifier.MathVerifier`.
         ignore_case: ``Yes`` is ``yes``.
     """
 

@@ -7,10 +7,10 @@ import gc
 import pytest
 import torch
 
-from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+from nft_lightning.app.preflight import check_engine
+from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_engine
 from nft_lightning.policy.loading import HFModel
 from tests.architectures.samples import largest_gap, prompts_of, written
 from tests.architectures.table import ARCHITECTURES, TEMPERATURE, scatter

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import layout, split
-from nft_lightning.batching.weights import REDUCTIONS
+from nft_lightning.batching.reduction import REDUCTIONS
 from nft_lightning.objectives import NFT
 from nft_lightning.objectives.base import Outcomes
+from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.types import Completion, Group, Problem, Rollout, Verdict
 from tests.objectives.family import FAMILY
 from tests.tiny_shape import tiny_shape

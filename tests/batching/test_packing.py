@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nft_lightning.batching.bins import PASS_COST_TOKENS, pack
 from nft_lightning.batching.layout import layout
-from nft_lightning.batching.packing import PASS_COST_TOKENS, pack
 from nft_lightning.objectives import NFT
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.types import Completion, Group, Problem, Rollout, Verdict

@@ -8,9 +8,9 @@ import pyarrow as pa
 import torch
 import yaml
 
-from nft_lightning.callbacks.record import ANSWERS, TOKENS, write
-from nft_lightning.checkpointing.folder import write_checkpoint
+from nft_lightning.checkpoints.folder import write_checkpoint
 from nft_lightning.policy.loading import TinyModel
+from nft_lightning.records.rollouts import ANSWERS, TOKENS, write
 
 SCRIPT = "<script>window.hacked = 1; alert(1)</script><img src=x onerror='window.hacked = 1'>"
 HOSTILE = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nft_lightning.compare.statistics import accuracy, cost_to_reach, crossed, holm, over_seeds
+from nft_lightning.stats.intervals import accuracy, cost_to_reach, crossed, holm, over_seeds
 
 
 def draw(random, seeds, problems, by_seed, by_problem, rest):

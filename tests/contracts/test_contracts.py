@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from nft_lightning.engines.base import SyncError
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.objectives.base import Outcomes
 from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.types import OUTCOMES, Sampling, TokenLoss
 from nft_lightning.verifiers.function import FunctionVerifier
-from nft_lightning.verifiers.math import MathVerifier
+from nft_lightning.verifiers.math.verifier import MathVerifier
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier
 from tests.engines.shared import served_engine, shared_vllm_engine

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.callbacks.export import save
 from nft_lightning.engines.ends import StopWatch, end_ids, stop_options
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.types import Sampling
@@ -75,7 +75,7 @@ def hf_engine(case):
 
 def vllm_engine(case):
     pytest.importorskip("vllm")
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 
     made = VLLMEngineConfig(max_num_seqs=16).build(case.policy.model, case.policy.tokenizer)
     KEPT.append(made)

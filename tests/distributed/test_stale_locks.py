@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from nft_lightning.sharding.zero import LOCK_SECONDS, remove_stale_locks
+from nft_lightning.training.strategies.zero import LOCK_SECONDS, remove_stale_locks
 
 
 def test_an_old_lock_goes_and_a_new_one_stays(tmp_path, monkeypatch, caplog):

@@ -11,13 +11,13 @@ import torch
 import vllm
 from hydra import compose, initialize_config_dir
 
-from nft_lightning.cli.run import run
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.app.run import run
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.processes import rank, world_size
-from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.shares import share, writers
+from nft_lightning.rollouts.partition import share, writers
 from tests.engines.stand_in_llm import StandInLLM
 
 SMALL = (

@@ -12,11 +12,11 @@ from unittest import mock
 import torch
 from hydra import compose, initialize_config_dir
 
-from nft_lightning.checkpointing import folder
-from nft_lightning.cli import run as running
-from nft_lightning.config import CONF_DIR
-from nft_lightning.engines.hf import HFEngine
-from nft_lightning.module import PolicyModule
+from nft_lightning.app import run as running
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.checkpoints import folder
+from nft_lightning.engines.hf.engine import HFEngine
+from nft_lightning.training.module import PolicyModule
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (

@@ -10,9 +10,9 @@ import pytest
 import safetensors
 import torch
 
-from nft_lightning.checkpointing.folder import read_checkpoint
-from nft_lightning.cli import run as running
-from nft_lightning.config import build_parts
+from nft_lightning.app import run as running
+from nft_lightning.app.build import build_parts
+from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import TinyModel
 from tests.objectives.family import FAMILY

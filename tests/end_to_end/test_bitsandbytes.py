@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nft_lightning.assets import tiny_policy_path
-from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.evaluation.trained import trained_model

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.equal import differences
-from nft_lightning.checkpointing.folder import checkpoints, read_checkpoint, read_manifest
-from nft_lightning.cli.run import run
-from nft_lightning.config import build_parts
+from nft_lightning.app.build import build_parts
+from nft_lightning.app.run import run
+from nft_lightning.checkpoints.folder import checkpoints, read_checkpoint, read_manifest
 from nft_lightning.errors import UserError
 from tests.resume.conftest import brief
 

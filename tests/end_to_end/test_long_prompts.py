@@ -10,18 +10,19 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from nft_lightning.app.build import build_parts
+from nft_lightning.app.run import run
 from nft_lightning.cli import evaluate as command
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.cli.run import run
-from nft_lightning.config import build_parts
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.engines.base import EngineError
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.problems.room import Room, told, unusable
 from nft_lightning.rollouts import drawn as drawn_module
-from nft_lightning.rollouts.collector import Collector, RolloutPlan
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutPlan
 from nft_lightning.rollouts.drawn import Drawn
-from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Completion, Problem
 from nft_lightning.verifiers.base import RewardRules
 from tests.engines.test_refill import AllAtOnce, OneAfterTheOther, Verifier
@@ -70,7 +71,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("long")
     from hydra import compose, initialize_config_dir
 
-    from nft_lightning.config import CONF_DIR
+    from nft_lightning.app.build import CONF_DIR
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
         cfg = compose("train", overrides(folder, f"run_dir={folder / 'run'}"))

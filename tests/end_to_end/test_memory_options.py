@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.evaluation.trained import trained_model
-from nft_lightning.module import PolicyModule
+from nft_lightning.training.module import PolicyModule
 from tests.end_to_end.rank_runs import run_here
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
+from nft_lightning.common.text import quoted
 from nft_lightning.search.trial import check_resolved, proposed, trial
-from nft_lightning.text import quoted
 from tests.test_config import cli
 from tests.test_house import ROOT
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
+from nft_lightning.app.build import CONF_DIR, build
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.config import CONF_DIR, build
 from nft_lightning.planning.plan import as_data, plan_of
 from nft_lightning.problems.exclusion import SHIPPED, text_hash
 from tests.end_to_end.rank_runs import ROOT

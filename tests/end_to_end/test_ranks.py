@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.test_config import cli
 
 pytestmark = pytest.mark.slow

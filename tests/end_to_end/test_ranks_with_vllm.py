@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.end_to_end.rank_runs import ROOT, SETTINGS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]

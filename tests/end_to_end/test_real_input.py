@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from nft_lightning.cli.run import run
+from nft_lightning.app.run import run
 from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from nft_lightning.assets import tiny_policy_path
-from nft_lightning.checkpointing.folder import read_checkpoint
+from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.policy.loading import TinyModel
 from tests.end_to_end.rank_runs import run_here, runs
 

@@ -10,18 +10,19 @@ import lightning as L
 import pytest
 import torch
 
-from nft_lightning.cli import run as running
-from nft_lightning.config import build_parts
-from nft_lightning.datamodule import BatchingPlan, EvaluationPlan, RolloutDataModule
+from nft_lightning.app import run as running
+from nft_lightning.app.build import build_parts
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.engines.base import SyncReport
-from nft_lightning.module import OptimizerPlan, PolicyModule
 from nft_lightning.objectives import NFT
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.problems.prompts import prompt_ids
-from nft_lightning.rollouts.collector import Collector, RolloutPlan
-from nft_lightning.timing import PhaseTimer
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.training.datamodule import BatchingPlan, EvaluationPlan, RolloutDataModule
+from nft_lightning.training.module import OptimizerPlan, PolicyModule
 from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
 from nft_lightning.verifiers.base import RewardRules
 from tests.test_config import cli

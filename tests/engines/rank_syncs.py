@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nft_lightning.cli import run as running
+from nft_lightning.app import run as running
 from nft_lightning.distributed.processes import rank, world_size
 from nft_lightning.engines.base import EngineError
 from tests.resume.conftest import brief

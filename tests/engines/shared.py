@@ -30,7 +30,7 @@ def shared_vllm_engine():
     pytest.importorskip("vllm")
     from vllm.distributed.parallel_state import model_parallel_is_initialized
 
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 
     if not (SHARED and model_parallel_is_initialized()):
         SHARED.clear()
@@ -94,7 +94,7 @@ def shared_vllm_server():
 
 def served_engine(policy, *addresses, **options):
     """An engine over servers; the shared one unless addresses are given."""
-    from nft_lightning.engines.vllm_server import VLLMServerConfig
+    from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
 
     addresses = addresses or (shared_vllm_server().address,)
     return VLLMServerConfig(list(addresses), **options).build(policy.model, policy.tokenizer)

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.types import Sampling
 
 
 class StandInLLM:
-    """The part of vLLM's ``LLM`` that :class:`nft_lightning.engines.vllm_engine.VLLMEngine` uses."""
+    """The part of vLLM's ``LLM`` that :class:`nft_lightning.engines.vllm.engine.VLLMEngine` uses."""
 
     world_size = 0  # how many ranks there must be
 

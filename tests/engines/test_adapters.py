@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from nft_lightning.engines.base import SyncError
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.policy import Policy
-from nft_lightning.rollouts.proof import SyncProof
+from nft_lightning.rollouts.sync_check import SyncProof
 from tests.engines.shared import served_engine, shared_vllm_engine
 
 peft = pytest.importorskip("peft")

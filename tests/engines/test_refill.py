@@ -8,11 +8,12 @@ import time
 
 import pytest
 
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.engines.base import EngineError, completion_seed
 from nft_lightning.problems.arithmetic import ArithmeticProblems
-from nft_lightning.rollouts.collector import Collector, RolloutPlan
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutPlan
 from nft_lightning.rollouts.refill import Rounds
-from nft_lightning.timing import PhaseTimer
 from nft_lightning.types import Completion, Verdict
 from nft_lightning.verifiers.base import RewardRules
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from nft_lightning.config import build
-from nft_lightning.engines import server_sync
+from nft_lightning.app.build import build
 from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
-from nft_lightning.engines.server_http import Server
-from nft_lightning.engines.server_nccl import Control, NcclSender, within
-from nft_lightning.engines.server_sync import FileSender, Fleet
-from nft_lightning.engines.vllm_engine import VLLMEngineConfig
-from nft_lightning.engines.vllm_server import VLLMServerConfig
+from nft_lightning.engines.vllm.engine import VLLMEngineConfig
+from nft_lightning.engines.vllm_server import fleet as server_sync
+from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+from nft_lightning.engines.vllm_server.fleet import FileSender, Fleet
+from nft_lightning.engines.vllm_server.http import Server
+from nft_lightning.engines.vllm_server.nccl import Control, NcclSender, within
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
 from nft_lightning.types import Sampling

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nft_lightning.assets import tiny_policy_path
-from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.proof import SyncProof
+from nft_lightning.rollouts.sync_check import SyncProof
 from nft_lightning.types import Numbers
 from tests.end_to_end.rank_runs import run_here
 

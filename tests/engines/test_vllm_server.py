@@ -9,13 +9,13 @@ import urllib.request
 import pytest
 import torch
 
-from nft_lightning.cli import run as running
-from nft_lightning.engines import vllm_server
+from nft_lightning.app import run as running
 from nft_lightning.engines.base import EngineError, SyncError
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
+from nft_lightning.engines.vllm_server import engine as vllm_server
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.proof import SyncProof
+from nft_lightning.rollouts.sync_check import SyncProof
 from nft_lightning.types import Sampling
 from tests.engines.shared import ServedVLLM, served_engine, shared_vllm_server
 from tests.test_config import cli

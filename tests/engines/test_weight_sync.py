@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nft_lightning.cli.build_tiny import build_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from nft_lightning import datamodule
-from nft_lightning.cli import run as running
-from nft_lightning.cli.build_tiny import build_tokenizer
+from nft_lightning.app import run as running
 from nft_lightning.engines.base import EngineError, SyncError, SyncReport
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.proof import SyncProof
+from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.training import datamodule
 from nft_lightning.types import Sampling
 from tests.engines.shared import shared_vllm_engine
 from tests.tiny_shape import tiny_shape
@@ -25,7 +25,7 @@ FAST = ("optimizer.learning_rate=3e-3", "callbacks=none", "logger=csv", "evaluat
 @pytest.fixture
 def engine(monkeypatch):
     """The engine that every run of a test gets; what a test breaks on it is mended afterwards."""
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 
     shared = shared_vllm_engine()
     shared.policy_version = -1
@@ -180,8 +180,8 @@ def moved(model):
 @pytest.mark.parametrize("stale", [False, True])
 def test_a_tied_head(tied, monkeypatch, stale):
     pytest.importorskip("vllm")
-    from nft_lightning.engines import vllm_transfer
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm import transfer as vllm_transfer
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
     from nft_lightning.policy.policy import Policy
 
     policy = Policy(Qwen2ForCausalLM.from_pretrained(tied), build_tokenizer())
@@ -206,7 +206,7 @@ def dtypes(model):
 
 def test_an_engine_in_bf16_beside_weights_in_fp32():
     pytest.importorskip("vllm")
-    from nft_lightning.engines.vllm_engine import VLLMEngineConfig
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 
     policy, probe = TinyModel().load(1.0), [tuple(range(5 + i, 77 + i)) for i in range(8)]
     engine = VLLMEngineConfig(max_num_seqs=8, dtype="bfloat16").build(policy.model, policy.tokenizer)

@@ -14,7 +14,7 @@ from nft_lightning.cli import evaluate as command
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.evaluation.results import evaluate_set, mean_over_sets
-from nft_lightning.metrics.majority import majority_at_k
+from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.verdict import Verdict
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "math_eval"
@@ -76,7 +76,7 @@ def test_a_finished_evaluation_is_not_run_again(done, monkeypatch):
     def never(*_):
         raise AssertionError("an engine was built")
 
-    monkeypatch.setattr("nft_lightning.engines.hf.HFEngineConfig.build", never)
+    monkeypatch.setattr("nft_lightning.engines.hf.engine.HFEngineConfig.build", never)
     assert nft_eval(out) == results
     assert parts(out) == before
 
@@ -170,7 +170,7 @@ def test_the_mean_over_sets():
 @pytest.mark.skipif(not DATA.exists(), reason="the benchmark files are not here")
 @pytest.mark.parametrize(("suite", "temperature"), [("math_suite", 1.0), ("math_suite_t06", 0.6)])
 def test_the_math_suite_is_the_papers(suite, temperature):
-    from nft_lightning.config import build
+    from nft_lightning.app.build import build
 
     cfg = compose_or_explain("evaluate", [f"eval={suite}", f"eval.data_dir={DATA}"])
     plan = build(cfg.eval.plan, "eval.plan")

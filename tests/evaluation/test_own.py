@@ -8,16 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
+from nft_lightning.app.resume import expand_resume
+from nft_lightning.app.run import run
+from nft_lightning.app.run_prompt import check_prompt_file
 from nft_lightning.browse.scores import Scorer
 from nft_lightning.cli import evaluate as command
 from nft_lightning.cli.entry import compose_or_explain
-from nft_lightning.cli.resume import expand_resume
-from nft_lightning.cli.run import run
 from nft_lightning.errors import UserError
 from nft_lightning.evaluation.own import with_own_problems
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.prompts import PromptConfig
-from nft_lightning.run_prompt import check_prompt_file
 
 TEMPLATE = "{{ problem }}{{ '=' }}"
 
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     """A short run on a file of problems with a Jinja template, the exact verifier and 20 tokens."""
     from hydra import compose, initialize_config_dir
 
-    from nft_lightning.config import CONF_DIR
+    from nft_lightning.app.build import CONF_DIR
 
     folder = tmp_path_factory.mktemp("own")
     rows = [{"problem": f"{i}+{i % 5}", "answer": str(i + i % 5), "id": f"p{i}"} for i in range(60)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nft_lightning.metrics.estimates import AnswerCounts, estimate, pass_at_k
+from nft_lightning.stats.estimates import AnswerCounts, estimate, pass_at_k
 
 
 @pytest.mark.parametrize("n", [1, 4, 7])

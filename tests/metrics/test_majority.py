@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nft_lightning.metrics.majority import majority_at_k
+from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.verdict import Verdict
 
 RIGHT, SILENT = Verdict("correct", "1"), Verdict("unparsable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from omegaconf import OmegaConf
 
-from nft_lightning.config import CONF_DIR, build
+from nft_lightning.app.build import CONF_DIR, build
 
 FAMILY = {
     path.stem: build(OmegaConf.load(path), "algorithm")

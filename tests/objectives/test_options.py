@@ -61,7 +61,7 @@ def test_reference_kl_adds_its_gradient(name, estimator, coefficient):
     out = evaluate(with_kl, logprobs, old, MASK, REWARDS, IDS, reference_logprobs=reference)
     b = slope(out, logprobs)
     kept = MASK & plain.prepare(outcomes()).keep[:, None]
-    from nft_lightning.batching.weights import token_weights
+    from nft_lightning.batching.reduction import token_weights
 
     weights = token_weights(kept.sum(1), kept.any(1), plain.reduction, 3)[:, None] * kept
     expected = 0.3 * coefficient(logprobs.detach() - reference) * weights
@@ -255,7 +255,7 @@ def test_a_yaml_names_every_option_that_its_class_takes(name):
 
     from omegaconf import OmegaConf
 
-    from nft_lightning.config import CONF_DIR
+    from nft_lightning.app.build import CONF_DIR
 
     given = set(OmegaConf.load(CONF_DIR / "algorithm" / f"{name}.yaml")) - {"_target_"}
     cls = type(FAMILY[name])

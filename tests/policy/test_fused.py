@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from nft_lightning.policy import fused
-from nft_lightning.policy.fused import Head, fused_logprobs
+from nft_lightning.policy import logprobs as fused
+from nft_lightning.policy.logprobs import Head, fused_logprobs
 
 
 @pytest.fixture(autouse=True)

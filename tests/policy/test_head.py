@@ -6,8 +6,8 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.errors import UserError
+from nft_lightning.policy.config import PolicyPlan
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
 from tests.tiny_shape import tiny_shape

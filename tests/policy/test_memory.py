@@ -10,20 +10,20 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
+from nft_lightning.app.build import build_parts
+from nft_lightning.app.preflight import check_attention, check_machine, check_started
+from nft_lightning.app.run import load_policy
 from nft_lightning.batching.layout import Row, token_batch
-from nft_lightning.cli.run import load_policy
-from nft_lightning.config import build_parts
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.machine import check_attention, check_machine, check_started
-from nft_lightning.optimizers import built_optimizer
-from nft_lightning.plans import OptimizerPlan
-from nft_lightning.policy.frozen import Frozen
+from nft_lightning.policy.config import PolicyPlan
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.policy.plan import PolicyPlan
 from nft_lightning.policy.precision import as_it_trains, halve
+from nft_lightning.policy.reference import Frozen
+from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.types import Completion, Sampling, Signal
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")

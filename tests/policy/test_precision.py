@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nft_lightning.engines.hf import HFEngine
+from nft_lightning.engines.hf.engine import HFEngine
+from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.policy.value_head import ValueHead
 from nft_lightning.types import Sampling
 
 

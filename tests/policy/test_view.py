@@ -17,8 +17,8 @@ from transformers import (
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.errors import UserError
-from nft_lightning.policy.fused import Head
-from nft_lightning.policy.plan import PolicyPlan
+from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.logprobs import Head
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
 from tests.tiny_shape import tiny_shape

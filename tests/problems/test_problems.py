@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-
 from nft_lightning.cli.build_tiny import (
     Stage,
     build,
@@ -12,6 +11,7 @@ from nft_lightning.cli.build_tiny import (
     draw_example,
     worked_answer,
 )
+
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.problems.arithmetic import ArithmeticProblems

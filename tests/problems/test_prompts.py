@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from nft_lightning.cli.build_tiny import build_tokenizer
-from nft_lightning.config import build, build_parts
+
+from nft_lightning.app.build import build, build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.problems.prompt_checks import check_prompt
 from nft_lightning.problems.prompts import INSTRUCTION, TEMPLATES, PromptConfig, opening, prompt_ids

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nft_lightning.cli import run as running
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app import run as running
+from nft_lightning.app.build import CONF_DIR
 from tests.resume.leave import leave_at, watched_places
 
 SETTINGS = (

@@ -9,9 +9,9 @@ from unittest import mock
 
 import lightning as L
 
-from nft_lightning.checkpointing.signals import Preempted
-from nft_lightning.cli import run as running
-from nft_lightning.datamodule import RolloutDataModule
+from nft_lightning.app import run as running
+from nft_lightning.distributed.preemption import Preempted
+from nft_lightning.training.datamodule import RolloutDataModule
 
 
 class Leave(L.Callback):

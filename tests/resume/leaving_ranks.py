@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nft_lightning.cli import run as running
+from nft_lightning.app import run as running
 from nft_lightning.distributed.processes import rank, world_size
 from tests.resume.conftest import brief
 from tests.resume.leave import leave_at, watched_places

@@ -7,12 +7,12 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.folder import checkpoints, read_manifest, write_checkpoint
-from nft_lightning.cli import run as running
-from nft_lightning.cli.resume import expand_resume, find, kept_overrides
-from nft_lightning.config import CONF_DIR
+from nft_lightning.app import run as running
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.app.resume import expand_resume, find, kept_overrides
+from nft_lightning.checkpoints.folder import checkpoints, read_manifest, write_checkpoint
 from nft_lightning.errors import UserError
-from nft_lightning.saved_config import MASKED, check_agreement, without_secrets
+from nft_lightning.records.saved_config import MASKED, check_agreement, without_secrets
 from tests.resume.conftest import brief
 from tests.test_config import cli
 

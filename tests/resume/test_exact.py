@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
+from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.equal import differences
-from nft_lightning.checkpointing.folder import read_checkpoint
-from nft_lightning.cli import run as running
+from nft_lightning.app import run as running
+from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.resume.conftest import brief
 from tests.resume.leave import Leave
 

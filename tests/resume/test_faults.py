@@ -17,17 +17,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from nft_lightning.batching.smaller import halved
-from nft_lightning.callbacks import record
-from nft_lightning.checkpointing import folder as folders
 from nft_lightning.checkpointing.equal import differences
-from nft_lightning.checkpointing.folder import DamagedCheckpointError, read_checkpoint, write_checkpoint
-from nft_lightning.cli import run as running
-from nft_lightning.engines.hf import HFEngine
+
+from nft_lightning.app import run as running
+from nft_lightning.batching.split import halved
+from nft_lightning.checkpoints import folder as folders
+from nft_lightning.checkpoints.folder import DamagedCheckpointError, read_checkpoint, write_checkpoint
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.errors import RunStoppedError, UserError
-from nft_lightning.logs import MetricsTable
-from nft_lightning.module import PolicyModule
+from nft_lightning.records import rollouts as record
+from nft_lightning.records.loggers import MetricsTable
+from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import TokenBatch
 from tests.resume.conftest import brief
 from tests.test_house import ROOT
@@ -278,7 +278,7 @@ def nft_train(*arguments, cwd=None):
 
 HOLDER = """
 import sys, time
-from nft_lightning.checkpointing.lock import RunLock
+from nft_lightning.checkpoints.lock import RunLock
 lock = RunLock(sys.argv[1])
 lock.acquire()
 print("held", flush=True)
@@ -327,7 +327,7 @@ def test_the_verifier_dies(plain, tmp_path, monkeypatch):
 
 DIES = """
 import os, signal, sys
-from nft_lightning.checkpointing import folder
+from nft_lightning.checkpoints import folder
 from nft_lightning.cli.train import main
 place, name = sys.argv.pop(1), sys.argv.pop(1)
 def dying(original):

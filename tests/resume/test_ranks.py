@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-
 from nft_lightning.checkpointing.equal import differences
-from nft_lightning.checkpointing.folder import checkpoints, read_manifest
-from nft_lightning.cli.resume import find
+
+from nft_lightning.app.resume import find
+from nft_lightning.checkpoints.folder import checkpoints, read_manifest
 from nft_lightning.errors import UserError
 from tests.end_to_end.rank_runs import ROOT
 from tests.resume.conftest import brief

@@ -8,16 +8,16 @@ import re
 
 import pytest
 import torch
+from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
-from nft_lightning.checkpointing.equal import differences
-from nft_lightning.checkpointing.folder import checkpoints, read_checkpoint
-from nft_lightning.cli import run as running
+from nft_lightning.app import run as running
+from nft_lightning.app.build import PACKAGE
+from nft_lightning.checkpoints.folder import checkpoints, read_checkpoint
 from nft_lightning.compare.comparison import compare
-from nft_lightning.config import PACKAGE
 from nft_lightning.errors import UserError
-from nft_lightning.module import PolicyModule
-from nft_lightning.saved_config import check_agreement
+from nft_lightning.records.saved_config import check_agreement
+from nft_lightning.training.module import PolicyModule
 from tests.resume.conftest import brief
 
 AREAS = "batching|rollout|optimizer|verifier|policy|trainer|callbacks|evaluation|model|problems"

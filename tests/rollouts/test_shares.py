@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nft_lightning.distributed import ranks
 from nft_lightning.errors import UserError
-from nft_lightning.rollouts.shares import share
+from nft_lightning.rollouts.partition import share
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 9))

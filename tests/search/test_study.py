@@ -11,11 +11,11 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from omegaconf import OmegaConf
 from optuna.trial import TrialState, create_trial
 
-from nft_lightning.compare.statistics import over_seeds
 from nft_lightning.errors import UserError
 from nft_lightning.search import study as module
 from nft_lightning.search.study import StudySweeperImpl
 from nft_lightning.search.trial import Outcome
+from nft_lightning.stats.intervals import over_seeds
 from tests.compare.made_runs import make_run
 
 SPACE = {"x": "interval(0.0, 1.0)"}

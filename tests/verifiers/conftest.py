@@ -4,7 +4,7 @@ import pytest
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from math_verify import grader
 
-from nft_lightning.verifiers import expressions
+from nft_lightning.verifiers.math import expressions
 
 
 @pytest.fixture(scope="module")

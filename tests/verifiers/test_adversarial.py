@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from nft_lightning.verifiers.math import MathVerifier
-from nft_lightning.verifiers.process import STARVED_DEADLINES
+from nft_lightning.verifiers.math.process import STARVED_DEADLINES
+from nft_lightning.verifiers.math.verifier import MathVerifier
 from tests.verifiers.adversarial import cases, thousand
 
 

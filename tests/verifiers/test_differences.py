@@ -9,7 +9,7 @@ from pathlib import Path
 import math_verify
 import pytest
 
-from nft_lightning.verifiers.math import MathVerifier
+from nft_lightning.verifiers.math.verifier import MathVerifier
 from tests.verifiers.differences import AMBIGUOUS, DIFFERENCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "verifier.md"

@@ -14,7 +14,7 @@ from nft_lightning.verifiers.extract import (
     last_boxed,
     official_boxed,
 )
-from nft_lightning.verifiers.math import MathVerifier
+from nft_lightning.verifiers.math.verifier import MathVerifier
 
 
 @pytest.mark.parametrize(

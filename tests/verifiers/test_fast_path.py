@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nft_lightning.verifiers.extract import balanced, bare, gold_answer
-from nft_lightning.verifiers.fast import compare_plain, number
-from nft_lightning.verifiers.judge import judge
-from nft_lightning.verifiers.number import close
+from nft_lightning.verifiers.math.fast import compare_plain, number
+from nft_lightning.verifiers.math.number import close
+from nft_lightning.verifiers.math.score import judge
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nft_lightning.verdict import OUTCOMES
 from nft_lightning.verifiers.function import FunctionVerifier
-from nft_lightning.verifiers.math import MathVerifier
-from nft_lightning.verifiers.process import STARVED_DEADLINES
+from nft_lightning.verifiers.math.process import STARVED_DEADLINES
+from nft_lightning.verifiers.math.verifier import MathVerifier
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier
 from tests.verifiers.hostile import answers

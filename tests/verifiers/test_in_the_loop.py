@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.problems.arithmetic import ArithmeticProblems
-from nft_lightning.rollouts.collector import Collector, RolloutPlan
-from nft_lightning.timing import PhaseTimer
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutPlan
 from nft_lightning.types import Completion, Verdict
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier

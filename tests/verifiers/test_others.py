@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import pytest
 
-from nft_lightning.config import build, build_parts
+from nft_lightning.app.build import build, build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.function import FunctionVerifier
-from nft_lightning.verifiers.number import parse_number
+from nft_lightning.verifiers.math.number import parse_number
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier, has_box
 
@@ -177,7 +177,7 @@ def test_binary_algorithms_refuse_continuous_rewards(compose_config, chosen):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "dapo"])
 def test_a_run_with_a_weighted_sum_logs_its_parts(compose_config, quick, tmp_path, algorithm):
-    from nft_lightning.cli.run import run
+    from nft_lightning.app.run import run
     from tests.test_house import documented_metrics
 
     run(compose_config("verifier=weighted", f"algorithm={algorithm}", f"run_dir={tmp_path}", *quick))

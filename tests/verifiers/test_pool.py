@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from nft_lightning.verifiers.math import MathVerifier
-from nft_lightning.verifiers.pool import WorkerPool
-from nft_lightning.verifiers.process import STARVED_DEADLINES, Worker
+from nft_lightning.verifiers.math.pool import WorkerPool
+from nft_lightning.verifiers.math.process import STARVED_DEADLINES, Worker
+from nft_lightning.verifiers.math.verifier import MathVerifier
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 # Just below what is recognised as too large: some 17 s of work in one C call.
@@ -139,7 +139,7 @@ def test_the_fork_server_may_die_too(pool):
 def test_memory_is_limited_and_running_out_is_an_error(tmp_path):
     code = (
         "import json, socket, sys\n"
-        "from nft_lightning.verifiers import worker\n"
+        "from nft_lightning.verifiers.math import worker\n"
         "def greedy(how, answer, gold):\n"
         "    return ('correct', str(len(bytearray(int(answer)))))\n"
         "worker.judge = greedy\n"
@@ -161,7 +161,7 @@ def test_memory_is_limited_and_running_out_is_an_error(tmp_path):
 def test_a_worker_may_not_write_start_or_connect(tmp_path):
     code = (
         "import os, socket, subprocess, sys\n"
-        "from nft_lightning.verifiers.worker import confine\n"
+        "from nft_lightning.verifiers.math.worker import confine\n"
         "confine(1024)\n"
         "tries = [lambda: open(sys.argv[1], 'w'), lambda: os.system('true'), lambda: os.fork(),\n"
         "    lambda: subprocess.run(['true']), lambda: socket.socket(),\n"
@@ -249,7 +249,7 @@ def test_inside_a_running_event_loop_as_in_a_notebook():
 def test_each_rank_has_a_pool_of_its_own():
     """As under DDP: processes side by side that know nothing of each other."""
     code = (
-        "from nft_lightning.verifiers.math import MathVerifier\n"
+        "from nft_lightning.verifiers.math.verifier import MathVerifier\n"
         "v = MathVerifier(timeout_seconds=20)\n"
         "print([x.outcome for x in v.verify([r'\\boxed{x+1}', r'\\boxed{y}'], ['1+x', 'x'])])\n"
     )
@@ -280,7 +280,7 @@ def test_closing_ends_everything_and_starting_again_works(pool):
 
 PARENT = """
 import sys, threading, time
-from nft_lightning.verifiers.pool import WorkerPool
+from nft_lightning.verifiers.math.pool import WorkerPool
 pool = WorkerPool(2, 600.0)
 pool.fill()
 print(pool.server.process.pid, *[w.pid for w in pool.idle], flush=True)
@@ -354,7 +354,8 @@ def test_why_it_can_not_start_is_said(monkeypatch, tmp_path):
 
 
 def test_golds_are_read_once():
-    from nft_lightning.verifiers import compare, judge
+    from nft_lightning.verifiers.math import compare
+    from nft_lightning.verifiers.math import score as judge
 
     judge.read_gold.cache_clear()
     compare.gold_value.cache_clear()

@@ -9,11 +9,11 @@ import pkgutil
 import pytest
 
 from nft_lightning import verifiers
-from nft_lightning.verifiers import normalise
-from nft_lightning.verifiers.normalise.characters import plain_characters
-from nft_lightning.verifiers.normalise.numerals import plain_numerals
-from nft_lightning.verifiers.normalise.units import NotReadableError, split_unit
-from nft_lightning.verifiers.reading import read
+from nft_lightning.verifiers.math import normalise
+from nft_lightning.verifiers.math.normalise.characters import plain_characters
+from nft_lightning.verifiers.math.normalise.numerals import plain_numerals
+from nft_lightning.verifiers.math.normalise.units import NotReadableError, split_unit
+from nft_lightning.verifiers.math.reading import read
 
 MODULES = [
     f"{package.__name__}.{module.name}"

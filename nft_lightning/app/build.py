@@ -1,0 +1,294 @@
+"""From a composed config to objects: typed, checked across fields, before a model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from nft_lightning.batching.minibatch import check_deal
+from nft_lightning.distributed.processes import rank
+from nft_lightning.errors import UserError
+from nft_lightning.types import Problem
+
+PACKAGE = Path(__file__).parent
+CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+NOT_CONDITIONS = (
+    "algorithm",
+    "seed",
+    "run_dir",
+    "resume",
+    "resume_allow",
+    "on_write_error",
+    "logger",
+    "callbacks",
+    "hydra",
+)
+
+
+RENAMED = {
+    "problems.prompt_template": "problems.prompt.template",
+    "eval.plan.prompt_template": "eval.plan.prompt.template",
+}
+"""Keys of earlier versions and their names now."""
+
+
+def target(node: DictConfig, field: str) -> Any:
+    """The class or function that ``_target_`` names."""
+    name = str(node.get("_target_", ""))
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{field}._target_", name, "can not be imported", "give package.module.Class"
+        ) from error
+
+
+def build(node: DictConfig, field: str) -> Any:
+    """The object a config node describes; its class is its schema.
+
+    A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments,
+    and those of them that name a ``_target_`` are built first.
+
+    Raises:
+        UserError: an unknown key (with the nearest name), a wrong type, or what the class refuses.
+    """
+    cls: Callable[..., Any] = target(node, field)
+    given = OmegaConf.create({str(k): v for k, v in resolved(node, field).items() if k != "_target_"})
+    known = list(inspect.signature(cls).parameters)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+    refused = {str(k): given[k] for k in given if str(k) in getattr(cls, "refuses", {})}
+    if refused.keys() - set(known):
+        return cls(**refused)
+    for key in given:
+        if str(key) not in known and not takes_any:
+            raise unknown_key(f"{field}.{key!s}", given[key], known, field)
+    if not dataclasses.is_dataclass(cls):
+        return cls(**build_nested(OmegaConf.to_container(given), field))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), given)
+        values = {
+            str(k): OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in merged.items()
+        }
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        raise UserError(
+            f"{field}.{key}".rstrip("."),
+            OmegaConf.select(given, key) if key else None,
+            str(error).strip().splitlines()[0].rstrip("."),
+            "give a value of the right type",
+        ) from error
+    return cls(**build_nested(values, field))
+
+
+def build_nested(value: Any, field: str) -> Any:
+    """The same data with every node inside it that names a ``_target_`` built."""
+    if not isinstance(value, dict):
+        return value
+    if "_target_" in value:
+        return build(OmegaConf.create(value), field)
+    return {k: build_nested(v, f"{field}.{k}") for k, v in value.items()}
+
+
+def resolved(node: DictConfig, field: str) -> dict[str, Any]:
+    """The node as plain data; a value that must be given and is not is named."""
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or field
+        raise UserError(
+            key, "???", "has no value", f"give one on the command line: {key}=VALUE"
+        ) from error
+    except OmegaConfBaseException as error:
+        if "???" not in str(error) and "mandatory" not in str(error).lower():
+            raise
+        key = f"{field.split('.')[0]}.path"
+        raise UserError(
+            key, "???", "has no value", f"give one on the command line: {key}=VALUE"
+        ) from error
+
+
+def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserError:
+    """The error for a key that nobody reads, with the nearest that somebody does."""
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], known, n=1, cutoff=0.5)
+    remedy = f"did you mean {field}.{near[0]}" if near else f"use one of {', '.join(known)}"
+    return UserError(name, value, "is not known", remedy)
+
+
+def renamed(key: str, value: Any) -> UserError:
+    """Return the error for a key of an earlier version."""
+    return UserError(key, value, "has another name now", f"use {RENAMED[key]}")
+
+
+def check_renamed(cfg: DictConfig) -> None:
+    """Raise UserError for a key of an earlier version."""
+    for key in RENAMED:
+        if (value := OmegaConf.select(cfg, key)) is not None:
+            raise renamed(key, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Everything of a run that can be checked without a model.
+
+    ``asked`` is what the check of the prompts found.
+    """
+
+    objective: Any
+    model: Any
+    source: Any
+    plan: Any
+    engine: Any
+    proof: Any
+    verifier: Any
+    batching: Any
+    evaluation: Any
+    optimizer: Any
+    policy: Any
+    prompt: Any
+    asked: Any = None
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Build and cross-check. Raises UserError; loads no model."""
+    from nft_lightning.app.prompting import check_asked
+
+    check_renamed(cfg)
+    parts = Parts(
+        objective=build(cfg.algorithm, "algorithm"),
+        model=build(cfg.model, "model"),
+        source=build(cfg.problems.source, "problems.source"),
+        plan=build(cfg.rollout.plan, "rollout.plan"),
+        engine=build(cfg.rollout.engine, "rollout.engine"),
+        proof=build(cfg.rollout.proof, "rollout.proof"),
+        verifier=build(cfg.verifier, "verifier"),
+        batching=build(cfg.batching, "batching"),
+        evaluation=build(cfg.evaluation, "evaluation"),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        policy=build(cfg.policy, "policy"),
+        prompt=build(cfg.problems.prompt, "problems.prompt"),
+    )
+    needs = parts.objective.needs
+    needed, given = needs.group_size, parts.plan.completions_per_problem
+    if given < needed:
+        raise UserError(
+            "rollout.plan.completions_per_problem",
+            given,
+            f"is too few for {type(parts.objective).__name__}, which compares answers to one problem",
+            f"use {needed} or more",
+        )
+    check_rewards(parts)
+    check_deal(parts.batching.deal, parts.objective, "algorithm")
+    if needs.references and all(p.solution is None for p in sample(parts.source)):
+        raise UserError(
+            "problems",
+            parts.source.problem(0, 0).id,
+            f"has no worked solution, from which {type(parts.objective).__name__} learns",
+            'use problems=arithmetic, or give "solution" on each line of problems=jsonl',
+        )
+    check_trainer(cfg)
+    asked = check_asked(
+        parts.model, parts.source, parts.prompt, parts.plan, parts.evaluation, parts.engine
+    )
+    return dataclasses.replace(parts, asked=asked)
+
+
+def sample(source: Any) -> Sequence[Problem]:
+    """Return every training problem of a finite source, the first one of an endless one."""
+    return getattr(source, "training", None) or [source.problem(0, 0)]
+
+
+def check_rewards(parts: Parts) -> None:
+    """Raise UserError where an algorithm that needs right and wrong alone would get anything else."""
+    if not parts.objective.requires.binary_rewards:
+        return
+    name = type(parts.objective).__name__
+    if getattr(parts.verifier, "continuous", False):
+        raise UserError(
+            "verifier",
+            type(parts.verifier).__name__,
+            f"gives continuous rewards, but {name} needs right or wrong",
+            "use verifier=math_verify, or an algorithm that takes them, such as grpo",
+        )
+    rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
+    if not rewards <= {0.0, 1.0, None}:
+        raise UserError(
+            "verifier.rewards",
+            sorted(r for r in rewards if r is not None),
+            f"are not binary, which {name} needs",
+            "use 0, 1 or null",
+        )
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """What Lightning would only find out later, or never."""
+    if not isinstance(cfg.trainer.max_epochs, int) or cfg.trainer.max_epochs < 1:
+        raise UserError("trainer.max_epochs", cfg.trainer.max_epochs, "trains nothing", "use 1 or more")
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
+    from lightning import Trainer
+
+    known = [*inspect.signature(Trainer).parameters, "threads"]
+    for key in cfg.trainer:
+        if key not in known:
+            raise unknown_key(f"trainer.{key!s}", cfg.trainer[key], known, "trainer")
+    owned = (
+        "check_val_every_n_epoch",
+        "val_check_interval",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "limit_train_batches",
+        "limit_val_batches",
+        "overfit_batches",
+    )
+    for key in owned:
+        if key in cfg.trainer:
+            raise UserError(
+                f"trainer.{key}",
+                cfg.trainer[key],
+                "has no effect here",
+                "use evaluation.problems, evaluation.every_epochs, batching.*, optimizer.clip_grad_norm",
+            )
+
+
+def check_run_dir(run_dir: str, resume: str | None = None) -> None:
+    """Raise UserError where the run folder can not be made or written, or holds another run."""
+    folder = Path(run_dir)
+    # The first rank may have begun to write by the time the others look.
+    if not resume and (folder / "config.yaml").exists() and rank() == 0:
+        raise UserError(
+            "run_dir",
+            run_dir,
+            "holds a run already",
+            f"continue it with resume={run_dir}, or give another folder",
+        )
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file")
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            "run_dir", run_dir, f"can not be written ({error.strerror or error})", "give another folder"
+        ) from error
+
+
+def conditions_hash(cfg: DictConfig) -> str:
+    """Eight characters that are equal for runs under equal conditions: all but algorithm and seed."""
+    data = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(data, dict)
+    kept = {k: v for k, v in data.items() if k not in NOT_CONDITIONS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,88 @@
+"""What a run asks its model, checked before weights are loaded: prompts, room, ends of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nft_lightning.policy.shape import shape_of
+from nft_lightning.problems.prompt_checks import check_prompt
+from nft_lightning.problems.prompts import AREA, PromptConfig
+from nft_lightning.problems.room import Room, told, unusable
+from nft_lightning.rollouts.config import check_stops
+from nft_lightning.types import Problem
+
+# Of a source without an end, so many problems are looked at before the start.
+PROBLEMS_CHECKED = 100
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a run's prompts before it starts.
+
+    Attributes:
+        room: what an answer needs in training.
+        left_out: a line for each kind of problems of which some are not asked.
+    """
+
+    room: Room
+    left_out: tuple[str, ...]
+
+
+def room_of(peeked: Any, engine: Any, new_tokens: int, field: str) -> Room:
+    """Return what an answer of ``new_tokens`` needs of a model and an engine."""
+    config = getattr(peeked, "config", None)
+    embeddings = None if config is None else shape_of(config).vocab_size
+    return Room(new_tokens, context_of(peeked, engine), field, embeddings)
+
+
+def context_of(peeked: Any, engine: Any) -> int | None:
+    """Return the smaller of the model's context and the engine's; None where neither has a limit."""
+    limits = (peeked.context_tokens, getattr(engine, "max_model_len", None))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def check_asked(
+    model: Any, source: Any, prompt: PromptConfig, plan: Any, evaluation: Any, engine: Any
+) -> Asked:
+    """Encode all prompts of a finite source and a sample of an endless one, and the held-out ones.
+
+    Raises:
+        UserError: no prompt can be made, or none of a kind leaves room for an answer.
+    """
+    peeked = model.peek()
+    check_prompt(prompt, peeked.tokenizer)
+    check_stops("rollout.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
+    training: Sequence[Problem] | None = getattr(source, "training", None)
+    if training is None:
+        training = [source.problem(i, 0) for i in range(PROBLEMS_CHECKED)]
+    room = room_of(peeked, engine, plan.max_new_tokens, "rollout.plan.max_new_tokens")
+    lines = [told(training, unusable(training, prompt, peeked.tokenizer, room), "training problems")]
+    held_out = source.held_out(evaluation.problems)
+    asked = room
+    if evaluation.max_new_tokens:
+        asked = replace(room, new_tokens=evaluation.max_new_tokens, field="evaluation.max_new_tokens")
+    lines.append(
+        told(held_out, unusable(held_out, prompt, peeked.tokenizer, asked), "held-out problems")
+    )
+    return Asked(room, tuple(line for line in lines if line))
+
+
+def choose(
+    problems: Sequence[Problem],
+    prompt: PromptConfig,
+    tokenizer: Any,
+    room: Room,
+    what: str,
+    area: str = AREA,
+) -> tuple[list[Problem], list[Problem], str]:
+    """Return the problems that can be asked, those that are left out, and a line about the latter.
+
+    Raises:
+        UserError: none can be asked.
+    """
+    refused = unusable(problems, prompt, tokenizer, room, area)
+    kept = [p for i, p in enumerate(problems) if i not in refused]
+    left = [problems[i] for i in sorted(refused)]
+    return kept, left, told(problems, refused, what)

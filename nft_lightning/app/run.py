@@ -1,0 +1,343 @@
+"""One training run from a composed config."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from nft_lightning.app.build import (
+    Parts,
+    build,
+    build_parts,
+    check_run_dir,
+    conditions_hash,
+)
+from nft_lightning.app.preflight import check_engine, check_machine, check_started
+from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
+from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
+from nft_lightning.app.screen import print_plan, print_summary
+from nft_lightning.checkpoints.folder import CheckpointFolder
+from nft_lightning.checkpoints.lock import RunLock
+from nft_lightning.checkpoints.run_state import RunState, epochs_done
+from nft_lightning.common.files import write_text_whole
+from nft_lightning.common.text import changes
+from nft_lightning.common.timing import PhaseTimer
+from nft_lightning.distributed.join import join
+from nft_lightning.distributed.preemption import Departure
+from nft_lightning.distributed.processes import rank
+from nft_lightning.engines.base import like_trainer
+from nft_lightning.engines.ends import end_ids
+from nft_lightning.errors import UserError
+from nft_lightning.policy.policy import Policy
+from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
+from nft_lightning.records.saved_config import without_secrets
+from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.sync_check import numbers_of
+from nft_lightning.training.datamodule import RolloutDataModule
+from nft_lightning.training.module import PolicyModule
+from nft_lightning.training.strategies.choice import strategy_of
+
+log = logging.getLogger(__name__)
+VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
+
+
+def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Check, build, evaluate, train, evaluate; returns the summary that is also written.
+
+    With ``cfg.resume`` it goes on where the run folder's last complete checkpoint stands.
+    ``overrides`` are those of the command line, kept for a resume.
+
+    Raises:
+        Preempted: a signal asked to leave, and the run can be resumed.
+    """
+    quiet_libraries()
+    if cfg.trainer.get("profiler"):
+        # Its report goes through these loggers.
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.INFO)
+    parts = build_parts(cfg)
+    check_machine(cfg, parts)
+    check_started(cfg.trainer)
+    lock, departure = RunLock(cfg.run_dir), Departure()
+    check_run_dir(cfg.run_dir, cfg.resume)
+    with contextlib.ExitStack() as stack:
+        stack.callback(parts.verifier.close)
+        if rank() == 0:
+            lock.acquire()
+            stack.callback(lock.release)
+            check_run_dir(cfg.run_dir, cfg.resume)
+        resume = find(cfg)
+        if resume is not None:
+            check_prompt_file(parts.prompt, Path(cfg.run_dir))
+        done = resume and finished(cfg, resume)
+        if done:
+            epochs = f"{done['epochs']} of {cfg.trainer.max_epochs} epochs"
+            sys.stdout.write(f"{cfg.run_dir} is finished: {epochs}{ENDED[done['ended_by']]}.\n")
+            return done
+        departure.install()
+        stack.callback(departure.restore)
+        return train_and_sum_up(cfg, parts, resume, RunState(departure), overrides)
+
+
+def train_and_sum_up(
+    cfg: DictConfig,
+    parts: Parts,
+    resume: Resume | None,
+    state: RunState,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """The run itself, in a folder that is ours."""
+    started = time.perf_counter()
+    if threads := cfg.trainer.get("threads", 0):
+        torch.set_num_threads(threads)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    trainer = build_trainer(cfg, parts, state)
+    join(trainer.strategy.root_device)
+    check_engine(parts.model, parts.engine, str(trainer.precision), parts.policy.quantize)
+    policy, played = load_policy(cfg, parts, trainer)
+    module, data = assemble(cfg, parts, policy, played)
+    folder = Path(cfg.run_dir)
+    if resume is not None:
+        tidy(cfg, resume, trainer.loggers)
+    if trainer.is_global_zero:
+        keep_prompt_file(parts.prompt, folder)
+        write_conditions(cfg, folder, overrides)
+        print_plan(cfg, parts, module, len(data.held_out), resume.checkpoint if resume else None)
+    checkpoint = resume.checkpoint if resume else None
+    with lightnings_refusals():
+        if checkpoint is None:
+            state.before = dict(trainer.validate(module, data, verbose=False)[0])
+            state.samples_before = list(data.last_evaluation)
+            module.timer.drain()
+            check_monitors(trainer, state.before)
+        trainer.fit(module, data, ckpt_path=checkpoint)
+    spent = state.spent()
+    summary = {
+        "algorithm": algorithm_name(cfg),
+        "seed": cfg.seed,
+        "before": state.before,
+        "after": final_evaluation(trainer, module, data, state),
+        "epochs": epochs_done(trainer) - data.cut_short,
+        "updates": module.policy_version,
+        "learning_rate": module.learning_rates[0],
+        "tokens": data.tokens,
+        "training_seconds": spent["wall"],
+        "training_cpu_seconds": spent["processor"],
+        "total_seconds": state.seconds["wall"] + time.perf_counter() - started,
+        "conditions": conditions_hash(cfg),
+        "ended_by": ended_by(cfg.trainer, trainer, data),
+    }
+    if trainer.is_global_zero:
+        write_text_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        print_summary(cfg, summary, state.samples_before, data.last_evaluation)
+    return summary
+
+
+@contextlib.contextmanager
+def lightnings_refusals() -> Iterator[None]:
+    """Turn what Lightning finds wrong with flags and callbacks, once it starts, into a UserError."""
+    try:
+        yield
+    except L.fabric.utilities.exceptions.MisconfigurationException as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            "trainer, callbacks", None, f"are refused by Lightning ({reason})", "see docs/scale.md"
+        ) from error
+
+
+def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
+    """Raise UserError where a callback watches a metric of an evaluation that there is not.
+
+    ``evaluation`` holds the metrics of the first one.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = getattr(callback, "monitor", None)
+        known = name is None or name in evaluation or ("/" in name and not name.startswith("eval/"))
+        if not known:
+            raise UserError(
+                f"callbacks.{type(callback).__name__}.monitor",
+                name,
+                "is not logged",
+                f"use one of {', '.join(sorted(evaluation))}, or one of docs/metrics.md",
+            )
+
+
+def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:
+    """The policy that trains, and the model that a transformers engine plays: the same, or a copy.
+
+    Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
+    """
+    plan, device = parts.policy, trainer.strategy.root_device
+    if device.type == "cuda":
+        # Quantized weights are loaded on the current device, which would be the first on every rank.
+        torch.cuda.set_device(device)
+    policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
+    if half := HALVES.get(trainer.precision):
+        halve(policy.model, half)
+    played = None
+    sharded = getattr(trainer.strategy, "shards_parameters", False)
+    if sharded and getattr(parts.engine, "plays_model", False):
+        played = copy.deepcopy(policy.model).requires_grad_(False).to(device)
+        if trainer.precision == "bf16-mixed":
+            halve(played, torch.bfloat16)
+    policy.model = plan.with_adapters(policy.model)
+    with as_it_trains(policy.model, device, trainer.precision_plugin):
+        policy.fused = plan.fused(policy.model, policy.temperature)
+        policy.padding_free = plan.free_of_padding(policy)
+    policy.numbers = numbers_of(policy, trainer.precision_plugin)
+    return policy, policy.model if played is None else played
+
+
+def final_evaluation(
+    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, state: RunState
+) -> dict[str, float]:
+    """Return the evaluation of the final weights, made now where the schedule left it out."""
+    if state.evaluated == module.policy_version and state.evaluation:
+        return state.evaluation
+    return dict(trainer.validate(module, data, verbose=False)[0])
+
+
+def ended_by(node: DictConfig, trainer: L.Trainer, data: RolloutDataModule) -> str:
+    """Return what ended the training: a key of ``trainer``, or ``empty_rollouts``, or ``callbacks``."""
+    if data.gave_up:
+        return "empty_rollouts"
+    if epochs_done(trainer) - data.cut_short >= node.max_epochs:
+        return "max_epochs"
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return "max_steps"
+    return "max_time" if node.get("max_time") else "callbacks"
+
+
+def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
+    """Lightning's trainer with our loggers and callbacks."""
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(options, dict)
+    options.pop("threads", None)
+    plugins: list[Any] = [CheckpointFolder()]
+    if options.get("precision") in HALVES:
+        plugins.append(PureHalf(options.pop("precision")))
+    options["strategy"] = strategy_of(options.get("strategy", "auto"))
+    # ``callbacks.progress=null`` leaves one out.
+    loggers, callbacks = (
+        [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
+        for group in ("logger", "callbacks")
+    )
+    defaults: dict[str, Any] = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": bool((cfg.callbacks or {}).get("checkpoint")),
+        "log_every_n_steps": 1,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+    try:
+        return L.Trainer(
+            **{**defaults, **options},
+            default_root_dir=cfg.run_dir,
+            check_val_every_n_epoch=parts.evaluation.every_epochs,
+            logger=loggers or False,
+            callbacks=[state, *callbacks],
+            plugins=plugins,
+        )
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        L.fabric.utilities.exceptions.MisconfigurationException,
+    ) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            "trainer", options, f"is refused by Lightning ({reason})", "see conf/trainer"
+        ) from error
+
+
+def assemble(
+    cfg: DictConfig, parts: Parts, policy: Policy, played: nn.Module
+) -> tuple[PolicyModule, RolloutDataModule]:
+    """The module and the data module around a loaded policy, and an engine over ``played``."""
+    timer = PhaseTimer()
+    ends = end_ids(policy.model, policy.tokenizer, parts.plan.stop_token_ids)
+    encode = partial(parts.prompt.encode, policy.tokenizer)
+    engine = like_trainer(parts.engine, policy.numbers).build(played, policy.tokenizer)
+    collector = Collector(
+        parts.source,
+        engine,
+        parts.verifier,
+        parts.verifier.rewards,
+        encode,
+        parts.plan,
+        timer,
+        partial(parts.prompt.encode_answer, policy.tokenizer, ends=ends),
+        parts.asked.room,
+    )
+    held_out = parts.source.held_out(max(8, parts.evaluation.problems))
+    probed = [encode(p.text) for p in collector.askable(held_out, 1)[:8]]
+    probe = parts.proof.probe(probed, parts.asked.room.context_tokens)
+    data = RolloutDataModule(
+        collector,
+        engine,
+        parts.objective,
+        parts.batching,
+        parts.evaluation,
+        cfg.seed,
+        timer,
+        (lambda version: parts.proof.check(engine, policy, probe, version)) if probe else None,
+    )
+    return PolicyModule(policy, parts.objective, parts.optimizer, timer, parts.policy), data
+
+
+def algorithm_name(cfg: DictConfig) -> str:
+    """The option of ``algorithm`` that was chosen; its class's name where no command line chose it."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices["algorithm"])
+    return str(cfg.algorithm["_target_"]).rpartition(".")[2]
+
+
+def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """The command, the versions with the hash of the conditions, and the resolved config, last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    versions["conditions"] = conditions_hash(cfg)
+    before = folder / "versions.json"
+    if before.exists() and (changed := changes(json.loads(before.read_text()), versions)):
+        log.warning("the run was begun with other versions (%s): results may differ", changed)
+    command = {"overrides": kept_overrides(overrides), "folder": str(Path.cwd())}
+    saved = {**without_secrets(cfg), "resume": None}
+    write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
+    write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
+    write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
+
+
+def quiet_libraries() -> None:
+    """Notices that say nothing about this run stay off the screen."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not torch.cuda.is_available():
+        # To save a model transformers imports DeepSpeed where it is installed, which would wonder aloud.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    for name in ("lightning.pytorch", "lightning.fabric", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("lightning", "vllm"):
+        warnings.filterwarnings("ignore", module=module)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,100 @@
+"""The server's side of a weight sync: what ``nft-serve`` adds to vLLM's workers.
+
+Imported inside vLLM's worker processes, which ``--worker-extension-cls`` makes do so before the
+model is loaded; nothing of the trainer is needed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+from nft_lightning.engines.vllm.names import BACKEND
+from nft_lightning.engines.vllm.transfer import begin_reload, retie
+
+
+@dataclass
+class NoInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on."""
+
+
+@dataclass
+class File(WeightTransferUpdateInfo):
+    """``path``: a safetensors file with some of the tensors, under their checkpoint names."""
+
+    path: str
+
+
+class FileTransfer(WeightTransferEngine[NoInitInfo, File]):
+    """Loads checkpoint-format tensors layer by layer from files that trainer and server share."""
+
+    init_info_cls = NoInitInfo
+    update_info_cls = File
+
+    def init_transfer_engine(self, init_info: NoInitInfo) -> None:
+        """No connection is needed."""
+
+    def start_weight_update(self) -> None:
+        """Each layer is processed and copied in place as soon as it is complete."""
+        begin_reload(self.model)
+
+    def receive_weights(self, update_info: File) -> None:
+        """Feed one file to the model's own loader."""
+        if not Path(update_info.path).is_file():
+            raise FileNotFoundError(f"{update_info.path} is not on this host")
+        self.model.load_weights(load_file(update_info.path).items())
+
+    def finish_weight_update(self) -> None:
+        """Process what is left, and the tied head, which keeps a packed copy of its own on CPUs."""
+        finalize_layerwise_reload(self.model, self.model_config)
+        retie(self.model)
+
+    def shutdown(self) -> None:
+        """Nothing to release."""
+
+
+class ServedWorker:
+    """Methods that vLLM mixes into its worker and that the trainer calls by ``/collective_rpc``."""
+
+    def nft_prepare(self) -> dict[str, Any]:
+        """Forget an update that a trainer left half done, and count what the next one writes.
+
+        Returns:
+            The backend in use, how many parameters there are, and the type that is computed in.
+        """
+        worker: Any = self
+        model = worker.get_model()
+        if worker._weight_update_active:
+            worker._weight_update_active = False
+            worker.weight_transfer_engine.reset_weight_update_target()
+        # A layer's parameters are replaced while it is reloaded: their names are read before.
+        worker.nft_names = {name for name, _ in model.named_parameters()}
+        worker.nft_written = set()
+        load = type(model).load_weights
+
+        def counted(weights: Iterable[tuple[str, Tensor]], *args: Any, **options: Any) -> set[str]:
+            written: set[str] = load(model, weights, *args, **options)
+            worker.nft_written.update(written)
+            return written
+
+        model.load_weights = counted
+        backend = worker.vllm_config.weight_transfer_config.backend
+        dtype = str(worker.model_config.dtype).removeprefix("torch.")
+        return {"backend": backend, "parameters": len(worker.nft_names), "dtype": dtype}
+
+    def nft_unwritten(self) -> list[str]:
+        """The parameters that nothing has been written to since :meth:`nft_prepare`."""
+        worker: Any = self
+        return sorted(worker.nft_names - worker.nft_written)
+
+
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, FileTransfer)

@@ -1,0 +1,309 @@
+"""Completions from vLLM servers on other GPUs or hosts (``rollout=vllm_server``)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from nft_lightning.distributed.preemption import at_once
+from nft_lightning.distributed.ranks import first, from_all, from_first, several
+from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
+from nft_lightning.engines.checkpoint_format import CheckpointFormat
+from nft_lightning.engines.ends import end_ids
+from nft_lightning.engines.vllm_server.fleet import FileSender, Fleet
+from nft_lightning.engines.vllm_server.http import Server, ServerError
+from nft_lightning.engines.vllm_server.nccl import NcclSender
+from nft_lightning.engines.vllm_server.requests import Request, Written, ask
+from nft_lightning.engines.vllm_server.schedule import Retries, Spread
+from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
+from nft_lightning.errors import UserError
+from nft_lightning.types import Completion, Sampling
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class VLLMServerConfig:
+    """``rollout=vllm_server``: servers that ``nft-serve`` started.
+
+    Attributes:
+        addresses: where they listen; each holds a whole copy of the weights.
+        api_key_variable: the environment variable with the servers' key, if they have one.
+        request_timeout_seconds: the limit of every single request, a weight update's included.
+        max_attempts: tries of one request before the run stops.
+        backoff_seconds: a server's rest after a fault; it doubles with each further one in a row.
+        requests_per_server: requests that one server has at a time.
+        wait_for_server_seconds: how long to wait where no server is left, for one to come back.
+        transfer_folder: a folder that trainer and servers see, for servers with ``--transfer files``;
+            None is shared memory.
+        transfer_chunk_mib: how much of the weights lies there at a time.
+        max_model_len: the servers' ``--max-model-len``, where it is below the model's context.
+        trainer_address: where servers with ``--transfer nccl`` reach this host.
+        dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the
+            parameters as they are, to servers of any type.
+    """
+
+    addresses: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000"])
+    api_key_variable: str = "VLLM_API_KEY"
+    request_timeout_seconds: float = 600.0
+    max_attempts: int = 4
+    backoff_seconds: float = 0.5
+    requests_per_server: int = 64
+    wait_for_server_seconds: float = 300.0
+    transfer_folder: str | None = None
+    transfer_chunk_mib: int = 256
+    trainer_address: str = "127.0.0.1"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.addresses:
+            raise UserError(
+                "rollout.engine.addresses",
+                [],
+                "names no server",
+                "give one like [http://127.0.0.1:8000]",
+            )
+        engine_dtype(self.dtype)
+        twice = [a for i, a in enumerate(self.addresses) if a in self.addresses[:i]]
+        if twice:
+            raise UserError("rollout.engine.addresses", twice[0], "is given twice", "give it once")
+        for address in self.addresses:
+            Server(address, None)
+        for name in ("max_attempts", "requests_per_server", "transfer_chunk_mib"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                )
+        if not self.request_timeout_seconds > 0:
+            raise UserError(
+                "rollout.engine.request_timeout_seconds",
+                self.request_timeout_seconds,
+                "leaves no time to answer",
+                "use 600",
+            )
+        for name in ("backoff_seconds", "wait_for_server_seconds"):
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f"rollout.engine.{name}", getattr(self, name), "is below 0", "use 0 or more"
+                )
+        if self.transfer_folder is not None and not os.path.isdir(self.transfer_folder):
+            raise UserError(
+                "rollout.engine.transfer_folder",
+                self.transfer_folder,
+                "is not a folder",
+                "give one that trainer and servers see, or null for shared memory",
+            )
+
+    def build(self, model: nn.Module, tokenizer: Any) -> VLLMServerEngine:
+        """The engine; servers are first asked at the first sync, so they may still be starting."""
+        return VLLMServerEngine(self, model, tokenizer)
+
+
+class VLLMServerEngine:
+    """Servers as one engine; see :class:`nft_lightning.engines.base.Engine`.
+
+    Weights go to every server that answers, under a label of this run, and every completion must
+    carry it. A server that fails is left out until the next sync; where none is left, the weights
+    go again to whichever comes back. With several ranks the first speaks to the servers for all.
+
+    Attributes:
+        resync: gives the current weights once more; whoever owns the policy sets it.
+    """
+
+    def __init__(self, config: VLLMServerConfig, model: nn.Module, tokenizer: Any) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.policy_version = -1
+        self.manifest, self.dtype = Manifest.of(model), engine_dtype(config.dtype)
+        self.format, self.ends = CheckpointFormat(model), end_ids(model, tokenizer)
+        key = os.environ.get(config.api_key_variable)
+        self.servers = [Server(address, key) for address in config.addresses]
+        self.resync: Callable[[], None] | None = None
+        self.run_label, self.label = uuid.uuid4().hex[:8], ""
+        self.files = FileSender(config.transfer_folder, config.transfer_chunk_mib * 2**20)
+        seconds = config.request_timeout_seconds
+        self.nccl = NcclSender(self.format, config.trainer_address, seconds, self.dtype)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
+        """vLLM's four phases over HTTP to every server that answers; on all ranks, or it hangs."""
+        started = time.perf_counter()
+        tally: dict[str, int] = {}
+        named = iter(named_tensors)
+        checked = self.manifest.checked(cast(named, self.dtype), version, tally)
+        stream = self.format.applied(checked)
+        self.policy_version = -1  # until all is written, this engine plays no version
+        error: Exception | None = None
+        try:
+            if first():
+                self.update(stream, version)
+            else:
+                exhaust(stream)
+        except Exception as found:
+            error = found
+        if several():
+            # Gathering a shard is a collective call: every rank runs to the end, whatever happened.
+            exhaust(named)
+        if failed := [e for e in from_all(error) if e is not None]:
+            raise failed[0]
+        self.policy_version = version
+        replicas = from_first(lambda: sum(s.up for s in self.servers))
+        seconds = time.perf_counter() - started
+        return SyncReport(version, len(tally), sum(tally.values()), seconds, replicas)
+
+    def update(self, stream: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Send the stream to the servers that answer, which play ``version`` from then on."""
+        fleet = Fleet(self.answering(), self.config.request_timeout_seconds)
+        label = f"{self.run_label}/{version}"
+
+        def send(fleet: Fleet, backend: str) -> None:
+            if backend == "nccl":
+                self.nccl.send(fleet, stream, label)
+            else:
+                self.files.send(fleet, stream)
+
+        try:
+            fleet.update(label, send, self.dtype)
+        except ServerError as error:
+            raise SyncError(f"weight sync {version}: {error}") from error
+        self.label = label
+        for server in self.servers:
+            server.up = server in fleet.servers
+            server.fault = None if server.up else server.fault
+            server.failures, server.rest_until = 0, 0.0
+
+    def answering(self) -> list[Server]:
+        """The servers that are well, once there is one; EngineError where none comes in time."""
+        limit = self.config.wait_for_server_seconds
+        deadline = time.monotonic() + limit
+        while True:
+            found = [s for s in self.servers if s.healthy()]
+            if found:
+                for server in set(self.servers) - set(found):
+                    log.warning("left out of this weight sync: %s", server.fault)
+                return found
+            if time.monotonic() >= deadline:
+                last = self.servers[-1]
+                raise EngineError(
+                    f"none of the {len(self.servers)} vLLM servers was well within {limit:g} seconds "
+                    f"(rollout.engine.wait_for_server_seconds); {last.fault or last.address + ' is ill'}"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """See :class:`nft_lightning.engines.base.Engine`. The group's first seed draws all of it."""
+        mine = [self.request(p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
+        # Ranks that ask the same get the same: they must not train on different samples.
+        jobs = list(dict.fromkeys(job for jobs in from_all(mine) for job in jobs))
+        spread = self.spread(jobs)
+        self.finish(spread)
+        answers = from_first(lambda: spread.answers)
+        index = {job: i for i, job in enumerate(jobs)}
+        return [self.completions(answers[index[job]]) for job in mine]
+
+    @property
+    def follows(self) -> bool:
+        """Whether :meth:`generate_following` may be used: ranks would each ask for other things."""
+        return not several()
+
+    def generate_following(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        seeds: Sequence[Sequence[int]],
+        follow: Follow,
+    ) -> None:
+        """As ``generate``, with each prompt's completions told as soon as they are there."""
+
+        def told(i: int, written: list[Written]) -> None:
+            def go_on(more: Sequence[tuple[Prompt, Sequence[int]]]) -> None:
+                spread.go_on([self.request(p, s, sampling) for p, s in more])
+
+            follow(i, self.completions(written), go_on, spread.fail)
+
+        jobs = [self.request(p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
+        spread = self.spread(jobs, told)
+        self.finish(spread)
+
+    def request(self, prompt: Prompt, seeds: Sequence[int], sampling: Sampling) -> Request:
+        """One prompt as a job."""
+        return Request(tuple(prompt), tuple(seeds), sampling, self.ends)
+
+    def spread(
+        self, jobs: Sequence[Request], follow: Callable[[int, list[Written]], None] | None = None
+    ) -> Spread[Request, list[Written]]:
+        """Jobs to be asked of the servers in use."""
+        retries = Retries(
+            self.config.max_attempts, self.config.backoff_seconds, self.config.requests_per_server
+        )
+        seconds = self.config.request_timeout_seconds
+        return Spread(jobs, lambda server, job: ask(server, job, self.label, seconds), retries, follow)
+
+    def finish(self, spread: Spread[Request, list[Written]]) -> None:
+        """Ask until all is answered, with the weights given again where every server lost them."""
+        version, limit, losses = self.policy_version, self.config.max_attempts, 0
+
+        def run() -> bool:
+            with at_once():
+                return spread.run(self.servers)
+
+        while not from_first(run):
+            losses += 1
+            if losses == limit:
+                raise EngineError(f"servers were lost {limit} times: {from_first(self.last_fault)}")
+            self.give_weights_again(version)
+
+    def last_fault(self) -> str:
+        """The fault to tell of: rather what a server said than that it can not be reached."""
+        faults = sorted((s.fault for s in self.servers if s.fault), key=lambda f: f.gone)
+        return str(faults[0]) if faults else "no server has weights"
+
+    def give_weights_again(self, version: int) -> None:
+        """Sync to whichever server comes back; EngineError where waiting would not help."""
+        if not from_first(lambda: any(s.fault and s.fault.gone for s in self.servers)):
+            raise EngineError(from_first(self.last_fault))
+        if self.resync is None:
+            raise EngineError(f"no server is left: {from_first(self.last_fault)}")
+        log.warning("no vLLM server is left; the weights go to the first that comes back")
+        self.resync()
+        if self.policy_version != version:
+            raise EngineError(
+                f"the servers now play version {self.policy_version} where version {version} was asked"
+            )
+
+    def completions(self, written: Sequence[Written]) -> list[Completion]:
+        """One request's samples, with their texts."""
+        texts = self.tokenizer.batch_decode([ids for ids, _, _ in written], skip_special_tokens=True)
+        return [
+            Completion(tuple(ids), text, tuple(logprobs), truncated, self.policy_version)
+            for (ids, logprobs, truncated), text in zip(written, texts, strict=True)
+        ]
+
+    def replicas(self) -> list[VLLMServerEngine]:
+        """One engine for each server in use: each must be proved to play the policy."""
+        up = from_first(lambda: [i for i, s in enumerate(self.servers) if s.up])
+        made = []
+        for i in up:
+            replica = copy.copy(self)
+            replica.servers, replica.resync = [self.servers[i]], None
+            made.append(replica)
+        return made
+
+    def rest(self) -> None:
+        """Nothing to give back: the servers' memory is their own."""
+
+
+def exhaust(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Take every tensor and keep none."""
+    for _ in tensors:
+        pass

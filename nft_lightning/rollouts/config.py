@@ -1,0 +1,101 @@
+"""How much a rollout generates, how completions are drawn and where they end, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nft_lightning.errors import UserError
+from nft_lightning.types import Sampling
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """How much a rollout generates.
+
+    Attributes:
+        problems_per_rollout: groups that one epoch trains on, at most.
+        completions_per_problem: K.
+        max_generation_rounds: with an algorithm that drops uniform groups, how often missing
+            groups are refilled, the first round included (dynamic sampling).
+        max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
+        stop: texts that end a completion, which keeps them; for base models.
+        stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
+    """
+
+    problems_per_rollout: int = 64
+    completions_per_problem: int = 8
+    max_generation_rounds: int = 2
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"rollout.plan.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                )
+        if self.max_new_tokens < 1:
+            raise UserError(
+                "rollout.plan.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more"
+            )
+        if self.temperature <= 0:
+            raise UserError(
+                "rollout.plan.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
+            )
+        if self.top_p != 1 or self.top_k != 0:
+            raise UserError(
+                "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k",
+                self.top_p if self.top_p != 1 else self.top_k,
+                "biases every ratio, because the trainer's log-probabilities know no such filter",
+                "train with top_p=1 and top_k=0; filters belong to evaluation",
+            )
+
+    @property
+    def sampling(self) -> Sampling:
+        """As the engines take it."""
+        stop, stop_token_ids = tuple(self.stop), tuple(self.stop_token_ids)
+        return Sampling(self.temperature, self.max_new_tokens, stop=stop, stop_token_ids=stop_token_ids)
+
+
+def check_sampling(area: str, temperature: float, top_p: float, top_k: int) -> None:
+    """Raise UserError where an evaluation could draw nothing; ``area`` is the part of the config."""
+    if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+        raise UserError(
+            f"{area}.temperature, {area}.top_p, {area}.top_k",
+            [temperature, top_p, top_k],
+            "is no sampling",
+            "use temperature >= 0, 0 < top_p <= 1 and top_k >= 0",
+        )
+
+
+def check_stops(area: str, stop: Sequence[str], stop_token_ids: Sequence[int], tokenizer: Any) -> None:
+    """Raise UserError for a stop string or a token id that no completion can hold.
+
+    ``area`` is the part of the config; ``tokenizer`` is the model's.
+    """
+    special = set(tokenizer.all_special_tokens)
+    for text in stop:
+        held = next((token for token in special if token in text), None)
+        if held is not None:
+            raise UserError(
+                f"{area}.stop",
+                text,
+                f"holds the special token {held}, which the text of a completion never does",
+                f"use {area}.stop_token_ids=[{tokenizer.convert_tokens_to_ids(held)}]",
+            )
+        if not text:
+            raise UserError(f"{area}.stop", text, "is empty", "leave it out")
+    for token in stop_token_ids:
+        if not 0 <= token < len(tokenizer):
+            raise UserError(
+                f"{area}.stop_token_ids",
+                token,
+                "is not a token of this model",
+                f"use ids from 0 to {len(tokenizer) - 1}",
+            )

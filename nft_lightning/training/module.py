@@ -1,0 +1,304 @@
+"""The LightningModule: one batch is one optimizer step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from nft_lightning.batching.split import halved, out_of_memory
+from nft_lightning.common.timing import PhaseTimer
+from nft_lightning.distributed.ranks import from_all, own_part
+from nft_lightning.distributed.shards import clip_gradients
+from nft_lightning.errors import RunStoppedError
+from nft_lightning.objectives.base import Objective
+from nft_lightning.objectives.diagnostics import gradient_pair
+from nft_lightning.objectives.tensors import masked_pair
+from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.critic import ValueHead
+from nft_lightning.policy.policy import Policy, PolicyOutput
+from nft_lightning.policy.reference import Frozen
+from nft_lightning.policy.shape import shape_of
+from nft_lightning.stats.estimates import AnswerCounts
+from nft_lightning.stats.majority import majority_at_k
+from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.datamodule import RolloutDataModule
+from nft_lightning.training.metrics import EpochMetrics
+from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.strategies.exchange import (
+    can_begin_again,
+    has_masters,
+    leave_out,
+    micro_batch,
+)
+from nft_lightning.training.strategies.fsdp2 import shard_all
+from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
+
+log = logging.getLogger(__name__)
+
+
+class PolicyModule(L.LightningModule):
+    """Trains ``policy`` with ``objective`` on what :class:`RolloutDataModule` serves.
+
+    Manual optimization: the token weights of a batch already hold the global denominator, so the
+    step only sums, and the ranks' averaging is undone in one place.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        objective: Objective,
+        optimizer: OptimizerPlan,
+        timer: PhaseTimer,
+        plan: PolicyPlan | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy, self.objective = policy, objective
+        self.optimizer_plan, self.timer = optimizer, timer
+        self.answers = AnswerCounts()
+        self.epoch = EpochMetrics()
+        self.skipped_in_a_row, self.loss_finite = 0, True
+        needs = objective.needs
+        hidden_size = shape_of(policy.model.config).hidden_size if needs.values else 0
+        self.critic = ValueHead(hidden_size) if needs.values else None
+        self.plan: PolicyPlan | None = plan or PolicyPlan()
+        self.frozen = Frozen(policy, needs.reference_logprobs)
+        # Optimizer updates behind the current weights. No buffer: a callback may average those.
+        self.policy_version = 0
+
+    def configure_model(self) -> None:
+        """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
+        if self.plan is None:
+            return
+        self.plan.save_memory(self.policy.model)
+        self.plan = None
+        if self.device_mesh is not None:
+            others = (self.frozen.copy, self.critic)
+            shard_all(self.policy, others, self.device_mesh, self.trainer.precision)
+
+    @property
+    def data(self) -> RolloutDataModule:
+        """The attached data module."""
+        found = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(found, RolloutDataModule)
+        return found
+
+    def configure_optimizers(self) -> Any:
+        """Stepped by hand."""
+        masters = not has_masters(self.trainer)
+        return built_optimizer(self.optimizer_plan, self.trained, self.learning_rates, masters)
+
+    @property
+    def trained(self) -> list[torch.nn.Module]:
+        """Whose parameters the optimizer holds: the policy's, and the critic's if any."""
+        return [self.policy] if self.critic is None else [self.policy, self.critic]
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The full rate of each of ``trained``."""
+        own = self.optimizer_plan.learning_rate
+        return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
+
+    def on_train_start(self) -> None:
+        """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
+        plan, groups = self.optimizer_plan, self.optimizers().param_groups  # type: ignore[union-attr]
+        for group, rate in zip(groups, self.learning_rates, strict=True):
+            group["full_rate"] = rate
+            group["betas"] = (plan.beta1, plan.beta2)
+            group["weight_decay"] = plan.weight_decay
+
+    def training_step(self, batch: OptimizerBatch, _: int) -> None:
+        """Forward and backward of every micro-batch, then one optimizer step."""
+        if batch.step_in_epoch == 0 and batch.policy_version != self.policy_version:
+            raise RuntimeError(
+                f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
+            )
+        micro_batches, before = batch.micro_batches, self.epoch.state_dict()
+        self.loss_finite = True
+        while (error := self.backward_all(micro_batches)) is not None:
+            smaller = halved(micro_batches)
+            if len(smaller) == len(micro_batches) or not can_begin_again(self.trainer):
+                raise RunStoppedError(
+                    f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
+                    f"({error}); use a smaller batching.max_tokens_per_micro_batch"
+                )
+            # The step begins again: a backward pass that broke off has left part of its gradient.
+            micro_batches = smaller
+            self.optimizers().zero_grad()  # type: ignore[union-attr]
+            self.epoch.load_state_dict(before)
+            self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
+        if micro_batches:
+            self.step_optimizer()
+        self.data.trained(batch)
+
+    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
+        """Forward and backward of each; what the allocator said where memory did not suffice."""
+        try:
+            for micro, last in mark_last(micro_batches):
+                self.backward_one(micro, last)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            message = str(error).strip().splitlines()[0] if str(error) else "out of memory"
+        else:
+            return None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return message
+
+    def backward_one(self, micro: TokenBatch, last: bool) -> None:
+        """Add a micro-batch's part of the gradient."""
+        with self.timer.phase("train"), micro_batch(self.trainer, last):
+            out, tokens = self.token_loss(self.objective, micro)
+            loss = (tokens.loss * micro.token_weight).sum()
+            self.watch_gradient(out.logprobs, micro)
+            if not self.objective.needs.references:
+                old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
+                self.epoch.mismatch.add(old, micro.engine_logprobs, micro.mask)
+            self.manual_backward(loss * self.trainer.world_size)
+        self.loss_finite = self.loss_finite and bool(torch.isfinite(loss))
+        self.timer.tokens["train"] += int(micro.mask.sum())
+        real = micro.attention_mask.sum().cpu()
+        computed = real if self.policy.padding_free else torch.tensor(micro.attention_mask.numel())
+        self.note("batching/padding_fraction", computed - real, computed)
+        self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
+        self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
+        for name, pair in tokens.metrics.items():
+            self.note(f"objective/{name}", *pair)
+        for name, tally in tokens.sums.items():
+            self.epoch.tally(name, tally)
+
+    def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
+        """One forward pass, and the objective on it."""
+        needs = objective.needs
+        out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.values)
+        inputs = micro.inputs()
+        if needs.entropy:
+            inputs["entropy"] = out.entropy
+        if needs.values and self.critic is not None:
+            inputs["values"] = self.critic(out.hidden)
+        return out, objective.loss(out.logprobs, micro.old_logprobs, micro.mask, inputs)
+
+    def watch_gradient(self, logprobs: Tensor, micro: TokenBatch) -> None:
+        """Note, in the backward pass, how much of the gradient comes from wrong answers."""
+
+        def note(gradient: Tensor) -> None:
+            pair = gradient_pair(gradient, micro.mask, micro.signal["reward"] > 0)
+            self.note("objective/wrong_gradient_fraction", *pair)
+
+        logprobs.register_hook(note)
+
+    def step_optimizer(self) -> None:
+        """Clip, skip when not finite, step, schedule, count."""
+        optimizer = self.optimizers()
+        plan = self.optimizer_plan
+        with self.timer.phase("optimizer"):
+            warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
+            for group in optimizer.param_groups:  # type: ignore[union-attr]
+                group["lr"] = group["full_rate"] * warm
+            norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
+            broken = torch.tensor(float(not self.loss_finite), device=self.device)
+            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+            finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
+            if finite:
+                optimizer.step()  # type: ignore[union-attr]
+                self.policy_version += 1
+            else:
+                leave_out(self.trainer)
+            optimizer.zero_grad()  # type: ignore[union-attr]
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        one = torch.tensor(1.0)
+        # All ranks skip together: one of them counts.
+        skipped = one * (not finite and self.trainer.is_global_zero)
+        self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
+        if finite:
+            self.note("optimizer/gradient_norm", norm.detach(), one)
+
+    def note(self, name: str, total: Tensor, count: Tensor) -> None:
+        """Add a (sum, count) pair to the epoch's metrics; count 0 makes the metric a plain sum."""
+        self.epoch.note(name, total, count)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop where one update after the other had to be left out; the callbacks have seen them."""
+        if self.skipped_in_a_row >= self.optimizer_plan.stop_after_skipped_updates:
+            raise RunStoppedError(
+                f"the loss or gradient of {self.skipped_in_a_row} updates in a row was not finite; look "
+                "at skipped/ in the run folder, then resume with a lower optimizer.learning_rate and "
+                "resume_allow=[optimizer.learning_rate]"
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch, unless it was cut short: then its rollout and its sums wait for a resume."""
+        if self.data.finish_epoch():
+            self.log_epoch()
+
+    def log_epoch(self) -> None:
+        """Log the sums of an epoch whose updates are all done."""
+        logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
+        logged.update(
+            self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
+        )
+        self.epoch = EpochMetrics()
+        logged["progress/policy_version"] = float(self.policy_version)
+        logged.update(self.data.progress())
+        logged.update(self.timer.drain())
+        self.log_dict(logged, rank_zero_only=True)
+        if self.data.gave_up:
+            count = self.data.empty_rollouts
+            log.warning("stopped: %d rollouts in a row held no usable group", count)
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what every rank has counted in this epoch; leave out weights that do not train."""
+        mine = {
+            "metrics": self.epoch.state_dict(),
+            "seconds": dict(self.timer.seconds),
+            "tokens": dict(self.timer.tokens),
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+        checkpoint["epoch_so_far"] = from_all(mine)
+        checkpoint["updates_done"] = self.policy_version
+        self.frozen.leave_out(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on adding; raise UserError where what does not train is not what it was."""
+        self.policy_version = checkpoint["updates_done"]
+        found = own_part(checkpoint["epoch_so_far"])
+        self.epoch.load_state_dict(found["metrics"])
+        self.timer.seconds.update(found["seconds"])
+        self.timer.tokens.update(found["tokens"])
+        self.skipped_in_a_row = found["skipped_in_a_row"]
+        self.frozen.put_back(checkpoint, self.policy)
+
+    def validation_step(self, indices: Tensor, _: int) -> None:
+        """Answer held-out problems and count what is right."""
+        groups = self.data.evaluate(indices.tolist())
+        right = torch.tensor([sum(v.correct for v in g.verdicts) for g in groups])
+        samples = torch.tensor([len(g.verdicts) for g in groups])
+        k = self.data.evaluation.completions_per_problem
+        voted = torch.tensor([majority_at_k(g.verdicts, k) for g in groups], device=self.device)
+        self.answers.update(indices, right.to(indices), samples.to(indices), voted)
+        completions = [c for g in groups for c in g.completions]
+        count = max(1, len(completions))
+        for name, total in (
+            ("response_length_mean_tokens", sum(len(c.token_ids) for c in completions)),
+            ("truncated_fraction", sum(c.truncated for c in completions)),
+        ):
+            self.log(f"eval/{name}", total / count, batch_size=count, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """avg@k, pass@k and maj@k with their intervals."""
+        found = {f"eval/{k}": v.float() for k, v in self.answers.compute().items()}
+        self.answers.reset()
+        self.log_dict(found, rank_zero_only=True)
+
+
+def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each item with whether it is the last."""
+    listed = list(items)
+    return ((item, i == len(listed) - 1) for i, item in enumerate(listed))

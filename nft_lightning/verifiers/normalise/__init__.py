@@ -1,1 +1,0 @@
-"""Writing an answer in one way: small steps from text to text, each of one idea."""
