@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 (or newer)"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' || \
-		{ echo "$(PYTHON) can not make environments: apt-get install python3-venv"; exit 2; }
+		{ echo "$(PYTHON) cannot make environments: apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt 'pip>=24'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch

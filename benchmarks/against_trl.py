@@ -51,19 +51,19 @@ def ours(rollouts: int, seed: int, folder: Path, overrides: Sequence[str]) -> Ru
     command += ["+callbacks.evaluations._target_=nft_lightning.records.rollouts.EvaluationRecord"]
     command += [f"evaluation.problems={HELD_OUT}", "evaluation.every_epochs=1"]
     command += [f"optimizer.learning_rate={RATE}", f"batching.updates_per_rollout={UPDATES}"]
-    command += [f"rollout.plan.problems_per_rollout={PROBLEMS}"]
-    command += [f"rollout.plan.completions_per_problem={COMPLETIONS}"]
-    command += [f"rollout.plan.max_new_tokens={MAX_NEW_TOKENS}", *overrides]
+    command += [f"rollout.problems_per_rollout={PROBLEMS}"]
+    command += [f"rollout.completions_per_problem={COMPLETIONS}"]
+    command += [f"rollout.max_new_tokens={MAX_NEW_TOKENS}", *overrides]
     subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
     with open(run_dir / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     spent = {
         phase: sum(float(r.get(f"time/{phase}_seconds") or 0) for r in rows)
-        for phase in ("generate", "verify", "sync", "proof", "old_logprobs", "train", "optimizer")
+        for phase in ("generate", "verify", "sync", "sync_check", "old_logprobs", "train", "optimizer")
     }
     curve = our_curve(run_dir)
     seconds = curve[-1][0]
-    rollout = sum(spent[phase] for phase in ("generate", "verify", "sync", "proof"))
+    rollout = sum(spent[phase] for phase in ("generate", "verify", "sync", "sync_check"))
     return {
         "seconds": seconds,
         "phases": spent,

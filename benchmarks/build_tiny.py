@@ -1,4 +1,4 @@
-"""Rebuild the tiny policies: ``python -m nft_lightning.cli.build_tiny tiny OUT``.
+"""Rebuild the tiny policies: ``python benchmarks/build_tiny.py tiny OUT``.
 
 The corpus mixes two habits: answering at once (mostly wrong for so small a model) and working
 step by step (mostly right). Training by right and wrong then has a habit to discover. Held-out

@@ -3,8 +3,8 @@
     python benchmarks/dealing.py --out benchmarks/results/dealing
 
 The embedded policy, 64 problems x 8 completions a rollout, four updates each, as in against_trl.py, for
-each algorithm and seed once with ``batching.deal=groups`` and once with ``completions``. Of each run:
-held-out avg@8 averaged over the second half of its rollouts, and how much it moves there from one
+each algorithm and seed once with ``batching.minibatch_unit=group`` and once with ``completion``. Of each
+run: held-out avg@8 averaged over the second half of its rollouts, and how much it moves there from one
 rollout to the next (root mean square). Differences are paired by seed, with Student's 95 % interval.
 Writes ``results.json`` and ``results.md``.
 """
@@ -64,7 +64,7 @@ def main() -> None:
         runs = found[algorithm] = {deal: [] for deal in DEALS}
         for seed in range(args.seeds):
             for deal in DEALS:
-                words = [f"algorithm={algorithm}", f"batching.deal={deal}"]
+                words = [f"algorithm={algorithm}", f"batching.minibatch_unit={deal}"]
                 with tempfile.TemporaryDirectory() as folder:
                     run = ours(args.rollouts, seed, Path(folder), words)
                 runs[deal].append(measured(run["curve"]))

@@ -23,10 +23,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.distributed.shards import clip_gradients
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.precision import halve
-from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.policy.precision import cast_to_half
+from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.types import Completion, Signal
 
@@ -66,14 +66,14 @@ def measure(way: str, tokens: int) -> None:
     ]
     batch = token_batch(rows, Signal({}, torch.ones(len(rows))), 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    plan = PolicyPlan(logprobs="fused", **WAYS[way])
+    plan = PolicyConfig(logprobs="fused", **WAYS[way])
     policy = Policy(LlamaForCausalLM(LlamaConfig(**SHAPE)).eval(), None)
     if way.endswith("true"):
-        halve(policy.model, torch.bfloat16)
+        cast_to_half(policy.model, torch.bfloat16)
     policy.model = plan.with_adapters(policy.model)
     policy.fused = plan.fused(policy.model, 1.0)
     plan.save_memory(policy.model)
-    optimizer = built_optimizer(OptimizerPlan(), [policy], [1e-4])
+    optimizer = built_optimizer(OptimizerConfig(), [policy], [1e-4])
     cast = torch.autocast("cpu", torch.bfloat16) if way.endswith("mixed") else nullcontext()
     for _ in range(2):
         started = time.process_time()

@@ -63,7 +63,8 @@ Options of every algorithm where they make sense; where one makes none it is ref
 | `dual_clip` | bounds R where the advantage is negative |
 | `overlong_buffer_fraction`, `overlong_penalty` | soft length penalty on the reward |
 | `mask_truncated` | completions that met the token limit leave the loss |
-| `engine_correction`, `engine_correction_level`, `engine_ratio_low`, `engine_ratio_high` | \
+| `importance_correction`, `importance_correction_level`, `importance_ratio_low`, \
+`importance_ratio_high` | \
 truncated (TIS) or masked (MIS) importance sampling against the engine's log-probabilities |
 
 Equal on policy, proved on a transformer's parameters: NFT with `sqrt_odds` and GRPO; NFT with
@@ -91,7 +92,7 @@ def line(objective: Any, label: str) -> str:
 
 def needs(objective: Any) -> str:
     """What the collector must provide."""
-    given = objective.needs
+    given = objective.needed_inputs
     words = [f"K >= {given.group_size}"] if given.group_size > 1 else []
     words += [text for name, text in NEEDS.items() if getattr(given, name)]
     if objective.drop_uniform_groups:
@@ -119,7 +120,7 @@ def page() -> str:
 def coefficient(objective: Any, accuracy: float, log_ratio: float, right: bool) -> float:
     """c of one token by autograd; nan where the algorithm has no such token."""
     count = round(accuracy * K)
-    if objective.needs.references and not right:
+    if objective.needed_inputs.references and not right:
         return math.nan
     row = 0 if right else K - 1
     old = torch.full((K, 1), -1.0, dtype=torch.float64)
@@ -128,7 +129,7 @@ def coefficient(objective: Any, accuracy: float, log_ratio: float, right: bool) 
     logprobs.requires_grad_()
     rewards = (torch.arange(K) < count).double()
     values = torch.full((K, 1), accuracy, dtype=torch.float64)
-    given = {"values": values, "old_values": values} if objective.needs.values else {}
+    given = {"values": values, "old_values": values} if objective.needed_inputs.values else {}
     ids = torch.zeros(K)
     out = objective(logprobs, old, torch.ones(K, 1), rewards, ids, **given)
     (slope,) = torch.autograd.grad(out.loss, logprobs)

@@ -46,7 +46,7 @@ def planned(model: str, gpus: int, rank: int, tokens: int) -> float:
             f"plan.gpus={gpus}",
             "plan.longest_prompt_tokens=1",
             "plan.mean_prompt_tokens=1",
-            "rollout.plan.max_new_tokens=16383",
+            "rollout.max_new_tokens=16383",
             f"batching.max_tokens_per_micro_batch={tokens}",
         ],
     )

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 BRIEF = (
-    "rollout.plan.problems_per_rollout=16",
-    "rollout.plan.completions_per_problem=4",
+    "rollout.problems_per_rollout=16",
+    "rollout.completions_per_problem=4",
     "evaluation.problems=12",
     "evaluation.completions_per_problem=4",
     "evaluation.every_epochs=2",
@@ -123,7 +123,7 @@ def events(trace: Path) -> list[tuple[float, str]]:
 
 def kills(count: int, work: Path, seed: int) -> list[dict[str, Any]]:
     """Each kill with its moment and what differed afterwards."""
-    from nft_lightning.checkpointing.equal import differences
+    from equal import differences
 
     reference, trace = work / "reference", work / "reference.txt"
     launch(trace, -1, 0.0, [*BRIEF, f"run_dir={reference}"])

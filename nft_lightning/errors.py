@@ -1,4 +1,4 @@
-"""The framework's own exceptions: what was given, why it can not work, what to do."""
+"""The framework's own exceptions: what was given, why it cannot work, what to do."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class UserError(Exception):
 
 
 class RunStoppedError(Exception):
-    """The run can not go on; the message is one sentence with what to do."""
+    """The run cannot go on; the message is one sentence with what to do."""

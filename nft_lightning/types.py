@@ -96,18 +96,19 @@ class Signal:
     """What an objective computes once a rollout: [N] tensors by name, plus which rows to keep.
 
     ``values`` are looked up by the objective's own ``token_loss``; ``keep`` [N] bool leaves
-    completions out of the loss and out of every denominator. ``idle`` [N] bool, or None for none, marks
-    completions that count in the denominators and have no gradient: nobody computes them.
+    completions out of the loss and out of every denominator. ``zero_gradient`` [N] bool, or None
+    for none, marks completions that count in the denominators and have no gradient: they are not
+    computed.
     """
 
     values: Mapping[str, Tensor]
     keep: Tensor
-    idle: Tensor | None = None
+    zero_gradient: Tensor | None = None
 
     @property
     def computed(self) -> Tensor:
         """[N] bool: what training has to compute."""
-        return self.keep if self.idle is None else self.keep & ~self.idle
+        return self.keep if self.zero_gradient is None else self.keep & ~self.zero_gradient
 
 
 @dataclass(frozen=True)

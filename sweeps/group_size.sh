@@ -10,7 +10,7 @@ bin=${NFT_BIN:-.venv/bin}
 for k in 4 8 16 32; do
   echo "$k"
 done | xargs -P 2 -I{} bash -c '"$0/python" -m nft_lightning.cli.train -m experiment=arithmetic_compare \
-  algorithm='"$algorithm"' seed=0,1,2 rollout.plan.completions_per_problem={} \
-  rollout.plan.problems_per_rollout=$((512 / {})) hydra.sweep.dir='"$runs"'/k{}' "$bin"
-"$bin/python" -m nft_lightning.cli.compare "$runs" --may-differ rollout.plan --out "$runs/report" \
+  algorithm='"$algorithm"' seed=0,1,2 rollout.completions_per_problem={} \
+  rollout.problems_per_rollout=$((512 / {})) hydra.sweep.dir='"$runs"'/k{}' "$bin"
+"$bin/python" -m nft_lightning.cli.compare "$runs" --may-differ rollout --out "$runs/report" \
   --title "Group size of $algorithm at equal completions"

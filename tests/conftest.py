@@ -33,8 +33,8 @@ def compose_config():
 def quick():
     """Overrides that make a run take seconds."""
     return (
-        "rollout.plan.problems_per_rollout=8",
-        "rollout.plan.completions_per_problem=4",
+        "rollout.problems_per_rollout=8",
+        "rollout.completions_per_problem=4",
         "evaluation.problems=6",
         "evaluation.completions_per_problem=2",
         "evaluation.every_epochs=1",

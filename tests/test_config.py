@@ -95,7 +95,7 @@ def test_the_conditions_see_everything_else(compose_config):
     assert base == conditions_hash(compose_config("run_dir=y", "seed=5", "algorithm=grpo"))
     for change in (
         "optimizer.learning_rate=1e-3",
-        "rollout.plan.temperature=0.9",
+        "rollout.temperature=0.9",
         "problems.source.max_terms=6",
     ):
         assert conditions_hash(compose_config(change)) != base
@@ -112,13 +112,16 @@ BAD = [
     (["algorithm=nfft"], ["algorithm", "nfft", "nft"]),
     (["algorithmm=nft"], ["algorithmm", "algorithm"]),
     (["optimizer.learning_rat=1"], ["optimizer.learning_rat", "optimizer.learning_rate"]),
-    (["rollout.plan.completions_per_problem=1"], ["completions_per_problem", "1", "2 or more"]),
-    (["rollout.plan.top_p=0.9"], ["rollout.plan.top_p", "0.9", "top_p=1"]),
-    (["rollout.plan.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
-    (["rollout.plan.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
+    (["rollout.completions_per_problem=1"], ["completions_per_problem", "1", "2 or more"]),
+    (["rollout.top_p=0.9"], ["rollout.top_p", "0.9", "top_p=1"]),
+    (["rollout.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
+    (["rollout.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
     (["batching.updates_per_rollout=0"], ["updates_per_rollout", "0"]),
-    (["batching.deal=rows"], ["batching.deal", "rows", "groups or completions"]),
-    (["batching.deal=completions", "algorithm=dpo"], ["batching.deal", "algorithm (DPO)", "groups"]),
+    (["batching.minibatch_unit=rows"], ["batching.minibatch_unit", "rows", "group or completion"]),
+    (
+        ["batching.minibatch_unit=completion", "algorithm=dpo"],
+        ["batching.minibatch_unit", "algorithm (DPO)", "groups"],
+    ),
     (["evaluation.problems=0"], ["evaluation.problems", "0"]),
     (["optimizer.learning_rate=0"], ["learning_rate", "0"]),
     (["trainer.max_epochs=0"], ["max_epochs", "0"]),
@@ -135,7 +138,7 @@ BAD = [
     (["run_dir=/proc/nothing/here"], ["run_dir", "/proc/nothing/here", "another folder"]),
     (["optimizer.learning_rate=fast"], ["optimizer.learning_rate", "fast"]),
     (["algorithm.negative_floor=0"], ["algorithm.negative_floor", "0"]),
-    (["rollout.plan.max_new_tokens=300"], ["max_new_tokens", "300", "context"]),
+    (["rollout.max_new_tokens=300"], ["max_new_tokens", "300", "context"]),
     (["+trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "no effect"]),
     (["+trainer.max_epochss=2"], ["max_epochss"]),
     (["algorithm=ppo", "algorithm.value_clp=1"], ["algorithm.value_clp", "algorithm.value_clip"]),
@@ -225,7 +228,7 @@ def test_a_model_without_eos_is_refused(tmp_path):
     config.pop("eos_token")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="end-of-sequence"):
-        HFModel(str(tmp_path)).peek()
+        HFModel(str(tmp_path)).inspect()
 
 
 def test_help_is_worth_reading():
@@ -239,12 +242,12 @@ def test_help_is_worth_reading():
 def test_every_evaluation_composes_and_builds(problem_file, option):
     extra = {"jsonl": ["eval.path=FILE"], "hf_dataset": ["eval.path=some/name"]}.get(option, [])
     if option in ("math_suite", "math_suite_t06"):
-        for name in compose_or_explain("evaluate", ["eval=math_suite"]).eval.plan.sets:
+        for name in compose_or_explain("evaluate", ["eval=math_suite"]).eval.sets:
             shutil.copy(problem_file, problem_file.parent / f"{name}.jsonl")
         extra = [f"eval.data_dir={problem_file.parent}"]
     extra = [e.replace("FILE", str(problem_file)) for e in extra]
     cfg = compose_or_explain("evaluate", [f"eval={option}", *extra])
-    assert build(cfg.eval.plan, "eval.plan").sets
+    assert build(cfg.eval, "eval").sets
 
 
 def test_a_search_without_many_runs_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import MasterAdamW, built_optimizer
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -24,7 +24,7 @@ class Weights(nn.Module):
 
 def trained(dtype, updates, name="adamw", rate=1e-3, weight_decay=0.0):
     weights = Weights(dtype)
-    plan = OptimizerPlan(name=name, learning_rate=rate, weight_decay=weight_decay)
+    plan = OptimizerConfig(name=name, learning_rate=rate, weight_decay=weight_decay)
     optimizer = built_optimizer(plan, [weights], [rate])
     step(weights, optimizer, range(updates))
     return weights, optimizer

@@ -45,7 +45,7 @@ def test_the_installed_wheel_trains(tmp_path):
     clean.pop("PYTHONPATH", None)
     found = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert found.stdout.strip() == str(site / "nft_lightning" / "conf"), found.stderr
-    arguments = ["trainer.max_epochs=1", "rollout.plan.problems_per_rollout=4", "evaluation.problems=4"]
+    arguments = ["trainer.max_epochs=1", "rollout.problems_per_rollout=4", "evaluation.problems=4"]
     run = subprocess.run(
         [python, "-m", "nft_lightning.cli.train", *arguments, f"run_dir={tmp_path / 'run'}"],
         cwd=tmp_path,

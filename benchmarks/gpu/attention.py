@@ -97,10 +97,10 @@ def unavailable(way: Way) -> str | None:
 
 def policy_of(way: Way, shape: str, dtype: Any, device: str) -> Any:
     """A policy of the same random weights each time; an error where rows end to end see each other."""
-    from nft_lightning.policy.config import PolicyPlan
+    from nft_lightning.policy.config import PolicyConfig
     from nft_lightning.policy.loading import finish
 
-    plan = PolicyPlan(logprobs=way.logprobs, padding_free=way.padding_free)
+    plan = PolicyConfig(logprobs=way.logprobs, padding_free=way.padding_free)
     policy = finish(*random_model(shape, dtype, device, way.attention), 1.0).eval()
     policy.fused = plan.fused(policy.model, 1.0)
     policy.padding_free = plan.free_of_padding(policy)

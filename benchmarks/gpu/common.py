@@ -88,7 +88,7 @@ def random_model(
 
     from nft_lightning.policy.loading import TinyModel
 
-    tokenizer = TinyModel().peek().tokenizer
+    tokenizer = TinyModel().inspect().tokenizer
     config = Qwen3Config(
         **{**SHAPES[shape], **options},
         tie_word_embeddings=True,

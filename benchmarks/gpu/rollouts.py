@@ -38,7 +38,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     from nft_lightning.engines.vllm.engine import VLLMEngineConfig
     from nft_lightning.engines.weight_sync import full_tensors
     from nft_lightning.policy.loading import finish
-    from nft_lightning.rollouts.sync_check import SyncProof
+    from nft_lightning.rollouts.sync_check import SyncCheck
     from nft_lightning.types import Sampling
 
     policy = finish(*random_model("qwen3_0.6b", torch.bfloat16, "cuda"), 1.0)
@@ -48,14 +48,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     prompts = [tuple(5 + (i * 7 + j) % 60 for j in range(64)) for i in range(given.prompts)]
     seeds = [[i * given.completions + k for k in range(given.completions)] for i in range(len(prompts))]
     sampling = Sampling(1.0, given.max_new_tokens)
-    proof, probe = SyncProof(), prompts[:2]
+    check, probe = SyncCheck(), prompts[:2]
     awake, asleep, syncs, gaps = [], [], [], []
     for cycle in range(given.cycles):
         syncs.append(engine.load_weights(full_tensors(policy.model), cycle).seconds)
         awake.append(in_use())
-        gaps.append(proof.check(engine, policy, probe, cycle))
+        gaps.append(check.check(engine, policy, probe, cycle))
         engine.generate(prompts[:8], Sampling(1.0, 32), seeds[:8])
-        engine.rest()
+        engine.sleep()
         asleep.append(in_use())
     engine.load_weights(full_tensors(policy.model), given.cycles)
     parameters = [

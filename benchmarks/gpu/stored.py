@@ -1,7 +1,7 @@
 """Rollouts that are the same for every run: what the first one wrote, the others train on.
 
 Strategies and precisions round differently, and one token drawn otherwise would be another rollout,
-after which parameters can not be compared.
+after which parameters cannot be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nft_lightning.engines.base import Prompt, completion_seed
 from nft_lightning.engines.hf.engine import HFEngine, HFEngineConfig
 from nft_lightning.types import Completion, Sampling
 
-# The proof after each weight sync asks the engine itself.
+# The check after each weight sync asks the engine itself.
 PROBE_SEEDS = {completion_seed(0, "probe", 0, i, 0) for i in range(64)}
 
 

@@ -82,8 +82,8 @@ class Bench:
         self.words = [
             *SETTINGS,
             f"evaluation.problems={given.devices}",
-            f"rollout.plan.problems_per_rollout={given.problems}",
-            f"rollout.plan.completions_per_problem={given.completions}",
+            f"rollout.problems_per_rollout={given.problems}",
+            f"rollout.completions_per_problem={given.completions}",
             f"+rollout.engine.file={parent / 'rollouts.json'}",
             self.accelerator,
             f"trainer.threads={1 if given.rehearse else 0}",
@@ -96,7 +96,7 @@ class Bench:
                 f"model.path={parent / 'model'}",
                 "verifier=callable",
                 "verifier.function=benchmarks.gpu.stored.coin",
-                f"rollout.plan.max_new_tokens={64 if given.rehearse else 512}",
+                f"rollout.max_new_tokens={64 if given.rehearse else 512}",
                 "batching.max_tokens_per_micro_batch=4096",
                 "rollout.engine.max_rows=64",
             ]

@@ -16,12 +16,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nft_lightning.batching.minibatch import check_deal
+from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.types import Problem
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 NOT_CONDITIONS = (
     "algorithm",
@@ -38,9 +38,19 @@ NOT_CONDITIONS = (
 
 RENAMED = {
     "problems.prompt_template": "problems.prompt.template",
-    "eval.plan.prompt_template": "eval.plan.prompt.template",
+    "eval.prompt_template": "eval.prompt.template",
+    "eval": "eval",
+    "rollout": "rollout",
+    "rollout.sync_check": "rollout.sync_check",
+    "batching.minibatch_unit": "batching.minibatch_unit",
+    "algorithm.gamma": "algorithm.gamma",
+    "algorithm.gae_lambda": "algorithm.gae_lambda",
+    "algorithm.importance_correction": "algorithm.importance_correction",
+    "algorithm.importance_correction_level": "algorithm.importance_correction_level",
+    "algorithm.importance_ratio_low": "algorithm.importance_ratio_low",
+    "algorithm.importance_ratio_high": "algorithm.importance_ratio_high",
 }
-"""Keys of earlier versions and their names now."""
+"""Keys of earlier versions and their names now, each with all keys below it; the longest comes first."""
 
 
 def target(node: DictConfig, field: str) -> Any:
@@ -51,7 +61,7 @@ def target(node: DictConfig, field: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{field}._target_", name, "can not be imported", "give package.module.Class"
+            f"{field}._target_", name, "cannot be imported", "give package.module.Class"
         ) from error
 
 
@@ -68,7 +78,7 @@ def build(node: DictConfig, field: str) -> Any:
     given = OmegaConf.create({str(k): v for k, v in resolved(node, field).items() if k != "_target_"})
     known = list(inspect.signature(cls).parameters)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
-    refused = {str(k): given[k] for k in given if str(k) in getattr(cls, "refuses", {})}
+    refused = {str(k): given[k] for k in given if str(k) in getattr(cls, "unsupported_options", {})}
     if refused.keys() - set(known):
         return cls(**refused)
     for key in given:
@@ -126,9 +136,17 @@ def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserErro
     return UserError(name, value, "is not known", remedy)
 
 
+def new_name(key: str) -> str | None:
+    """Return what a key of an earlier version is called now; None where it is called the same."""
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return None
+
+
 def renamed(key: str, value: Any) -> UserError:
     """Return the error for a key of an earlier version."""
-    return UserError(key, value, "has another name now", f"use {RENAMED[key]}")
+    return UserError(key, value, "has another name now", f"use {new_name(key)}")
 
 
 def check_renamed(cfg: DictConfig) -> None:
@@ -136,6 +154,11 @@ def check_renamed(cfg: DictConfig) -> None:
     for key in RENAMED:
         if (value := OmegaConf.select(cfg, key)) is not None:
             raise renamed(key, value)
+
+
+def without(node: DictConfig, *names: str) -> DictConfig:
+    """Return the node without some of its keys, which are built on their own."""
+    return OmegaConf.masked_copy(node, [str(key) for key in node if key not in names])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +171,9 @@ class Parts:
     objective: Any
     model: Any
     source: Any
-    plan: Any
+    rollout: Any
     engine: Any
-    proof: Any
+    sync_check: Any
     verifier: Any
     batching: Any
     evaluation: Any
@@ -169,9 +192,9 @@ def build_parts(cfg: DictConfig) -> Parts:
         objective=build(cfg.algorithm, "algorithm"),
         model=build(cfg.model, "model"),
         source=build(cfg.problems.source, "problems.source"),
-        plan=build(cfg.rollout.plan, "rollout.plan"),
+        rollout=build(without(cfg.rollout, "engine", "sync_check"), "rollout"),
         engine=build(cfg.rollout.engine, "rollout.engine"),
-        proof=build(cfg.rollout.proof, "rollout.proof"),
+        sync_check=build(cfg.rollout.sync_check, "rollout.sync_check"),
         verifier=build(cfg.verifier, "verifier"),
         batching=build(cfg.batching, "batching"),
         evaluation=build(cfg.evaluation, "evaluation"),
@@ -179,17 +202,17 @@ def build_parts(cfg: DictConfig) -> Parts:
         policy=build(cfg.policy, "policy"),
         prompt=build(cfg.problems.prompt, "problems.prompt"),
     )
-    needs = parts.objective.needs
-    needed, given = needs.group_size, parts.plan.completions_per_problem
+    needs = parts.objective.needed_inputs
+    needed, given = needs.group_size, parts.rollout.completions_per_problem
     if given < needed:
         raise UserError(
-            "rollout.plan.completions_per_problem",
+            "rollout.completions_per_problem",
             given,
             f"is too few for {type(parts.objective).__name__}, which compares answers to one problem",
             f"use {needed} or more",
         )
     check_rewards(parts)
-    check_deal(parts.batching.deal, parts.objective, "algorithm")
+    check_minibatch_unit(parts.batching.minibatch_unit, parts.objective, "algorithm")
     if needs.references and all(p.solution is None for p in sample(parts.source)):
         raise UserError(
             "problems",
@@ -199,7 +222,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
     check_trainer(cfg)
     asked = check_asked(
-        parts.model, parts.source, parts.prompt, parts.plan, parts.evaluation, parts.engine
+        parts.model, parts.source, parts.prompt, parts.rollout, parts.evaluation, parts.engine
     )
     return dataclasses.replace(parts, asked=asked)
 
@@ -211,7 +234,7 @@ def sample(source: Any) -> Sequence[Problem]:
 
 def check_rewards(parts: Parts) -> None:
     """Raise UserError where an algorithm that needs right and wrong alone would get anything else."""
-    if not parts.objective.requires.binary_rewards:
+    if not parts.objective.required_inputs.binary_rewards:
         return
     name = type(parts.objective).__name__
     if getattr(parts.verifier, "continuous", False):
@@ -263,7 +286,7 @@ def check_trainer(cfg: DictConfig) -> None:
 
 
 def check_run_dir(run_dir: str, resume: str | None = None) -> None:
-    """Raise UserError where the run folder can not be made or written, or holds another run."""
+    """Raise UserError where the run folder cannot be made or written, or holds another run."""
     folder = Path(run_dir)
     # The first rank may have begun to write by the time the others look.
     if not resume and (folder / "config.yaml").exists() and rank() == 0:
@@ -282,7 +305,7 @@ def check_run_dir(run_dir: str, resume: str | None = None) -> None:
             pass
     except OSError as error:
         raise UserError(
-            "run_dir", run_dir, f"can not be written ({error.strerror or error})", "give another folder"
+            "run_dir", run_dir, f"cannot be written ({error.strerror or error})", "give another folder"
         ) from error
 
 

@@ -24,4 +24,4 @@ def usable_device(field: str, name: str) -> Any:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(field, name, f"can not be used ({reason})", "use cpu") from error
+        raise UserError(field, name, f"cannot be used ({reason})", "use cpu") from error

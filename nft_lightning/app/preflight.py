@@ -21,7 +21,7 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
-    """Raise UserError, in one sentence, where this machine can not run the config."""
+    """Raise UserError, in one sentence, where this machine cannot run the config."""
     check_devices(cfg, parts)
     check_optimizer(cfg, parts)
     check_policy(cfg, parts)
@@ -35,7 +35,7 @@ def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: 
         precision: the trainer's. quantize: the policy's.
     """
     check = getattr(engine, "check_model", None)
-    config = getattr(model.peek(), "config", None)
+    config = getattr(model.inspect(), "config", None)
     if check is not None and config is not None:
         half = precision.startswith("bf16") or quantize != "none"
         own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
@@ -79,12 +79,12 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
 
 
 def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) -> None:
-    """What parameters that are cut over the ranks can not do."""
+    """What parameters that are cut over the ranks cannot do."""
     if precision.endswith("16-true") and strategy == FSDP2 and parts.policy.lora_rank:
         raise UserError(
             "trainer.precision",
             precision,
-            "stores weights otherwise than LoRA's matrices, which FSDP2 can not shard together",
+            "stores weights otherwise than LoRA's matrices, which FSDP2 cannot shard together",
             "use bf16-mixed",
         )
     if precision == "16-true" and strategy in (ZERO_2, ZERO_3):
@@ -120,14 +120,14 @@ def check_attention(cfg: DictConfig, parts: Parts) -> None:
 
 
 def check_strategy(strategy: str) -> None:
-    """Raise UserError for a strategy that can not do what a run needs."""
+    """Raise UserError for a strategy that cannot do what a run needs."""
     if strategy.startswith("deepspeed"):
         check_deepspeed(strategy)
     if strategy.startswith("fsdp") and strategy != FSDP2:
         raise UserError(
             "trainer.strategy",
             strategy,
-            "flattens parameters, which weight sync and checkpoints can not read",
+            "flattens parameters, which weight sync and checkpoints cannot read",
             "use trainer=fsdp, which is FSDP2 on GPUs",
         )
 

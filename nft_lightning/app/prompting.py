@@ -30,16 +30,16 @@ class Asked:
     left_out: tuple[str, ...]
 
 
-def room_of(peeked: Any, engine: Any, new_tokens: int, field: str) -> Room:
+def room_of(inspected: Any, engine: Any, new_tokens: int, field: str) -> Room:
     """Return what an answer of ``new_tokens`` needs of a model and an engine."""
-    config = getattr(peeked, "config", None)
+    config = getattr(inspected, "config", None)
     embeddings = None if config is None else shape_of(config).vocab_size
-    return Room(new_tokens, context_of(peeked, engine), field, embeddings)
+    return Room(new_tokens, context_of(inspected, engine), field, embeddings)
 
 
-def context_of(peeked: Any, engine: Any) -> int | None:
+def context_of(inspected: Any, engine: Any) -> int | None:
     """Return the smaller of the model's context and the engine's; None where neither has a limit."""
-    limits = (peeked.context_tokens, getattr(engine, "max_model_len", None))
+    limits = (inspected.context_tokens, getattr(engine, "max_model_len", None))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -51,20 +51,20 @@ def check_asked(
     Raises:
         UserError: no prompt can be made, or none of a kind leaves room for an answer.
     """
-    peeked = model.peek()
-    check_prompt(prompt, peeked.tokenizer)
-    check_stops("rollout.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
+    inspected = model.inspect()
+    check_prompt(prompt, inspected.tokenizer)
+    check_stops("rollout", plan.stop, plan.stop_token_ids, inspected.tokenizer)
     training: Sequence[Problem] | None = getattr(source, "training", None)
     if training is None:
         training = [source.problem(i, 0) for i in range(PROBLEMS_CHECKED)]
-    room = room_of(peeked, engine, plan.max_new_tokens, "rollout.plan.max_new_tokens")
-    lines = [told(training, unusable(training, prompt, peeked.tokenizer, room), "training problems")]
+    room = room_of(inspected, engine, plan.max_new_tokens, "rollout.max_new_tokens")
+    lines = [told(training, unusable(training, prompt, inspected.tokenizer, room), "training problems")]
     held_out = source.held_out(evaluation.problems)
     asked = room
     if evaluation.max_new_tokens:
         asked = replace(room, new_tokens=evaluation.max_new_tokens, field="evaluation.max_new_tokens")
     lines.append(
-        told(held_out, unusable(held_out, prompt, peeked.tokenizer, asked), "held-out problems")
+        told(held_out, unusable(held_out, prompt, inspected.tokenizer, asked), "held-out problems")
     )
     return Asked(room, tuple(line for line in lines if line))
 

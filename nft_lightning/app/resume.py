@@ -52,7 +52,7 @@ class Resume:
     Attributes:
         checkpoint: the folder; None where the run was ended before its first.
         about: its manifest.
-        damaged: newer checkpoints that can not be used, with the reason.
+        damaged: newer checkpoints that cannot be used, with the reason.
         changed: keys that change what is learned, with their values before and now (``resume_allow``).
     """
 

@@ -40,13 +40,13 @@ from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import changes
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import join
-from nft_lightning.distributed.preemption import Departure
+from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
 from nft_lightning.engines.base import like_trainer
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, halve
+from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, cast_to_half
 from nft_lightning.records.saved_config import without_secrets
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.sync_check import numbers_of
@@ -75,7 +75,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     parts = build_parts(cfg)
     check_machine(cfg, parts)
     check_started(cfg.trainer)
-    lock, departure = RunLock(cfg.run_dir), Departure()
+    lock, preemption = RunLock(cfg.run_dir), PreemptionHandler()
     check_run_dir(cfg.run_dir, cfg.resume)
     with contextlib.ExitStack() as stack:
         stack.callback(parts.verifier.close)
@@ -91,9 +91,9 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             epochs = f"{done['epochs']} of {cfg.trainer.max_epochs} epochs"
             sys.stdout.write(f"{cfg.run_dir} is finished: {epochs}{ENDED[done['ended_by']]}.\n")
             return done
-        departure.install()
-        stack.callback(departure.restore)
-        return train_and_sum_up(cfg, parts, resume, RunState(departure), overrides)
+        preemption.install()
+        stack.callback(preemption.restore)
+        return train_and_sum_up(cfg, parts, resume, RunState(preemption), overrides)
 
 
 def train_and_sum_up(
@@ -182,21 +182,21 @@ def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
 def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:
     """The policy that trains, and the model that a transformers engine plays: the same, or a copy.
 
-    Sharded parameters can not be played cheaply: each rank then keeps a whole copy for generation.
+    Sharded parameters cannot be played cheaply: each rank then keeps a whole copy for generation.
     """
     plan, device = parts.policy, trainer.strategy.root_device
     if device.type == "cuda":
         # Quantized weights are loaded on the current device, which would be the first on every rank.
         torch.cuda.set_device(device)
-    policy: Policy = parts.model.load(parts.plan.temperature, **plan.load_options())
+    policy: Policy = parts.model.load(parts.rollout.temperature, **plan.load_options())
     if half := HALVES.get(trainer.precision):
-        halve(policy.model, half)
+        cast_to_half(policy.model, half)
     played = None
     sharded = getattr(trainer.strategy, "shards_parameters", False)
-    if sharded and getattr(parts.engine, "plays_model", False):
+    if sharded and getattr(parts.engine, "uses_trainer_model", False):
         played = copy.deepcopy(policy.model).requires_grad_(False).to(device)
         if trainer.precision == "bf16-mixed":
-            halve(played, torch.bfloat16)
+            cast_to_half(played, torch.bfloat16)
     policy.model = plan.with_adapters(policy.model)
     with as_it_trains(policy.model, device, trainer.precision_plugin):
         policy.fused = plan.fused(policy.model, policy.temperature)
@@ -273,7 +273,7 @@ def assemble(
 ) -> tuple[PolicyModule, RolloutDataModule]:
     """The module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
-    ends = end_ids(policy.model, policy.tokenizer, parts.plan.stop_token_ids)
+    ends = end_ids(policy.model, policy.tokenizer, parts.rollout.stop_token_ids)
     encode = partial(parts.prompt.encode, policy.tokenizer)
     engine = like_trainer(parts.engine, policy.numbers).build(played, policy.tokenizer)
     collector = Collector(
@@ -282,14 +282,14 @@ def assemble(
         parts.verifier,
         parts.verifier.rewards,
         encode,
-        parts.plan,
+        parts.rollout,
         timer,
         partial(parts.prompt.encode_answer, policy.tokenizer, ends=ends),
         parts.asked.room,
     )
     held_out = parts.source.held_out(max(8, parts.evaluation.problems))
     probed = [encode(p.text) for p in collector.askable(held_out, 1)[:8]]
-    probe = parts.proof.probe(probed, parts.asked.room.context_tokens)
+    probe = parts.sync_check.probe(probed, parts.asked.room.context_tokens)
     data = RolloutDataModule(
         collector,
         engine,
@@ -298,7 +298,7 @@ def assemble(
         parts.evaluation,
         cfg.seed,
         timer,
-        (lambda version: parts.proof.check(engine, policy, probe, version)) if probe else None,
+        (lambda version: parts.sync_check.check(engine, policy, probe, version)) if probe else None,
     )
     return PolicyModule(policy, parts.objective, parts.optimizer, timer, parts.policy), data
 

@@ -45,7 +45,7 @@ def print_plan(
     checkpoint: Path | None = None,
 ) -> None:
     """What the run is about to do, on one screen."""
-    plan, batching = parts.plan, parts.batching
+    plan, batching = parts.rollout, parts.batching
     parameters = sum(p.numel() for p in module.policy.parameters())
     trained = sum(p.numel() for p in module.policy.parameters() if p.requires_grad)
     of_these = f", of which {trained / 1e6:.2f} M train" if trained < parameters else ""

@@ -62,20 +62,20 @@ def layout(
     world_size: int = 1,
     pad_id: int = 0,
     whole_groups: bool = False,
-    deal: str = "groups",
+    minibatch_unit: str = "group",
 ) -> list[OptimizerBatch]:
     """Exactly ``updates`` optimizer batches, each of whole groups or of whichever completions.
 
     Token weights are fixed here over the *global* optimizer batch, so that micro-batches and
     ranks only have to be summed. Every rank gets as many micro-batches as every other. Completions
-    without a gradient (``signal.idle``) weigh in the denominators and are not laid out. With
-    ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank; ``deal`` is then
-    ``groups``.
+    without a gradient (``signal.zero_gradient``) weigh in the denominators and are not laid out. With
+    ``whole_groups`` the kept rows of a group stay in one micro-batch of one rank; ``minibatch_unit``
+    is then ``group``.
     """
     owners = [g for g, group in enumerate(rollout.groups) for _ in group.completions]
     completions = [c for group in rollout.groups for c in group.completions]
     # What goes to the same update: the rows of one group, or each alone.
-    units = grouped(range(len(owners)), int if deal == "completions" else owners.__getitem__)
+    units = grouped(range(len(owners)), int if minibatch_unit == "completion" else owners.__getitem__)
     lengths = rollout.lengths if rollout.groups else torch.zeros(0, dtype=torch.long)
     computed = signal.computed.tolist()
     batches = []

@@ -6,15 +6,15 @@ from typing import Any
 
 from nft_lightning.errors import UserError
 
-WAYS = ("groups", "completions")
+MINIBATCH_UNITS = ("group", "completion")
 
 
-def check_deal(deal: str, objective: Any, field: str) -> None:
+def check_minibatch_unit(minibatch_unit: str, objective: Any, field: str) -> None:
     """Raise UserError where ``objective``, given by ``field``, would see parts of groups."""
-    if deal == "completions" and objective.needs.whole_groups:
+    if minibatch_unit == "completion" and objective.needed_inputs.whole_groups:
         raise UserError(
-            "batching.deal",
-            deal,
+            "batching.minibatch_unit",
+            minibatch_unit,
             f"tears groups apart, which {field} ({type(objective).__name__}) compares as a whole",
             "use groups",
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from nft_lightning.types import OptimizerBatch, TokenBatch
 
 
-def halved(micro_batches: Sequence[TokenBatch]) -> list[TokenBatch]:
+def split_micro_batches(micro_batches: Sequence[TokenBatch]) -> list[TokenBatch]:
     """Each micro-batch in two parts where that can be done; the weights of the tokens stay."""
     return [part for micro in micro_batches for part in parts(micro)]
 

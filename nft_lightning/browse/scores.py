@@ -20,7 +20,7 @@ from nft_lightning.browse.text import pieces
 from nft_lightning.checkpoints.folder import complete
 from nft_lightning.checkpoints.restored import restored
 from nft_lightning.errors import UserError
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.policy.policy import Policy
 from nft_lightning.problems.prompts import PromptConfig
@@ -28,7 +28,7 @@ from nft_lightning.types import TokenBatch
 
 EXPORT = "export"
 OWN = "nft_lightning.policy.loading."
-OWN_PLAN = "nft_lightning.policy.config.PolicyPlan"
+OWN_PLAN = "nft_lightning.policy.config.PolicyConfig"
 MOST_TOKENS = 4096
 KEPT_GROUPS = 32
 STEPS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -126,7 +126,7 @@ class Scorer:
             rows: of one group, with ``problem``, ``token_ids`` and ``engine_logprobs``.
 
         Raises:
-            UserError: the policy can not be loaded, or does not fit these tokens.
+            UserError: the policy cannot be loaded, or does not fit these tokens.
         """
         with self.lock:
             stamp = self.stamp(weights)
@@ -150,7 +150,7 @@ class Scorer:
             return self.loaded[1]
         self.loaded = None
         cfg = self.config()
-        temperature = float(OmegaConf.select(cfg, "rollout.plan.temperature", default=1.0))
+        temperature = float(OmegaConf.select(cfg, "rollout.temperature", default=1.0))
         dtype = str(OmegaConf.select(cfg, "model.dtype", default="float32"))
         if weights == EXPORT:
             policy = HFModel(str(self.run / EXPORT), dtype if dtype in DTYPES else "float32").load(
@@ -174,13 +174,13 @@ class Scorer:
             )
         if "trust_remote_code" in cfg.model:
             cfg.model.trust_remote_code = False
-        plan = build(cfg.policy, "policy") if "policy" in cfg else PolicyPlan()
+        plan = build(cfg.policy, "policy") if "policy" in cfg else PolicyConfig()
         try:
             return restored(build(cfg.model, "model"), plan, folder, temperature)
         except (OSError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                "weights", folder.name, f"can not be loaded ({reason})", "choose another"
+                "weights", folder.name, f"cannot be loaded ({reason})", "choose another"
             ) from error
 
     def score(self, policy: Policy, rows: Sequence[dict[str, Any]]) -> list[list[Token]]:
@@ -196,7 +196,7 @@ class Scorer:
                 raise UserError(
                     "weights",
                     "chosen",
-                    f"can not score these tokens ({reason})",
+                    f"cannot score these tokens ({reason})",
                     "choose another policy",
                 ) from error
             found.append([Token(*t) for t in zip(pieces(policy.tokenizer, ids), old, new, strict=True)])

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.minibatch import check_deal
+from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.common.precise import widest
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective
@@ -40,7 +40,7 @@ class GradientCosine(L.Callback):
                 "callbacks.gradient_cosine.every_epochs", every_epochs, "is below 1", "use 1"
             )
         for objective in (first, second):
-            needs = objective.needs
+            needs = objective.needed_inputs
             if needs.values or needs.references or needs.reference_logprobs:
                 raise UserError(
                     "callbacks.gradient_cosine",
@@ -56,7 +56,9 @@ class GradientCosine(L.Callback):
         """Raise UserError where an objective does not fit the run's batches."""
         assert isinstance(pl_module, PolicyModule)
         for objective in self.objectives:
-            check_deal(pl_module.data.batching.deal, objective, "callbacks.gradient_cosine")
+            check_minibatch_unit(
+                pl_module.data.batching.minibatch_unit, objective, "callbacks.gradient_cosine"
+            )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

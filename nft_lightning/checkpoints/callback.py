@@ -86,7 +86,7 @@ class Checkpoints(Checkpoint):
         between = pl_module.data.pending is None and epochs > 0
         if between and trainer.strategy.broadcast(self.due(trainer, pl_module, epochs)):
             self.save(trainer, pl_module)
-        pl_module.data.departure.check()
+        pl_module.data.preemption.check()
 
     def due(self, trainer: L.Trainer, module: PolicyModule, epochs: int) -> bool:
         """By the calendar, or because these weights are among the best."""
@@ -118,7 +118,7 @@ class Checkpoints(Checkpoint):
         assert isinstance(module, PolicyModule)
         if self.every_minutes is not None and self.old_enough(trainer, 60 * self.every_minutes):
             self.save(trainer, module)
-        module.data.departure.check()
+        module.data.preemption.check()
 
     def old_enough(self, trainer: L.Trainer, seconds: float) -> bool:
         """Return whether the last checkpoint is that old, by the clock of the first rank."""
@@ -132,7 +132,7 @@ class Checkpoints(Checkpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Save before leaving. After any other exception the state can not be trusted."""
+        """Save before leaving. After any other exception the state cannot be trusted."""
         if not isinstance(exception, Preempted) or not isinstance(pl_module, PolicyModule):
             return
         if trainer.state.fn == "fit" and trainer.optimizers:

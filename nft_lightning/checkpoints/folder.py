@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 class DamagedCheckpointError(RunStoppedError):
-    """A checkpoint that can not be used; the message says why."""
+    """A checkpoint that cannot be used; the message says why."""
 
 
 def name_of(epochs: int, updates: int | None) -> str:
@@ -137,7 +137,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         weights.update({name: weights[other] for name, other in manifest["aliases"].items()})
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DamagedCheckpointError(f"{folder} can not be read ({reason})") from error
+        raise DamagedCheckpointError(f"{folder} cannot be read ({reason})") from error
     return {**checkpoint, "state_dict": weights}
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nft_lightning.checkpoints.folder import read_weights
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.policy import Policy
 
 PREFIX = "policy."
 
 
-def restored(base: Any, plan: PolicyPlan, folder: Path, temperature: float) -> Policy:
+def restored(base: Any, plan: PolicyConfig, folder: Path, temperature: float) -> Policy:
     """Return the policy that ``folder`` holds; weights that do not train are those of ``base``.
 
     Args:

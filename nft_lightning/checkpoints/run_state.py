@@ -9,8 +9,8 @@ import lightning as L
 import torch
 
 from nft_lightning.checkpoints.random_state import random_states, set_random_states
-from nft_lightning.distributed.preemption import Departure
-from nft_lightning.distributed.ranks import from_all, own_part
+from nft_lightning.distributed.preemption import PreemptionHandler
+from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.rollouts import serialized as packing
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
@@ -27,8 +27,8 @@ class RunState(L.Callback):
         seconds: training time of the processes before this one, wall and processor.
     """
 
-    def __init__(self, departure: Departure) -> None:
-        self.departure = departure
+    def __init__(self, preemption: PreemptionHandler) -> None:
+        self.preemption = preemption
         self.before: dict[str, float] = {}
         self.samples_before: list[Group] = []
         self.evaluation: dict[str, float] = {}
@@ -40,9 +40,9 @@ class RunState(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to signals where nothing is lost by it."""
         assert isinstance(pl_module, PolicyModule)
-        pl_module.data.departure = self.departure
+        pl_module.data.preemption = self.preemption
         if trainer.world_size > 1:
-            self.departure.largest = lambda mine: largest(trainer, mine)
+            self.preemption.largest = lambda mine: largest(trainer, mine)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clocks begin."""
@@ -58,7 +58,7 @@ class RunState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last moment before training goes on. Lightning's own handlers give way to ours."""
-        self.departure.install()
+        self.preemption.install()
         if self.random is not None:
             set_random_states(self.random)
             self.random = None
@@ -83,7 +83,7 @@ class RunState(L.Callback):
         checkpoint["loops"] = {"fit_loop": loop}
         checkpoint["epoch"] = epochs
         checkpoint["run"] = {
-            "random": from_all(random_states()),
+            "random": gather_objects(random_states()),
             "before": self.before,
             "samples_before": packing.pack_groups(self.samples_before),
             "evaluation": self.evaluation,

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket of the loopback interface. Raises UserError: it can not be had."""
+    """A socket of the loopback interface. Raises UserError: it cannot be had."""
     if not 0 <= port <= 65535:
         raise UserError("--port", port, "is no port", "use 0 to 65535")
     made = socket.socket()
@@ -46,7 +46,7 @@ def listening(port: int) -> socket.socket:
         made.listen(128)
     except OSError as error:
         made.close()
-        reason = f"can not be listened on ({error.strerror})"
+        reason = f"cannot be listened on ({error.strerror})"
         raise UserError("--port", port, reason, "give another, or --port 0 for any free one") from error
     return made
 

@@ -18,7 +18,7 @@ LaTeX and CSV, and comparison.json.
 """
 EPILOG = """Runs that differ in more than algorithm and seed are refused, since their difference would
 say nothing about the algorithms. What is meant to differ is named by --may-differ, and the report
-says so. Exit code: 0, or 2 for what can not be compared.
+says so. Exit code: 0, or 2 for what cannot be compared.
 """
 
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> None:
-    """The command, arguments parsed. Raises UserError for what can not be compared."""
+    """The command, arguments parsed. Raises UserError for what cannot be compared."""
     # After the arguments: --help needs no torch.
     from nft_lightning.compare.comparison import compare
     from nft_lightning.compare.report import write_report

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nft_lightning.app.build import CONF_DIR, RENAMED, renamed
+from nft_lightning.app.build import CONF_DIR, new_name, renamed
 from nft_lightning.cli.words import check_added, readable, ready, trainer_keys
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.preemption import Preempted
@@ -104,7 +104,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
             return UserError(
                 "argument", override, "is not of the form key=value", "see nft-train --help"
             )
-        if key in RENAMED:
+        if new_name(key) is not None:
             return renamed(key, value)
         if (CONF_DIR / group).is_dir():
             options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))

@@ -37,9 +37,9 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
     ``cfg`` is complete, see :func:`completed`.
     """
-    from nft_lightning.app.build import build, check_renamed
+    from nft_lightning.app.build import build, check_renamed, without
     from nft_lightning.app.prompting import choose, room_of
-    from nft_lightning.evaluation.evaluate import Means, Work
+    from nft_lightning.evaluation.evaluate import EvalContext, EvalTask
     from nft_lightning.evaluation.trained import trained_model
     from nft_lightning.problems.prompt_checks import check_prompt
     from nft_lightning.rollouts.config import check_stops
@@ -50,28 +50,28 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
     model = trained_model(Path(cfg.run), cfg.checkpoint) if cfg.run else build(cfg.model, "model")
-    plan = build(cfg.eval.plan, "eval.plan")
-    engine, proof = (
-        build(cfg.rollout.engine, "rollout.engine"),
-        build(cfg.rollout.proof, "rollout.proof"),
-    )
-    peeked = model.peek()
-    check_prompt(plan.prompt, peeked.tokenizer, "eval.plan.prompt")
-    check_stops("eval.plan", plan.stop, plan.stop_token_ids, peeked.tokenizer)
-    room, works = room_of(peeked, engine, plan.max_new_tokens, "eval.plan.max_new_tokens"), []
+    plan = build(without(cfg.eval, "path", "data_dir"), "eval")
+    engine = build(cfg.rollout.engine, "rollout.engine")
+    sync_check = build(cfg.rollout.sync_check, "rollout.sync_check")
+    inspected = model.inspect()
+    check_prompt(plan.prompt, inspected.tokenizer, "eval.prompt")
+    check_stops("eval", plan.stop, plan.stop_token_ids, inspected.tokenizer)
+    room, tasks = room_of(inspected, engine, plan.max_new_tokens, "eval.max_new_tokens"), []
     for name, chosen in plan.sets.items():
         found = choose(
             chosen.listed(),
             plan.prompt,
-            peeked.tokenizer,
+            inspected.tokenizer,
             room,
             f"problems of {name}",
-            "eval.plan.prompt",
+            "eval.prompt",
         )
-        works.append(Work(name, plan, chosen, *found))
+        tasks.append(EvalTask(name, plan, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
     verifier = build(cfg.verifier, "verifier")
-    return model, Means(plan, works, engine, proof, verifier, judged_by, cfg.seed, room.context_tokens)
+    return model, EvalContext(
+        plan, tasks, engine, sync_check, verifier, judged_by, cfg.seed, room.context_tokens
+    )
 
 
 def completed(cfg: DictConfig) -> DictConfig:
@@ -92,40 +92,40 @@ def evaluate(cfg: DictConfig) -> None:
     from nft_lightning.app.preflight import check_engine
     from nft_lightning.app.run import quiet_libraries
     from nft_lightning.distributed.join import join
-    from nft_lightning.distributed.ranks import first, from_first
+    from nft_lightning.distributed.ranks import broadcast_from_rank0, first
     from nft_lightning.evaluation.evaluate import begin, count, fill
     from nft_lightning.evaluation.results import save
     from nft_lightning.evaluation.store import Store, fingerprint
 
     quiet_libraries()
     cfg = completed(cfg)
-    model, means = prepare(cfg)
+    model, context = prepare(cfg)
     device = usable_device("device", str(cfg.device))
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     join(device)
     # Its default holds the time, which is not the same on every rank.
-    store = Store(Path(from_first(lambda: str(cfg.out))))
-    check_engine(model, means.engine)
-    policy = model.load(means.plan.temperature or 1.0).to(device)
+    store = Store(Path(broadcast_from_rank0(lambda: str(cfg.out))))
+    check_engine(model, context.engine)
+    policy = model.load(context.plan.temperature or 1.0).to(device)
     own, started = fingerprint(policy.model), time.perf_counter()
     try:
-        missing = from_first(lambda: begin(means, store, own))
+        missing = broadcast_from_rank0(lambda: begin(context, store, own))
         if first():
             hint = f"an interrupted evaluation goes on with out={store.folder}"
             say(f"Answers go to {store.folder}; {hint}")
-            for work in means.works:
-                if work.told:
-                    say(f"Left out: {work.told}")
+            for task in context.tasks:
+                if task.told:
+                    say(f"Left out: {task.told}")
         if missing:
-            fill(means, store, policy, missing)
+            fill(context, store, policy, missing)
     finally:
-        means.verifier.close()
+        context.verifier.close()
     if not first():
         return
-    results, problems = count(means.works, store)
+    results, problems = count(context.tasks, store)
     described = OmegaConf.to_container(OmegaConf.masked_copy(cfg, DESCRIBED), resolve=True)
-    left_out = {work.name: [p.id for p in work.left_out] for work in means.works}
+    left_out = {task.name: [p.id for p in task.left_out] for task in context.tasks}
     protocol = {"model_fingerprint": own, "config": described}
     save(store.folder, results, problems, protocol, left_out)
     show(results)
@@ -157,9 +157,9 @@ def refuse_training_keys(arguments: list[str]) -> None:
     """Raise UserError for settings of training's rollouts, which an evaluation does not read."""
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
-        if key.startswith("rollout.plan"):
+        if key.startswith("rollout"):
             raise UserError(
-                key, value, "has no effect on an evaluation", "use eval.plan.*, see nft-eval --cfg job"
+                key, value, "has no effect on an evaluation", "use eval.*, see nft-eval --cfg job"
             )
 
 

@@ -79,7 +79,7 @@ def check_run_dir_of_ranks(arguments: list[str]) -> None:
 
 
 def offer_searches(arguments: list[str]) -> None:
-    """Make ``sweep=`` known where there are many runs; UserError where it can not work."""
+    """Make ``sweep=`` known where there are many runs; UserError where it cannot work."""
     many = bool({"-m", "--multirun"} & set(arguments))
     if many and {"--cfg", "-c"} & set(arguments):
         raise UserError("--cfg", "with -m", "shows one run", "leave out -m")

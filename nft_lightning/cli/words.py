@@ -20,8 +20,8 @@ NEVER_NEEDED = ("experiment", "sweep", "pruner")
 # Nodes whose keys are read one by one, so that a key which nobody knows is refused.
 READ = (
     *("algorithm", "model", "problems.source", "problems.prompt", "verifier", "trainer", "logger"),
-    *("rollout.engine", "rollout.plan", "rollout.proof", "batching", "policy", "optimizer"),
-    *("evaluation", "callbacks", "eval.plan", "plan", "hydra"),
+    *("rollout.engine", "rollout", "rollout.sync_check", "batching", "policy", "optimizer"),
+    *("evaluation", "callbacks", "eval", "plan", "hydra"),
 )
 
 

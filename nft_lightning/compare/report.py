@@ -33,7 +33,7 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> list[Path]
     All of it is made before the first file is written.
 
     Raises:
-        UserError: the folder can not be written.
+        UserError: the folder cannot be written.
     """
     figures = draw_all(comparison)
     drawn = {name: encoded(figure, "svg").decode() for name, figure in figures.items()}
@@ -52,7 +52,7 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> list[Path]
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        reason = f"can not be written ({error.strerror})"
+        reason = f"cannot be written ({error.strerror})"
         raise UserError("--out", str(folder), reason, "give another folder") from error
     return [folder / name for name in files]
 

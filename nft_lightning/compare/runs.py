@@ -1,4 +1,4 @@
-"""Run folders as data, and the refusal to compare what can not be compared."""
+"""Run folders as data, and the refusal to compare what cannot be compared."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
 
 
 def why_not(folder: Path) -> str | None:
-    """Why a run can not be compared; None where it can."""
+    """Why a run cannot be compared; None where it can."""
     if not (folder / "summary.json").exists():
         return "has not finished"
     if not any((folder / "evaluations").glob("*.parquet")):

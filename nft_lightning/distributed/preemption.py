@@ -34,7 +34,7 @@ class Preempted(BaseException):
         return EXIT_INTERRUPTED if self.signum == signal.SIGINT else EXIT_PREEMPTED
 
 
-class Departure:
+class PreemptionHandler:
     """Remembers the first signal; the second Ctrl-C ends the process on the spot.
 
     Attributes:
@@ -42,7 +42,7 @@ class Departure:
             No rank may leave while others wait for it, so that all leave at the same safe point.
     """
 
-    listening: Departure | None = None
+    listening: PreemptionHandler | None = None
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -54,7 +54,7 @@ class Departure:
         """Listen, in the main thread alone; also again after somebody else took the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
-        Departure.listening = self
+        PreemptionHandler.listening = self
         for signum in ASKING:
             current = signal.getsignal(signum)
             if current != self.handle:
@@ -63,7 +63,7 @@ class Departure:
 
     def restore(self) -> None:
         """Put back what was there."""
-        Departure.listening = None
+        PreemptionHandler.listening = None
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         self.before = {}
@@ -114,8 +114,8 @@ def at_once() -> Iterator[None]:
     """Leave the moment the process is asked to: inside, no other rank waits for this one.
 
     What is raised must be exchanged, so that every rank leaves: see
-    :func:`nft_lightning.distributed.ranks.all_made`.
+    :func:`nft_lightning.distributed.ranks.gather_or_raise`.
     """
-    listening = Departure.listening
+    listening = PreemptionHandler.listening
     with nullcontext() if listening is None else listening.leaving():
         yield

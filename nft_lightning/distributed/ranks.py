@@ -29,7 +29,7 @@ def first() -> bool:
     return not several() or dist.get_rank() == 0
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_rank0(make: Callable[[], T]) -> T:
     """What ``make`` returns on the first rank, on every rank; so with what it raises."""
     if not several():
         return make()
@@ -47,7 +47,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def own_part(parts: list[T]) -> T:
-    """Return this rank's part of what :func:`from_all` gave, which a checkpoint may have kept since.
+    """Return this rank's part of what :func:`gather_objects` gave, perhaps before a checkpoint.
 
     Where it was written by another number of ranks, that is the first rank's.
     """
@@ -55,7 +55,7 @@ def own_part(parts: list[T]) -> T:
     return parts[dist.get_rank() if several() and len(parts) == together else 0]
 
 
-def from_all(mine: T) -> list[T]:
+def gather_objects(mine: T) -> list[T]:
     """What every rank has, rank by rank."""
     if not several():
         return [mine]
@@ -64,7 +64,7 @@ def from_all(mine: T) -> list[T]:
     return box
 
 
-def all_made(make: Callable[[], T]) -> list[T]:
+def gather_or_raise(make: Callable[[], T]) -> list[T]:
     """What ``make`` returns on each rank, rank by rank; what it raises on one, every rank raises.
 
     A rank that failed alone would leave the others waiting for it.
@@ -77,7 +77,7 @@ def all_made(make: Callable[[], T]) -> list[T]:
         mine = make()
     except BaseException as error:
         own = error
-    every = from_all((mine, own and sendable(own)))
+    every = gather_objects((mine, own and sendable(own)))
     if own is not None:
         raise own
     if failed := [error for _, error in every if error is not None]:

@@ -44,7 +44,7 @@ def refuse_other_adapters(model: nn.Module) -> None:
     """Raise SyncError where merging would not be W + scaling B A."""
     kinds = {str(getattr(c.peft_type, "value", c.peft_type)) for c in adapters(model).values()}
     if kinds - {"LORA"}:
-        raise SyncError(f"weight sync: {min(kinds - {'LORA'})} adapters can not be merged; use LoRA")
+        raise SyncError(f"weight sync: {min(kinds - {'LORA'})} adapters cannot be merged; use LoRA")
     weights: dict[int, str] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if not hasattr(module, "lora_A"):
@@ -58,7 +58,7 @@ def refuse_other_adapters(model: nn.Module) -> None:
         own = getattr(module, "base_layer", None) if hasattr(module, "lora_A") else None
         shared = own is not None and weights.get(id(own.weight), "").startswith(f"{name}.base_layer")
         if own is not None and not (own.weight.is_floating_point() or packed(own.weight)):
-            raise SyncError(f"weight sync: {name!r} is quantized, so its adapter can not be merged")
+            raise SyncError(f"weight sync: {name!r} is quantized, so its adapter cannot be merged")
         if own is not None and not shared:
             raise SyncError(
                 f"weight sync: {name!r} has an adapter but shares its weight (tied embeddings)"

@@ -41,10 +41,10 @@ class Engine(Protocol):
         ...
 
     def replicas(self) -> Sequence[Engine]:
-        """Engines that each write with one copy of the weights; the proof asks every one."""
+        """Engines that each write with one copy of the weights; the sync check asks every one."""
         ...
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Give memory back to the trainer until the next sync; no more is generated before it."""
         ...
 
@@ -68,7 +68,7 @@ class Follow(Protocol):
 
 
 class EngineError(RuntimeError):
-    """The engine can not go on; the message is one sentence for the person who runs it."""
+    """The engine cannot go on; the message is one sentence for the person who runs it."""
 
 
 class SyncError(EngineError):

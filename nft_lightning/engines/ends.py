@@ -20,7 +20,7 @@ def end_ids(model: Any, tokenizer: Any, also: Sequence[int] = ()) -> tuple[int, 
         model: its ``generation_config`` may name one id or several; those beyond its vocabulary,
             which it can never write, are left out.
         tokenizer: gives the end-of-sequence token.
-        also: ids of ``rollout.plan.stop_token_ids``.
+        also: ids of ``rollout.stop_token_ids``.
     """
     found = {int(i) for i in also}
     if tokenizer.eos_token_id is not None:

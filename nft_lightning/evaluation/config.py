@@ -61,7 +61,7 @@ class EvalSet:
 
 
 @dataclass(frozen=True)
-class EvalPlan:
+class EvalConfig:
     """The sets and the sampling.
 
     Attributes:
@@ -85,14 +85,14 @@ class EvalPlan:
 
     def __post_init__(self) -> None:
         if not self.sets:
-            raise UserError("eval.plan.sets", {}, "holds no set", "choose one: eval=math_suite")
+            raise UserError("eval.sets", {}, "holds no set", "choose one: eval=math_suite")
         for name in self.sets:
             if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
-                raise UserError("eval.plan.sets", name, "is no folder name", "use letters, digits and _")
+                raise UserError("eval.sets", name, "is no folder name", "use letters, digits and _")
         for name in ("max_new_tokens", "problems_per_part"):
             if getattr(self, name) < 1:
-                raise UserError(f"eval.plan.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        check_sampling("eval.plan", self.temperature, self.top_p, self.top_k)
+                raise UserError(f"eval.{name}", getattr(self, name), "is below 1", "use 1 or more")
+        check_sampling("eval", self.temperature, self.top_p, self.top_k)
         if self.prompt is None:
             object.__setattr__(self, "prompt", PromptConfig())
 

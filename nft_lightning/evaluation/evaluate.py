@@ -10,25 +10,25 @@ from typing import Any
 import torch.distributed as dist
 
 from nft_lightning.common.timing import PhaseTimer
-from nft_lightning.distributed.ranks import all_made, several
+from nft_lightning.distributed.ranks import gather_or_raise, several
 from nft_lightning.engines.base import Engine, Prompt, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.evaluation.config import EvalPlan, EvalSet
+from nft_lightning.evaluation.config import EvalConfig, EvalSet
 from nft_lightning.evaluation.results import ProblemResult, SetResult, evaluate_set
 from nft_lightning.evaluation.store import Store
 from nft_lightning.policy.policy import Policy
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutPlan
-from nft_lightning.rollouts.partition import writers
-from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.rollouts.config import RolloutConfig
+from nft_lightning.rollouts.partition import engine_copies
+from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.types import Problem
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Work:
+class EvalTask:
     """One set of a plan with its problems, cut into parts.
 
     ``left_out`` are those that cannot be asked: they are answered and counted nowhere, and ``told``
@@ -36,7 +36,7 @@ class Work:
     """
 
     name: str
-    plan: EvalPlan
+    plan: EvalConfig
     chosen: EvalSet
     problems: Sequence[Problem]
     left_out: Sequence[Problem] = ()
@@ -67,86 +67,91 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What is answered, and by which means.
+class EvalContext:
+    """What is answered, and by which context.
 
     Attributes:
         engine: its configuration; judged_by: that of ``verifier``, as plain data.
         context_tokens: the longest prompt and answer; None is without limit.
     """
 
-    plan: EvalPlan
-    works: Sequence[Work]
+    plan: EvalConfig
+    tasks: Sequence[EvalTask]
     engine: Any
-    proof: SyncProof
+    sync_check: SyncCheck
     verifier: Any
     judged_by: Any
     seed: int
     context_tokens: int | None = None
 
 
-def begin(means: Means, store: Store, model: str) -> list[tuple[str, int]]:
+def begin(context: EvalContext, store: Store, model: str) -> list[tuple[str, int]]:
     """The parts of each set that ``store`` misses, where it may take them; ``model``: a fingerprint.
 
     Raises:
-        UserError: it holds answers under another protocol, or can not be written.
+        UserError: it holds answers under another protocol, or cannot be written.
     """
-    protocols = {w.name: w.protocol(model, means.judged_by, means.seed) for w in means.works}
+    protocols = {w.name: w.protocol(model, context.judged_by, context.seed) for w in context.tasks}
     for name, protocol in protocols.items():
         store.check(name, protocol)
-    missing = [(w.name, part) for w in means.works for part in w.missing(store)]
+    missing = [(w.name, part) for w in context.tasks for part in w.missing(store)]
     try:
         for name in {name for name, _ in missing}:
             store.begin(name, protocols[name])
     except OSError as error:
-        reason = f"can not be written ({error.strerror})"
+        reason = f"cannot be written ({error.strerror})"
         raise UserError("out", str(store.folder), reason, "give another folder") from error
     return missing
 
 
-def fill(means: Means, store: Store, policy: Policy, missing: Sequence[tuple[str, int]]) -> None:
+def fill(context: EvalContext, store: Store, policy: Policy, missing: Sequence[tuple[str, int]]) -> None:
     """Answer what is missing; a rank that fails ends all, once the others have saved theirs."""
 
     def encode(text: str) -> Prompt:
-        ids: Prompt = means.plan.prompt.encode(policy.tokenizer, text, "eval.plan.prompt")
+        ids: Prompt = context.plan.prompt.encode(policy.tokenizer, text, "eval.prompt")
         return ids
 
-    engine = means.engine.build(policy.model, policy.tokenizer)
+    engine = context.engine.build(policy.model, policy.tokenizer)
     engine.load_weights(full_tensors(policy.model), 0)
-    probed = [encode(p.text) for p in means.works[0].problems[:8]]
-    if probe := means.proof.probe(probed, means.context_tokens):
-        means.proof.check(engine, policy, probe, 0)
+    probed = [encode(p.text) for p in context.tasks[0].problems[:8]]
+    if probe := context.sync_check.probe(probed, context.context_tokens):
+        context.sync_check.check(engine, policy, probe, 0)
     mine, keep = dealt(missing, engine)
 
     def answered() -> None:
-        for work in means.works:
-            judge, source = means.verifier, work.chosen.source
-            plan, timer = RolloutPlan(), PhaseTimer()
+        for task in context.tasks:
+            judge, source = context.verifier, task.chosen.source
+            plan, timer = RolloutConfig(), PhaseTimer()
             answers = Collector(source, engine, judge, judge.rewards, encode, plan, timer)
-            answer(work, mine.get(work.name, []), answers, store, means.seed, keep)
+            answer(task, mine.get(task.name, []), answers, store, context.seed, keep)
 
-    all_made(answered)
+    gather_or_raise(answered)
 
 
 def answer(
-    work: Work, parts: Sequence[int], collector: Collector, store: Store, seed: int, keep: bool = True
+    task: EvalTask,
+    parts: Sequence[int],
+    collector: Collector,
+    store: Store,
+    seed: int,
+    keep: bool = True,
 ) -> None:
     """Some parts of a set, one after another; ``keep`` is for the one who saves them."""
-    k = work.chosen.completions_per_problem
+    k = task.chosen.completions_per_problem
     for part in parts:
-        positions = work.parts[part]
+        positions = task.parts[part]
         seeds = [
-            [completion_seed(seed, f"eval/{work.name}", 0, i, j) for j in range(k)] for i in positions
+            [completion_seed(seed, f"eval/{task.name}", 0, i, j) for j in range(k)] for i in positions
         ]
-        groups = collector.answer([work.problems[i] for i in positions], work.plan.sampling, seeds)
+        groups = collector.answer([task.problems[i] for i in positions], task.plan.sampling, seeds)
         if keep:
-            store.add(work.name, part, groups)
-            log.info("%s: part %d of %d", work.name, part + 1, len(work.parts))
+            store.add(task.name, part, groups)
+            log.info("%s: part %d of %d", task.name, part + 1, len(task.parts))
 
 
 def dealt(missing: Sequence[tuple[str, int]], engine: Engine) -> tuple[dict[str, list[int]], bool]:
     """This rank's parts of each set, and whether it saves them: ranks of one engine write the same."""
-    place, shares = writers(engine)
+    place, shares = engine_copies(engine)
     mine: dict[str, list[int]] = {}
     for name, part in missing[place::shares]:
         mine.setdefault(name, []).append(part)
@@ -158,7 +163,7 @@ def plain(data: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
 
-def count(works: Sequence[Work], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:
+def count(tasks: Sequence[EvalTask], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:
     """The numbers of every set, and of every problem."""
-    found = [evaluate_set(w.name, store.read(w.name), w.chosen.in_mean) for w in works]
+    found = [evaluate_set(w.name, store.read(w.name), w.chosen.in_mean) for w in tasks]
     return [result for result, _ in found], [p for _, problems in found for p in problems]

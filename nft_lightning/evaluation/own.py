@@ -11,7 +11,7 @@ from nft_lightning.app.run_prompt import older_key, prompt_node
 from nft_lightning.errors import UserError
 
 OWN = "run"
-PROMPT = "eval.plan.prompt"
+PROMPT = "eval.prompt"
 
 
 def with_own_problems(arguments: Sequence[str]) -> list[str]:
@@ -23,7 +23,7 @@ def with_own_problems(arguments: Sequence[str]) -> list[str]:
 
 def is_own(cfg: DictConfig) -> bool:
     """Return whether the evaluation is that of a run."""
-    return "held_out" in cfg.eval.plan.sets and cfg.eval.plan.sets.held_out.source is None
+    return "held_out" in cfg.eval.sets and cfg.eval.sets.held_out.source is None
 
 
 def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -46,8 +46,8 @@ def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if not any(key.partition(".")[0] == "verifier" for key in typed):
         cfg.verifier = run.verifier
-    plan, held_out = cfg.eval.plan, cfg.eval.plan.sets.held_out
-    training, evaluation = run.rollout.plan, run.evaluation
+    plan, held_out = cfg.eval, cfg.eval.sets.held_out
+    training, evaluation = run.rollout, run.evaluation
     prompt = prompt_node(run, Path(cfg.run))
     for key in typed:
         if key.startswith(f"{PROMPT}."):

@@ -12,8 +12,8 @@ from nft_lightning.app.build import build
 from nft_lightning.checkpoints.folder import checkpoints, read_manifest
 from nft_lightning.checkpoints.restored import restored
 from nft_lightning.errors import RunStoppedError, UserError
-from nft_lightning.policy.config import PolicyPlan
-from nft_lightning.policy.loading import HFModel, Peek
+from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.loading import HFModel, Inspected
 from nft_lightning.policy.policy import Policy
 
 
@@ -23,11 +23,11 @@ class CheckpointModel:
 
     base: Any
     folder: Path
-    plan: PolicyPlan = field(default_factory=PolicyPlan)
+    plan: PolicyConfig = field(default_factory=PolicyConfig)
 
-    def peek(self) -> Peek:
+    def inspect(self) -> Inspected:
         """Tokenizer and context of the run's model."""
-        found: Peek = self.base.peek()
+        found: Inspected = self.base.inspect()
         return found
 
     def load(self, temperature: float) -> Policy:
@@ -59,5 +59,5 @@ def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointMode
     except RunStoppedError as error:
         raise UserError("checkpoint", checkpoint, f"is damaged ({error})", "choose another") from error
     config = OmegaConf.load(run / "config.yaml")
-    plan = build(config.policy, "policy") if "policy" in config else PolicyPlan()
+    plan = build(config.policy, "policy") if "policy" in config else PolicyConfig()
     return CheckpointModel(build(config.model, "model"), folder, plan)

@@ -1,7 +1,7 @@
 """The algorithms: tensors in, tensors out."""
 
 from nft_lightning.objectives.actor_critic import PPO
-from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import DAPO, GRPO, GSPO, DrGRPO, REINFORCEPlusPlusBaseline
 from nft_lightning.objectives.likelihood import NFT, RFT, SFT
 from nft_lightning.objectives.preference import DPO, InfoNCA
@@ -30,6 +30,6 @@ __all__ = [
     "ObjectiveOutput",
     "Outcomes",
     "REINFORCEPlusPlusBaseline",
-    "Requires",
+    "RequiredInputs",
     "WeightedREINFORCE",
 ]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
 from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss
 
 
 def advantages(
-    values: Tensor, mask: Tensor, reward: Tensor, discount: float, trace: float
+    values: Tensor, mask: Tensor, reward: Tensor, gamma: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (arXiv 1506.02438) with one reward at the last token.
 
@@ -25,7 +25,7 @@ def advantages(
         values: [B, T] of the state before each token, without gradient.
         mask: [B, T] bool; unmasked places are skipped over.
         reward: [B].
-        discount, trace: gamma and lambda.
+        gamma, gae_lambda: gamma and lambda.
 
     Returns:
         advantages [B, T] and returns [B, T]; 0 where ``mask`` is false.
@@ -36,8 +36,8 @@ def advantages(
     pending = reward
     for t in range(values.shape[1] - 1, -1, -1):
         here = mask[:, t]
-        delta = pending + discount * following - values[:, t]
-        advantage = delta + discount * trace * ahead
+        delta = pending + gamma * following - values[:, t]
+        advantage = delta + gamma * gae_lambda * ahead
         made[:, t] = torch.where(here, advantage, made[:, t])
         ahead = torch.where(here, advantage, ahead)
         following = torch.where(here, values[:, t], following)
@@ -59,26 +59,26 @@ class PPO(Objective):
 
     Attributes:
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
-        discount, trace: gamma and lambda of GAE.
+        gamma, gae_lambda: gamma and lambda of GAE.
         value_clip: the value may move this far from the rollout's before its loss stops falling.
         value_learning_rate: of the head, apart from ``optimizer.learning_rate``.
     """
 
-    requires: ClassVar[Requires] = Requires(values=True)
-    refuses: ClassVar[Mapping[str, str]] = {
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(values=True)
+    unsupported_options: ClassVar[Mapping[str, str]] = {
         "prompt_weight": "learns a baseline for each token and forms no groups"
     }
     clip_low: float = 0.2
     clip_high: float = 0.2
-    discount: float = 1.0
-    trace: float = 1.0
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
     value_clip: float = 0.2
     value_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
-        for name in ("discount", "trace"):
+        for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"algorithm.{name}", getattr(self, name), "is outside [0, 1]", "use 1.0")
         for name in ("value_clip", "value_learning_rate"):
@@ -101,7 +101,7 @@ class PPO(Objective):
         values = widen(needed(signal, "values", type(self).__name__))
         old_values = widen(signal.get("old_values", values)).detach()
         advantage, returns = advantages(
-            old_values, mask, signal["final_reward"].to(old_values), self.discount, self.trace
+            old_values, mask, signal["final_reward"].to(old_values), self.gamma, self.gae_lambda
         )
         policy = clipped_loss(
             ratio, advantage.to(ratio), mask, self.clip_low, self.clip_high, self.dual_clip

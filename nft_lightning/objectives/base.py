@@ -20,7 +20,7 @@ from nft_lightning.types import Signal, TokenLoss
 
 
 @dataclass(frozen=True)
-class Requires:
+class RequiredInputs:
     """What an algorithm must be given.
 
     Attributes:
@@ -95,18 +95,18 @@ class Objective(ABC):
             over the last fraction of ``max_new_tokens``; 0 is off.
         overlong_penalty: the penalty at full length.
         dual_clip: bound c on R where the advantage is negative (arXiv 1912.09729); 0 is off.
-        engine_correction: importance sampling against the engine's log-probabilities: ``none``,
-            ``truncate`` (TIS) at ``engine_ratio_high``, or ``mask`` (MIS) outside
-            [``engine_ratio_low``, ``engine_ratio_high``].
-        engine_correction_level: one weight a ``token`` or one a ``sequence``.
+        importance_correction: importance sampling against the engine's log-probabilities: ``none``,
+            ``truncate`` (TIS) at ``importance_ratio_high``, or ``mask`` (MIS) outside
+            [``importance_ratio_low``, ``importance_ratio_high``].
+        importance_correction_level: one weight a ``token`` or one a ``sequence``.
     """
 
     __signature__: ClassVar[InitSignature] = InitSignature()
-    requires: ClassVar[Requires] = Requires()
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs()
     # Options that make no sense here, each with its reason.
-    refuses: ClassVar[Mapping[str, str]] = {}
+    unsupported_options: ClassVar[Mapping[str, str]] = {}
     # A number of ``prepare`` that every loss is a multiple of: where it is 0, so is the gradient.
-    proportional_to: ClassVar[str | None] = None
+    advantage_key: ClassVar[str | None] = None
 
     reduction: str = "token_mean"
     drop_uniform_groups: bool = False
@@ -118,20 +118,20 @@ class Objective(ABC):
     overlong_buffer_fraction: float = 0.0
     overlong_penalty: float = 1.0
     dual_clip: float = 0.0
-    engine_correction: str = "none"
-    engine_correction_level: str = "token"
-    engine_ratio_low: float = 0.5
-    engine_ratio_high: float = 2.0
+    importance_correction: str = "none"
+    importance_correction_level: str = "token"
+    importance_ratio_low: float = 0.5
+    importance_ratio_high: float = 2.0
 
     def __new__(cls, *_: object, **given: object) -> Self:
         """Raises UserError, with the reason, for an option that the algorithm refuses."""
         defaults = {f.name: f.default for f in fields(cls)}
-        for name in cls.refuses.keys() & given.keys():
+        for name in cls.unsupported_options.keys() & given.keys():
             if name not in defaults or given[name] != defaults[name]:
                 raise UserError(
                     f"algorithm.{name}",
                     given[name],
-                    f"makes no sense for {cls.__name__}, which {cls.refuses[name]}",
+                    f"makes no sense for {cls.__name__}, which {cls.unsupported_options[name]}",
                     "leave it out",
                 )
         return super().__new__(cls)
@@ -147,13 +147,13 @@ class Objective(ABC):
         check_options(self)
 
     @property
-    def needs(self) -> Requires:
+    def needed_inputs(self) -> RequiredInputs:
         """``requires`` of the class, and what the chosen options need on top."""
-        own = self.requires
+        own = self.required_inputs
         return replace(
             own,
             reference_logprobs=own.reference_logprobs or self.kl_coefficient > 0,
-            engine_logprobs=own.engine_logprobs or self.engine_correction != "none",
+            engine_logprobs=own.engine_logprobs or self.importance_correction != "none",
             entropy=own.entropy or self.entropy_coefficient > 0,
         )
 
@@ -178,9 +178,9 @@ class Objective(ABC):
     def signal(self, outcomes: Outcomes) -> Signal:
         """:meth:`prepare`, without the completions that the options leave out, and who is idle."""
         made = self.prepare(outcomes)
-        if self.proportional_to and not (self.kl_coefficient or self.entropy_coefficient):
-            active = (made.values[self.proportional_to] != 0).double()
-            made = replace(made, idle=group_mean(active, outcomes.group_ids) == 0)
+        if self.advantage_key and not (self.kl_coefficient or self.entropy_coefficient):
+            active = (made.values[self.advantage_key] != 0).double()
+            made = replace(made, zero_gradient=group_mean(active, outcomes.group_ids) == 0)
         if not self.mask_truncated or outcomes.truncated is None:
             return made
         return replace(made, keep=made.keep & ~outcomes.truncated.bool())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.options import OWN_WEIGHT
 from nft_lightning.objectives.tensors import (
     group_mean,
@@ -70,9 +70,9 @@ class GRPO(Objective):
         normalize_std: divide by the group's standard deviation.
     """
 
-    requires: ClassVar[Requires] = Requires(group_size=2)
-    proportional_to: ClassVar[str | None] = "advantage"
-    refuses: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+    advantage_key: ClassVar[str | None] = "advantage"
+    unsupported_options: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
     clip_low: float = 0.2
     clip_high: float = 0.2
     normalize_std: bool = True
@@ -172,7 +172,7 @@ class REINFORCEPlusPlusBaseline(GRPO):
     Source: arXiv 2501.03262
     """
 
-    refuses: ClassVar[Mapping[str, str]] = {
+    unsupported_options: ClassVar[Mapping[str, str]] = {
         "prompt_weight": OWN_WEIGHT,
         "normalize_std": "divides by the deviation of the whole rollout, not of a group",
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import (
     check_binary,
@@ -32,7 +32,7 @@ SAMPLED_ONLY = (
     "mask_truncated",
     "overlong_buffer_fraction",
     "dual_clip",
-    "engine_correction",
+    "importance_correction",
     "prompt_weight",
     "drop_uniform_groups",
 )
@@ -67,8 +67,8 @@ class NFT(Objective):
             their gradient is 0.
     """
 
-    requires: ClassVar[Requires] = Requires(group_size=2, binary_rewards=True)
-    refuses: ClassVar[Mapping[str, str]] = {
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2, binary_rewards=True)
+    unsupported_options: ClassVar[Mapping[str, str]] = {
         "overlong_buffer_fraction": BINARY,
         "dual_clip": NO_CLIP + "; negative_floor bounds the penalty",
     }
@@ -104,7 +104,7 @@ class NFT(Objective):
         self.check_numbers()
 
     def check_numbers(self) -> None:
-        """Raise UserError for a floor, a weight or a filter that can not work."""
+        """Raise UserError for a floor, a weight or a filter that cannot work."""
         if not (math.isfinite(self.negative_floor) and self.negative_floor > 0):
             raise UserError(
                 "algorithm.negative_floor",
@@ -198,8 +198,8 @@ class SFT(Objective):
     Source: maximum likelihood
     """
 
-    requires: ClassVar[Requires] = Requires(references=True)
-    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(SAMPLED_ONLY, NOT_SAMPLED)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(references=True)
+    unsupported_options: ClassVar[Mapping[str, str]] = dict.fromkeys(SAMPLED_ONLY, NOT_SAMPLED)
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Every row takes part."""

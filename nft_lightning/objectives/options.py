@@ -28,8 +28,8 @@ def check_options(objective: Objective) -> None:
     """Raise UserError for an option whose value is wrong, or that has no effect as the rest stands."""
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("kl_estimator", KL_ESTIMATORS),
-        ("engine_correction", CORRECTIONS),
-        ("engine_correction_level", LEVELS),
+        ("importance_correction", CORRECTIONS),
+        ("importance_correction_level", LEVELS),
     )
     for name, choices in chosen:
         if getattr(objective, name) not in choices:
@@ -42,10 +42,12 @@ def check_options(objective: Objective) -> None:
         raise refusal(objective, "dual_clip", "is not above 1", "use 0 (off) or 3")
     if not 0 <= objective.overlong_buffer_fraction < 1:
         raise refusal(objective, "overlong_buffer_fraction", "is outside [0, 1)", "use 0 (off) or 0.2")
-    if not 0 <= objective.engine_ratio_low < 1 < objective.engine_ratio_high < math.inf:
+    if not 0 <= objective.importance_ratio_low < 1 < objective.importance_ratio_high < math.inf:
         raise refusal(
             objective,
-            "engine_ratio_low" if not 0 <= objective.engine_ratio_low < 1 else "engine_ratio_high",
+            "importance_ratio_low"
+            if not 0 <= objective.importance_ratio_low < 1
+            else "importance_ratio_high",
             "does not bound a ratio around 1",
             "use 0.5 and 2.0",
         )
@@ -54,15 +56,15 @@ def check_options(objective: Objective) -> None:
 
 def check_effect(objective: Objective) -> None:
     """Raise UserError for an option that is set and changes nothing."""
-    off = objective.engine_correction == "none"
+    off = objective.importance_correction == "none"
     idle = {
         "kl_estimator": ("k3", not objective.kl_coefficient, "algorithm.kl_coefficient is 0"),
-        "engine_correction_level": ("token", off, "algorithm.engine_correction is none"),
-        "engine_ratio_high": (2.0, off, "algorithm.engine_correction is none"),
-        "engine_ratio_low": (
+        "importance_correction_level": ("token", off, "algorithm.importance_correction is none"),
+        "importance_ratio_high": (2.0, off, "algorithm.importance_correction is none"),
+        "importance_ratio_low": (
             0.5,
-            objective.engine_correction != "mask",
-            "algorithm.engine_correction is not mask",
+            objective.importance_correction != "mask",
+            "algorithm.importance_correction is not mask",
         ),
     }
     for name, (default, without_effect, reason) in idle.items():
@@ -85,12 +87,12 @@ def with_options(
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """The token loss [B, T] with what the options add, and their (sum, count) metrics."""
     metrics: dict[str, tuple[Tensor, Tensor]] = {}
-    if objective.engine_correction != "none":
-        engine = needed(signal, "engine_logprobs", "engine_correction")
+    if objective.importance_correction != "none":
+        engine = needed(signal, "engine_logprobs", "importance_correction")
         old = logprobs if old_logprobs is None else old_logprobs
         weight = importance_weight(objective, old.detach(), engine, mask)
         loss = loss * weight
-        metrics["engine_weight_mean"] = ((weight * mask).sum(), mask.sum())
+        metrics["importance_weight_mean"] = ((weight * mask).sum(), mask.sum())
     if objective.kl_coefficient:
         reference = needed(signal, "reference_logprobs", "kl_coefficient")
         penalty = reference_kl(logprobs, reference, objective.kl_estimator)
@@ -119,10 +121,10 @@ def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
 def importance_weight(objective: Objective, old: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
     """[B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS)."""
     log_weight = widen(old) - widen(engine).detach()
-    if objective.engine_correction_level == "sequence":
+    if objective.importance_correction_level == "sequence":
         log_weight = sequence_sum(log_weight, mask).expand_as(mask)
     weight = log_weight.clamp(max=20.0).exp()
-    if objective.engine_correction == "truncate":
-        return weight.clamp(max=objective.engine_ratio_high)
-    inside = (weight >= objective.engine_ratio_low) & (weight <= objective.engine_ratio_high)
+    if objective.importance_correction == "truncate":
+        return weight.clamp(max=objective.importance_ratio_high)
+    inside = (weight >= objective.importance_ratio_low) & (weight <= objective.importance_ratio_high)
     return torch.where(inside, weight, torch.zeros_like(weight))

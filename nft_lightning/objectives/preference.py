@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import check_binary, sequence_sum, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss
 
-REFUSES = {
+UNSUPPORTED = {
     "overlong_buffer_fraction": BINARY,
     "dual_clip": NO_CLIP,
-    "engine_correction": "compares whole completions, whose margin a weight a token would distort",
+    "importance_correction": "compares whole completions, whose margin a weight a token would distort",
     "prompt_weight": "normalises each problem by its own pairs",
 }
 
@@ -43,8 +43,10 @@ class DPO(Objective):
         sft_coefficient: factor on ``-log pi`` of right tokens, a regulariser.
     """
 
-    requires: ClassVar[Requires] = Requires(group_size=2, binary_rewards=True, whole_groups=True)
-    refuses: ClassVar[Mapping[str, str]] = REFUSES
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(
+        group_size=2, binary_rewards=True, whole_groups=True
+    )
+    unsupported_options: ClassVar[Mapping[str, str]] = UNSUPPORTED
     drop_uniform_groups: bool = True
     beta: float = 0.1
     sft_coefficient: float = 0.0

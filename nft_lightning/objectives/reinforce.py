@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import GRPO
 from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
 from nft_lightning.objectives.tensors import group_mean, group_size, masked_pair, varied_groups, widen
@@ -36,9 +36,12 @@ class REINFORCE(Objective):
         importance_ratio: weigh by R, so that later updates of a rollout stay unbiased.
     """
 
-    requires: ClassVar[Requires] = Requires()
-    proportional_to: ClassVar[str | None] = "advantage"
-    refuses: ClassVar[Mapping[str, str]] = {"dual_clip": NO_CLIP, "prompt_weight": OWN_WEIGHT}
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs()
+    advantage_key: ClassVar[str | None] = "advantage"
+    unsupported_options: ClassVar[Mapping[str, str]] = {
+        "dual_clip": NO_CLIP,
+        "prompt_weight": OWN_WEIGHT,
+    }
     baseline: str = "none"
     importance_ratio: bool = True
 
@@ -51,7 +54,7 @@ class REINFORCE(Objective):
                 "is not a baseline",
                 f"use one of {', '.join(BASELINES)}",
             )
-        if self.baseline in GROUPED and self.requires.group_size < 2:
+        if self.baseline in GROUPED and self.required_inputs.group_size < 2:
             raise UserError(
                 "algorithm.baseline",
                 self.baseline,
@@ -99,7 +102,7 @@ class RLOO(REINFORCE):
     Source: arXiv 2402.14740
     """
 
-    requires: ClassVar[Requires] = Requires(group_size=2)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
     baseline: str = "leave_one_out"
 
 
@@ -115,7 +118,7 @@ class GPG(REINFORCE):
     Source: arXiv 2504.02546
     """
 
-    requires: ClassVar[Requires] = Requires(group_size=2)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
     baseline: str = "group"
     importance_ratio: bool = False
 
@@ -136,7 +139,7 @@ class CISPO(GRPO):
     Source: arXiv 2506.13585; the bound of 5 from arXiv 2510.13786
     """
 
-    refuses: ClassVar[Mapping[str, str]] = {
+    unsupported_options: ClassVar[Mapping[str, str]] = {
         "dual_clip": "bounds the weight of both signs already",
         "prompt_weight": OWN_WEIGHT,
     }

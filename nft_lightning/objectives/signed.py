@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, Requires
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import check_binary, sequence_sum, varied_groups, widen
@@ -36,9 +36,12 @@ class WeightedREINFORCE(Objective):
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
     """
 
-    requires: ClassVar[Requires] = Requires(binary_rewards=True)
-    proportional_to: ClassVar[str | None] = "advantage"
-    refuses: ClassVar[Mapping[str, str]] = {"overlong_buffer_fraction": BINARY, "prompt_weight": FIXED}
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(binary_rewards=True)
+    advantage_key: ClassVar[str | None] = "advantage"
+    unsupported_options: ClassVar[Mapping[str, str]] = {
+        "overlong_buffer_fraction": BINARY,
+        "prompt_weight": FIXED,
+    }
     positive_weight: float = 0.1
     negative_weight: float = 1.0
     clip_low: float = 0.2
@@ -137,8 +140,8 @@ class TOPR(Objective):
         negative_weight: factor on the wrong half.
     """
 
-    requires: ClassVar[Requires] = Requires(binary_rewards=True)
-    refuses: ClassVar[Mapping[str, str]] = {
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(binary_rewards=True)
+    unsupported_options: ClassVar[Mapping[str, str]] = {
         "overlong_buffer_fraction": BINARY,
         "prompt_weight": FIXED,
         "dual_clip": NO_CLIP,

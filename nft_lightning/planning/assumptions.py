@@ -47,7 +47,7 @@ class Assumptions:
         decode_bandwidth_utilization: of the memory's bandwidth while tokens are written.
         link_utilization: of links and network.
         network_gb_s: of each GPU to other nodes, one way; 50 is 400 Gbit/s.
-        mean_response_tokens: None is three tenths of ``rollout.plan.max_new_tokens``.
+        mean_response_tokens: None is three tenths of ``rollout.max_new_tokens``.
         mean_prompt_tokens, longest_prompt_tokens: prompts, template included.
         uniform_fraction: groups that are all right or all wrong, which dynamic sampling replaces.
         overhead_gib: CUDA context, communication and fragments on each GPU.

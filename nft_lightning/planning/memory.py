@@ -36,7 +36,7 @@ Phase = dict[str, float]
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by phase and part; ``problem`` says what can not work at any size, or is empty."""
+    """Bytes by phase and part; ``problem`` says what cannot work at any size, or is empty."""
 
     phases: dict[str, Phase]
     problem: str
@@ -177,7 +177,7 @@ def moved(setting: Setting) -> float:
 
 
 def engine(setting: Setting) -> tuple[Phase, Phase, str]:
-    """What the engine holds all the time, what it holds while it writes, and why it can not work."""
+    """What the engine holds all the time, what it holds while it writes, and why it cannot work."""
     if setting.engine == "vllm_server" or not setting.generates:
         return {}, {}, ""
     return vllm(setting) if setting.engine == "vllm" else transformers(setting)

@@ -122,7 +122,7 @@ def smaller_groups(setting: Setting) -> Iterator[tuple[str, Setting]]:
         if fits(planned(found), found):
             break
     if found is not None:
-        yield f"rollout.plan.completions_per_problem={count}", found
+        yield f"rollout.completions_per_problem={count}", found
 
 
 def smaller_engines(setting: Setting) -> Iterator[tuple[str, Setting]]:

@@ -120,10 +120,10 @@ class Setting:
         Raises:
             UserError: a key or value that the run would refuse, or a model that has no config here.
         """
-        assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout.plan, "rollout.plan")
+        assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout, "rollout")
         objective, batching = build(cfg.algorithm, "algorithm"), build(cfg.batching, "batching")
         policy, optimizer = build(cfg.policy, "policy"), build(cfg.optimizer, "optimizer")
-        needs, trainer = objective.needs, cfg.trainer
+        needs, trainer = objective.needed_inputs, cfg.trainer
         shape = architecture(model_name(cfg.model))
         strategy, gpus = parallel(trainer, assumed)
         engine, options = engine_of(cfg.rollout.engine)
@@ -167,7 +167,7 @@ def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
     check_strategy(str(given))
     if not isinstance(given, str) or given not in STRATEGIES:
         raise UserError(
-            "trainer.strategy", given, "can not be planned", f"use one of {', '.join(STRATEGIES)}"
+            "trainer.strategy", given, "cannot be planned", f"use one of {', '.join(STRATEGIES)}"
         )
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
     if assumed.gpus is None and not (isinstance(devices, int) and devices > 0):
@@ -184,7 +184,7 @@ def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
     precision = cfg.trainer.get("precision", "32-true")
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        raise UserError("trainer.precision", precision, "can not be planned", f"use one of {known}")
+        raise UserError("trainer.precision", precision, "cannot be planned", f"use one of {known}")
     stored, computed = PRECISIONS[precision]
     named = cfg.model.get("dtype", "float32")
     if named not in DTYPES:
@@ -203,7 +203,7 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     names = {"HFEngineConfig": "hf", "VLLMEngineConfig": "vllm", "VLLMServerConfig": "vllm_server"}
     if cls.__name__ not in names:
         raise UserError(
-            "rollout.engine", cls.__name__, "can not be planned", f"use {', '.join(names.values())}"
+            "rollout.engine", cls.__name__, "cannot be planned", f"use {', '.join(names.values())}"
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)

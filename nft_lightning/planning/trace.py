@@ -163,7 +163,7 @@ def cost(given: Pass) -> Cost:
         raise UserError(
             "model.path",
             given.model,
-            f"can not be planned ({reason})",
+            f"cannot be planned ({reason})",
             "plan a dense decoder such as Qwen2",
         ) from error
     return Cost(kept, body, head)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from nft_lightning.distributed.ranks import from_all, several
+from nft_lightning.distributed.ranks import gather_objects, several
 from nft_lightning.errors import RunStoppedError
 from nft_lightning.policy.checksum import checksum
 
@@ -22,7 +22,7 @@ def check_equal_weights(module: nn.Module) -> None:
         return
     state = [*module.named_parameters(), *module.named_buffers()]
     whole = [(n, t) for n, t in state if not isinstance(t, DTensor) and not hasattr(t, "ds_id")]
-    sums = from_all(checksum(whole))
+    sums = gather_objects(checksum(whole))
     others = [rank for rank, found in enumerate(sums) if found != sums[0]]
     if others:
         raise RunStoppedError(

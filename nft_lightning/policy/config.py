@@ -19,7 +19,7 @@ QUANTIZATIONS = ("none", "4bit")
 
 
 @dataclass(frozen=True)
-class PolicyPlan:
+class PolicyConfig:
     """What trains, in which memory.
 
     Attributes:

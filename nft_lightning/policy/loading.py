@@ -38,9 +38,9 @@ class TinyModel:
                 "model.name", self.name, "is not shipped", f"use one of {', '.join(TINY_POLICIES)}"
             )
 
-    def peek(self) -> Peek:
+    def inspect(self) -> Inspected:
         """Tokenizer and context, read without the weights."""
-        return peek(str(tiny_policy_path(self.name)))
+        return inspect_model(str(tiny_policy_path(self.name)))
 
     def load(self, temperature: float) -> Policy:
         """The policy in fp32."""
@@ -77,7 +77,7 @@ class HFModel:
                 "model.dtype", self.dtype, "is not a type", f"use one of {', '.join(DTYPES)}"
             )
 
-    def peek(self) -> Peek:
+    def inspect(self) -> Inspected:
         """Tokenizer and context; UserError where ``path`` is a local folder without a model."""
         path = Path(self.path)
         looks_local = path.exists() or self.path.startswith((".", "/", "~")) or self.path.count("/") > 1
@@ -88,7 +88,7 @@ class HFModel:
                 "is not a model directory, it has no config.json",
                 "give a folder written by save_pretrained, or a hub name",
             )
-        found = peek(self.path, self.trust_remote_code)
+        found = inspect_model(self.path, self.trust_remote_code)
         if self.attention == "sdpa" and softcaps_attention(found.config):
             raise UserError(
                 "model.attention", "sdpa", "leaves out this model's softcapping", "use eager, or null"
@@ -96,7 +96,7 @@ class HFModel:
         return found
 
     def load(self, temperature: float, quantization: Any = None) -> Policy:
-        """The policy in ``dtype`` or quantized; raises UserError where it can not be read."""
+        """The policy in ``dtype`` or quantized; raises UserError where it cannot be read."""
         dtype, trust = DTYPES[self.dtype], self.trust_remote_code
         options = {"quantization_config": quantization, "attn_implementation": self.attention}
         policy = load_policy(self.path, dtype, temperature, trust, **options)
@@ -115,10 +115,10 @@ class SmolLM2Model:
 
     dtype: str = "float32"
 
-    def peek(self) -> Peek:
+    def inspect(self) -> Inspected:
         """Tokenizer and context; UserError where the package is not installed."""
         folder = self.folder()
-        return peek(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
+        return inspect_model(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
 
     def folder(self) -> Path:
         """Where the installed package keeps its weights."""
@@ -153,7 +153,7 @@ class SmolLM2Model:
 
 
 @dataclass(frozen=True)
-class Peek:
+class Inspected:
     """What can be known of a model without its weights."""
 
     tokenizer: Any
@@ -161,7 +161,7 @@ class Peek:
     config: Any = None
 
 
-def peek(path: str, trust: bool = False, **options: str) -> Peek:
+def inspect_model(path: str, trust: bool = False, **options: str) -> Inspected:
     """Read tokenizer and config; UserError where that fails or there is no end-of-sequence token."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -178,7 +178,7 @@ def peek(path: str, trust: bool = False, **options: str) -> Peek:
             "set eos_token in its tokenizer_config.json",
         )
     check_ids(path, tokenizer, config)
-    return Peek(tokenizer, shape_of(config).context_tokens, config)
+    return Inspected(tokenizer, shape_of(config).context_tokens, config)
 
 
 def check_ids(path: str, tokenizer: Any, config: Any) -> None:
@@ -196,7 +196,7 @@ def check_ids(path: str, tokenizer: Any, config: Any) -> None:
 def not_loadable(path: str, error: Exception) -> UserError:
     """What transformers said, in its first sentence."""
     reason = str(error).strip().splitlines()[0].rstrip(".")
-    return UserError("model.path", path, f"can not be loaded ({reason})", "give a folder or a hub name")
+    return UserError("model.path", path, f"cannot be loaded ({reason})", "give a folder or a hub name")
 
 
 def load_policy(

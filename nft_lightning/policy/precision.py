@@ -1,4 +1,4 @@
-"""Half precision: what is stored in it without autocast, and what can not be computed without it."""
+"""Half precision: what is stored in it without autocast, and what cannot be computed without it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_it_trains(model: Any, device: torch.device, precision: Precision) -> Iter
     model.to(home)
 
 
-def halve(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_to_half(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the parameters in ``dtype``; buffers such as rotary frequencies stay as they are."""
     for parameter in model.parameters():
         if parameter.is_floating_point():

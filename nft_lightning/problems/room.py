@@ -28,7 +28,7 @@ class Room:
 
     new_tokens: int
     context_tokens: int | None
-    field: str = "rollout.plan.max_new_tokens"
+    field: str = "rollout.max_new_tokens"
     embeddings: int | None = None
 
     def refusal(self, problem: Problem, prompt: Sequence[int]) -> UserError | None:

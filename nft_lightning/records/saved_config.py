@@ -27,7 +27,7 @@ MAY_CHANGE = (
     "policy.compile",
     "model.attention",
     "rollout.engine",
-    "rollout.proof",
+    "rollout.sync_check",
     "verifier.workers",
     "verifier.timeout_seconds",
     "verifier.memory_limit_mb",

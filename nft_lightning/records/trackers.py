@@ -1,7 +1,7 @@
 """Experiment trackers beside ``metrics.csv``: Weights & Biases, MLflow and trackio.
 
 Each gets the run's ``config.yaml``, which holds no secret, and every metric. None sends anything to
-another host unless its config says so. A tracker can not be cut back: what a resumed run repeats
+another host unless its config says so. A tracker cannot be cut back: what a resumed run repeats
 stands there twice, and ``metrics.csv`` is the truth.
 """
 

@@ -12,10 +12,10 @@ from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_s
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.problems.room import Room
-from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn, Namer
 from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
-from nft_lightning.rollouts.partition import written_together
+from nft_lightning.rollouts.partition import generate_and_gather
 from nft_lightning.rollouts.refill import Refill, Rounds
 from nft_lightning.types import Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
@@ -34,7 +34,7 @@ class Collector:
         verifier: Verifier,
         rewards: RewardRules,
         encode: Callable[[str], Prompt],
-        plan: RolloutPlan,
+        plan: RolloutConfig,
         timer: PhaseTimer,
         encode_solution: Callable[[str], Prompt] | None = None,
         room: Room | None = None,
@@ -76,7 +76,7 @@ class Collector:
         refill = Refill(
             rounds,
             lambda number: drawn[number],
-            lambda problems, prompts, answers: self.judge(problems, prompts, answers),
+            lambda problems, prompts, answers: self.score(problems, prompts, answers),
             keep,
         )
         with self.timer.phase("generate"):
@@ -135,7 +135,7 @@ class Collector:
         return Rollout(tuple(groups), version, metrics), drawn.cursor
 
     def generate(self, drawn: Drawn, start: int, count: int) -> list[Group]:
-        """``count`` questions from number ``start`` on, answered, judged, each by one rank for all."""
+        """``count`` questions from number ``start`` on, answered, scored, each by one rank for all."""
         asked = [drawn[i] for i in range(start, start + count)]
 
         def write(indices: list[int]) -> list[Group]:
@@ -143,7 +143,7 @@ class Collector:
             return self.answer(problems, self.plan.sampling, seeds)
 
         with self.timer.phase("gather") if several() else nullcontext():
-            return written_together(self.engine, [q.prompt for q in asked], write)
+            return generate_and_gather(self.engine, [q.prompt for q in asked], write)
 
     def answer(
         self,
@@ -159,9 +159,9 @@ class Collector:
         self.timer.tokens[phases[0]] += sum(len(c.token_ids) for group in answers for c in group)
         check_answers(answers, seeds, self.engine.policy_version)
         with self.timer.phase(phases[1]):
-            return self.judge(problems, prompts, answers)
+            return self.score(problems, prompts, answers)
 
-    def judge(
+    def score(
         self,
         problems: Sequence[Problem],
         prompts: Sequence[Prompt],
@@ -177,10 +177,10 @@ class Collector:
         )
         groups = []
         for problem, prompt, completions in zip(problems, prompts, answers, strict=True):
-            judged = tuple(next(verdicts) for _ in completions)
+            scored = tuple(next(verdicts) for _ in completions)
             # NaN marks a verdict that counts as nothing; the group is then left out.
-            rewards = tuple(self.rewards.worth(v) for v in judged)
-            groups.append(Group(problem, prompt, tuple(completions), judged, rewards))
+            rewards = tuple(self.rewards.reward_for(v) for v in scored)
+            groups.append(Group(problem, prompt, tuple(completions), scored, rewards))
         return groups
 
     def generated(

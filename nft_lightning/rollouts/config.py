@@ -11,7 +11,7 @@ from nft_lightning.types import Sampling
 
 
 @dataclass(frozen=True)
-class RolloutPlan:
+class RolloutConfig:
     """How much a rollout generates.
 
     Attributes:
@@ -37,20 +37,16 @@ class RolloutPlan:
     def __post_init__(self) -> None:
         for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
             if getattr(self, name) < 1:
-                raise UserError(
-                    f"rollout.plan.{name}", getattr(self, name), "is below 1", "use 1 or more"
-                )
+                raise UserError(f"rollout.{name}", getattr(self, name), "is below 1", "use 1 or more")
         if self.max_new_tokens < 1:
-            raise UserError(
-                "rollout.plan.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more"
-            )
+            raise UserError("rollout.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more")
         if self.temperature <= 0:
             raise UserError(
-                "rollout.plan.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
+                "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
             )
         if self.top_p != 1 or self.top_k != 0:
             raise UserError(
-                "rollout.plan.top_p" if self.top_p != 1 else "rollout.plan.top_k",
+                "rollout.top_p" if self.top_p != 1 else "rollout.top_k",
                 self.top_p if self.top_p != 1 else self.top_k,
                 "biases every ratio, because the trainer's log-probabilities know no such filter",
                 "train with top_p=1 and top_k=0; filters belong to evaluation",

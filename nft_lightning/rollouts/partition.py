@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
 
-from nft_lightning.distributed.ranks import all_made, several
+from nft_lightning.distributed.ranks import gather_or_raise, several
 from nft_lightning.engines.base import Engine, Prompt
 from nft_lightning.types import Group
 
 
-def writers(engine: Engine) -> tuple[int, int]:
+def engine_copies(engine: Engine) -> tuple[int, int]:
     """(this rank's copy of the engine's weights, copies in all): ranks of one copy ask the same."""
     if not several():
         return 0, 1
@@ -29,15 +29,15 @@ def share(prompts: Sequence[Prompt], place: int, shares: int) -> list[int]:
     return sorted(order[place::shares])
 
 
-def written_together(
+def generate_and_gather(
     engine: Engine, prompts: Sequence[Prompt], write: Callable[[list[int]], list[Group]]
 ) -> list[Group]:
     """A group for each prompt, on every rank: each writes its share, and one gather follows.
 
     ``write`` takes the indices of a share; what it raises on one rank is raised on all.
     """
-    place, shares = writers(engine)
-    parts = all_made(lambda: write(share(prompts, place, shares)))
+    place, shares = engine_copies(engine)
+    parts = gather_or_raise(lambda: write(share(prompts, place, shares)))
     together = len(parts) // shares
     found: dict[int, Group] = {}
     for number in range(shares):

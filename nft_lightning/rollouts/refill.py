@@ -12,7 +12,7 @@ from typing import Any
 from nft_lightning.engines.base import Prompt
 from nft_lightning.types import Completion, Group, Problem, Sampling
 
-Judge = Callable[[list[Problem], list[Prompt], list[list[Completion]]], list[Group]]
+Score = Callable[[list[Problem], list[Prompt], list[list[Completion]]], list[Group]]
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ class Refill:
 
     Args:
         rounds: which positions to ask for. ask: the question at a position.
-        judge: verdicts for some groups. keep: whether a group stays.
+        score: verdicts for some groups. keep: whether a group stays.
     """
 
     def __init__(
         self,
         rounds: Rounds,
         ask: Callable[[int], Question],
-        judge: Judge,
+        score: Score,
         keep: Callable[[Group], bool],
     ) -> None:
-        self.rounds, self.ask, self.judge, self.keep = rounds, ask, judge, keep
+        self.rounds, self.ask, self.score, self.keep = rounds, ask, score, keep
         self.positions = rounds.first()
         self.questions = {i: ask(i) for i in self.positions}
         self.groups: dict[int, Group] = {}
@@ -102,7 +102,7 @@ class Refill:
         verifying = threading.Thread(target=self.verify_all, daemon=True)
         verifying.start()
         try:
-            engine.generate_following(
+            engine.generate_streaming(
                 [q.prompt for q in first],
                 sampling,
                 [q.seeds for q in first],
@@ -114,7 +114,7 @@ class Refill:
         return [self.groups[i] for i in sorted(self.groups)]
 
     def verify_all(self) -> None:
-        """Judge what was answered, all that waits at a time, until None comes."""
+        """Score what was answered, all that waits at a time, until None comes."""
         while (batch := self.waiting()) is not None:
             try:
                 more = self.verify([(i, completions) for i, completions, _, _ in batch])
@@ -139,12 +139,12 @@ class Refill:
         places = [self.positions[i] for i, _ in answers]
         asked = [self.questions[p] for p in places]
         started = time.perf_counter()
-        judged = self.judge(
+        scored = self.score(
             [q.problem for q in asked], [q.prompt for q in asked], [c for _, c in answers]
         )
         self.verify_seconds += time.perf_counter() - started
         more = []
-        for place, group in zip(places, judged, strict=True):
+        for place, group in zip(places, scored, strict=True):
             self.groups[place] = group
             more += self.rounds.verdict(place, self.keep(group))
         new = {i: self.ask(i) for i in more}

@@ -19,11 +19,11 @@ BOUNDS: dict[torch.dtype | None, float] = {torch.float32: 1e-2, torch.bfloat16: 
 
 
 @dataclass(frozen=True)
-class SyncProof:
+class SyncCheck:
     """The engine writes a few tokens; the trainer must give them the same log-probabilities.
 
     Attributes:
-        prompts: how many probe prompts; 0 turns the proof off.
+        prompts: how many probe prompts; 0 turns the check off.
         new_tokens: what the engine writes for each.
         prompt_tokens: probe prompts are joined to at least this length, so that they span whole
             blocks of a prefix cache and a stale cache shows.
@@ -38,15 +38,17 @@ class SyncProof:
 
     def __post_init__(self) -> None:
         if self.prompts < 0:
-            raise UserError("rollout.proof.prompts", self.prompts, "is below 0", "use 2, or 0 for off")
+            raise UserError(
+                "rollout.sync_check.prompts", self.prompts, "is below 0", "use 2, or 0 for off"
+            )
         for name in ("new_tokens", "prompt_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(
-                    f"rollout.proof.{name}", getattr(self, name), "is below 1", "use 1 or more"
+                    f"rollout.sync_check.{name}", getattr(self, name), "is below 1", "use 1 or more"
                 )
         if self.max_logprob_gap is not None and not self.max_logprob_gap > 0:
             raise UserError(
-                "rollout.proof.max_logprob_gap", self.max_logprob_gap, "is not above 0", "use 0.01"
+                "rollout.sync_check.max_logprob_gap", self.max_logprob_gap, "is not above 0", "use 0.01"
             )
 
     def probe(self, prompts: Sequence[Prompt], context_tokens: int | None) -> list[Prompt]:
@@ -79,7 +81,7 @@ class SyncProof:
             raise SyncError(
                 f"the engine does not play policy version {version}: after the weight sync, "
                 f"log-probabilities of the probe differ by {gap:.3g} where {bound:g} is allowed "
-                "(rollout.proof.max_logprob_gap)"
+                "(rollout.sync_check.max_logprob_gap)"
             )
         return gap
 

@@ -211,7 +211,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
 
 
 def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
-    """Raise UserError for objectives that do not exist, or that a pruner can not serve."""
+    """Raise UserError for objectives that do not exist, or that a pruner cannot serve."""
     for name in objectives:
         if name not in DIRECTIONS:
             raise UserError(
@@ -221,7 +221,7 @@ def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
         raise UserError(
             "hydra.sweeper.objectives",
             list(objectives),
-            "can not be pruned: a pruner knows the accuracy alone",
+            "cannot be pruned: a pruner knows the accuracy alone",
             "set pruner=none",
         )
 
@@ -230,7 +230,7 @@ def storage_of(given: str | None) -> optuna.storages.BaseStorage | None:
     """Optuna's storage: a database by its address, or one file that several hosts append to.
 
     Raises:
-        UserError: it can not be opened.
+        UserError: it cannot be opened.
     """
     if given is None:
         return None
@@ -245,7 +245,7 @@ def storage_of(given: str | None) -> optuna.storages.BaseStorage | None:
         raise UserError(
             "hydra.sweeper.storage",
             re.sub(r"://([^:/@]+):[^@]*@", r"://\1:***@", given),
-            f"can not be used ({reason})",
+            f"cannot be used ({reason})",
             "use sqlite:///FILE, postgresql+psycopg://USER@HOST/NAME or journal:FILE",
         ) from error
 

@@ -12,7 +12,7 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
 
 
 @dataclass(frozen=True)
-class EvaluationPlan:
+class EvaluationConfig:
     """Held-out problems, and how they are answered.
 
     Attributes:
@@ -37,7 +37,7 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True)
-class OptimizerPlan:
+class OptimizerConfig:
     """AdamW with a linear warm-up and then a constant rate.
 
     Its numbers are fp32: what is stored in 16 bits (``trainer.precision=bf16-true``) has fp32 masters.

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nft_lightning.batching.config import BatchingPlan
+from nft_lightning.batching.config import BatchingConfig
 from nft_lightning.batching.layout import layout
 from nft_lightning.batching.split import within_budget
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import check_world
-from nft_lightning.distributed.preemption import Departure
-from nft_lightning.distributed.ranks import all_made, from_all, own_part
+from nft_lightning.distributed.preemption import PreemptionHandler
+from nft_lightning.distributed.ranks import gather_objects, gather_or_raise, own_part
 from nft_lightning.engines.adapters import Rounding
 from nft_lightning.engines.base import Engine, SyncReport, completion_seed
 from nft_lightning.engines.weight_sync import full_tensors
@@ -26,8 +26,8 @@ from nft_lightning.policy.agreement import check_equal_weights
 from nft_lightning.problems.base import check_ids
 from nft_lightning.rollouts import serialized as packing
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.partition import writers
-from nft_lightning.training.config import EvaluationPlan
+from nft_lightning.rollouts.partition import engine_copies
+from nft_lightning.training.config import EvaluationConfig
 from nft_lightning.types import Group, OptimizerBatch, Problem, Rollout, Sampling
 
 COUNTERS = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
@@ -54,14 +54,14 @@ class RolloutDataModule(L.LightningDataModule):
         collector: Collector,
         engine: Engine,
         objective: Objective,
-        batching: BatchingPlan,
-        evaluation: EvaluationPlan,
+        batching: BatchingConfig,
+        evaluation: EvaluationConfig,
         seed: int,
         timer: PhaseTimer,
-        prove: Callable[[int], float] | None = None,
+        check_sync: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__()
-        self.prove, self.logprob_gap = prove, 0.0
+        self.check_sync, self.logprob_gap = check_sync, 0.0
         # The share of the adapters' sums that the engine's type kept at the last sync; None without.
         self.survived: float | None = None
         self.collector, self.engine, self.objective = collector, engine, objective
@@ -76,7 +76,7 @@ class RolloutDataModule(L.LightningDataModule):
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
         self.cut_short = False
-        self.departure = Departure()
+        self.preemption = PreemptionHandler()
         self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
         held_out = collector.source.held_out(evaluation.problems)
@@ -91,7 +91,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """This rank's indices of held-out problems, in one batch."""
-        place, shares = writers(self.engine)
+        place, shares = engine_copies(self.engine)
         mine = torch.arange(place, len(self.held_out), shares)
         # With a generator of its own, an evaluation draws none of the run's random numbers.
         own = torch.Generator().manual_seed(self.seed)
@@ -114,17 +114,17 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.lightning_module
 
     def sync(self) -> None:
-        """Give the engine the current weights, and prove that it plays them."""
+        """Give the engine the current weights, and check that it writes with them."""
         module = self.policy_module
         with self.timer.phase("sync"):
             rounding = self.merge_rounding(module.policy.model)
             stream = full_tensors(module.policy.model, *(() if rounding is None else (rounding,)))
             self.last_sync = self.engine.load_weights(stream, module.policy_version)
             self.survived = None if rounding is None else rounding.survived()
-        if self.prove is not None:
-            prove = self.prove
-            with self.timer.phase("proof"):
-                self.logprob_gap = max(all_made(lambda: prove(module.policy_version)))
+        check_sync = self.check_sync
+        if check_sync is not None:
+            with self.timer.phase("sync_check"):
+                self.logprob_gap = max(gather_or_raise(lambda: check_sync(module.policy_version)))
 
     def merge_rounding(self, model: Any) -> Rounding | None:
         """Return what measures a merge of adapters; None where none is merged."""
@@ -142,7 +142,7 @@ class RolloutDataModule(L.LightningDataModule):
             check_world(self.world_size)
             check_equal_weights(self.policy_module)
             # Nothing of the state changes before all of it is there: an interrupted rollout never was.
-            with self.departure.interruptible(), self.trainer.precision_plugin.forward_context():
+            with self.preemption.interruptible(), self.trainer.precision_plugin.forward_context():
                 rollout, cursor, batches = self.roll_out()
             self.rollout, self.cursor, self.pending = rollout, cursor, batches
             self.completions += int(rollout.metrics["rollout/completions"])
@@ -167,13 +167,13 @@ class RolloutDataModule(L.LightningDataModule):
     def roll_out(self) -> tuple[Rollout, int, list[OptimizerBatch]]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
-        if self.objective.needs.references:
+        if self.objective.needed_inputs.references:
             rollout, cursor = self.collector.read_solutions(self.cursor, self.seed)
         else:
             rollout, cursor = self.collector.collect(
                 self.cursor, self.seed, self.rollout_index, self.objective.drop_uniform_groups
             )
-        self.engine.rest()
+        self.engine.sleep()
         batches = self.laid_out(rollout, self.objective, self.rollout_index)
         with self.timer.phase("old_logprobs"), torch.no_grad():
             return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
@@ -194,8 +194,8 @@ class RolloutDataModule(L.LightningDataModule):
             rank=self.rank,
             world_size=self.world_size,
             pad_id=self.policy_module.policy.tokenizer.pad_token_id,
-            whole_groups=objective.needs.whole_groups,
-            deal=self.batching.deal,
+            whole_groups=objective.needed_inputs.whole_groups,
+            minibatch_unit=self.batching.minibatch_unit,
         )
 
     def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
@@ -203,7 +203,7 @@ class RolloutDataModule(L.LightningDataModule):
 
         The first step needs nothing old: its ratio is 1.
         """
-        module, needs = self.policy_module, objective.needs
+        module, needs = self.policy_module, objective.needed_inputs
         stale = batch.step_in_epoch > 0
         made = []
         for micro in (m.to(module.device) for m in batch.micro_batches):
@@ -239,12 +239,12 @@ class RolloutDataModule(L.LightningDataModule):
             for i in indices
         ]
         problems = [self.held_out[i] for i in indices]
-        with self.departure.interruptible():
+        with self.preemption.interruptible():
             self.sync()
             phases = ("evaluate", "evaluate")
-            every = all_made(lambda: self.collector.answer(problems, sampling, seeds, phases))
+            every = gather_or_raise(lambda: self.collector.answer(problems, sampling, seeds, phases))
         self.last_evaluation = own_part(every)
-        self.engine.rest()
+        self.engine.sleep()
         return self.last_evaluation
 
     @property
@@ -284,7 +284,7 @@ class RolloutDataModule(L.LightningDataModule):
         state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
         if self.pending is not None:
             mine = [packing.pack_batch(batch) for batch in self.pending]
-            state["pending"] = from_all(mine)
+            state["pending"] = gather_objects(mine)
             state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
         return state
 

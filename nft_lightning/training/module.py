@@ -10,22 +10,22 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.split import halved, out_of_memory
+from nft_lightning.batching.split import out_of_memory, split_micro_batches
 from nft_lightning.common.timing import PhaseTimer
-from nft_lightning.distributed.ranks import from_all, own_part
+from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.distributed.shards import clip_gradients
 from nft_lightning.errors import RunStoppedError
 from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
-from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.metrics import EpochMetrics
 from nft_lightning.training.optimizer import built_optimizer
@@ -52,21 +52,21 @@ class PolicyModule(L.LightningModule):
         self,
         policy: Policy,
         objective: Objective,
-        optimizer: OptimizerPlan,
+        optimizer: OptimizerConfig,
         timer: PhaseTimer,
-        plan: PolicyPlan | None = None,
+        plan: PolicyConfig | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.policy, self.objective = policy, objective
-        self.optimizer_plan, self.timer = optimizer, timer
+        self.optimizer_config, self.timer = optimizer, timer
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
         self.skipped_in_a_row, self.loss_finite = 0, True
-        needs = objective.needs
+        needs = objective.needed_inputs
         hidden_size = shape_of(policy.model.config).hidden_size if needs.values else 0
         self.critic = ValueHead(hidden_size) if needs.values else None
-        self.plan: PolicyPlan | None = plan or PolicyPlan()
+        self.plan: PolicyConfig | None = plan or PolicyConfig()
         self.frozen = Frozen(policy, needs.reference_logprobs)
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
@@ -91,7 +91,7 @@ class PolicyModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Stepped by hand."""
         masters = not has_masters(self.trainer)
-        return built_optimizer(self.optimizer_plan, self.trained, self.learning_rates, masters)
+        return built_optimizer(self.optimizer_config, self.trained, self.learning_rates, masters)
 
     @property
     def trained(self) -> list[torch.nn.Module]:
@@ -101,12 +101,12 @@ class PolicyModule(L.LightningModule):
     @property
     def learning_rates(self) -> list[float]:
         """The full rate of each of ``trained``."""
-        own = self.optimizer_plan.learning_rate
+        own = self.optimizer_config.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
     def on_train_start(self) -> None:
         """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
-        plan, groups = self.optimizer_plan, self.optimizers().param_groups  # type: ignore[union-attr]
+        plan, groups = self.optimizer_config, self.optimizers().param_groups  # type: ignore[union-attr]
         for group, rate in zip(groups, self.learning_rates, strict=True):
             group["full_rate"] = rate
             group["betas"] = (plan.beta1, plan.beta2)
@@ -121,7 +121,7 @@ class PolicyModule(L.LightningModule):
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
         self.loss_finite = True
         while (error := self.backward_all(micro_batches)) is not None:
-            smaller = halved(micro_batches)
+            smaller = split_micro_batches(micro_batches)
             if len(smaller) == len(micro_batches) or not can_begin_again(self.trainer):
                 raise RunStoppedError(
                     f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
@@ -157,7 +157,7 @@ class PolicyModule(L.LightningModule):
             out, tokens = self.token_loss(self.objective, micro)
             loss = (tokens.loss * micro.token_weight).sum()
             self.watch_gradient(out.logprobs, micro)
-            if not self.objective.needs.references:
+            if not self.objective.needed_inputs.references:
                 old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
                 self.epoch.mismatch.add(old, micro.engine_logprobs, micro.mask)
             self.manual_backward(loss * self.trainer.world_size)
@@ -175,7 +175,7 @@ class PolicyModule(L.LightningModule):
 
     def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
         """One forward pass, and the objective on it."""
-        needs = objective.needs
+        needs = objective.needed_inputs
         out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.values)
         inputs = micro.inputs()
         if needs.entropy:
@@ -196,7 +196,7 @@ class PolicyModule(L.LightningModule):
     def step_optimizer(self) -> None:
         """Clip, skip when not finite, step, schedule, count."""
         optimizer = self.optimizers()
-        plan = self.optimizer_plan
+        plan = self.optimizer_config
         with self.timer.phase("optimizer"):
             warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
             for group in optimizer.param_groups:  # type: ignore[union-attr]
@@ -225,7 +225,7 @@ class PolicyModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop where one update after the other had to be left out; the callbacks have seen them."""
-        if self.skipped_in_a_row >= self.optimizer_plan.stop_after_skipped_updates:
+        if self.skipped_in_a_row >= self.optimizer_config.stop_after_skipped_updates:
             raise RunStoppedError(
                 f"the loss or gradient of {self.skipped_in_a_row} updates in a row was not finite; look "
                 "at skipped/ in the run folder, then resume with a lower optimizer.learning_rate and "
@@ -261,7 +261,7 @@ class PolicyModule(L.LightningModule):
             "tokens": dict(self.timer.tokens),
             "skipped_in_a_row": self.skipped_in_a_row,
         }
-        checkpoint["epoch_so_far"] = from_all(mine)
+        checkpoint["epoch_so_far"] = gather_objects(mine)
         checkpoint["updates_done"] = self.policy_version
         self.frozen.leave_out(checkpoint)
 

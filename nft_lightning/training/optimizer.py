@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.config import OptimizerConfig
 
 MASTER = "master"
 
 
 def built_optimizer(
-    plan: OptimizerPlan, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
+    plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
 ) -> Any:
     """AdamW over what trains of each of ``parts``, whose full rate its groups keep as ``full_rate``.
 

@@ -31,7 +31,7 @@ class RewardRules:
         value: float | None = getattr(self, outcome)
         return value
 
-    def worth(self, verdict: Verdict) -> float:
+    def reward_for(self, verdict: Verdict) -> float:
         """The verdict's own score, else its outcome's reward; NaN counts as nothing."""
         if verdict.score is not None:
             return verdict.score

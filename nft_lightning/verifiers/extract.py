@@ -177,7 +177,7 @@ def check_rules(extract: str, which: str, truncated: str, rules: Sequence[str] =
     """Raise UserError where the extraction cannot work as asked."""
     check_choice("verifier.extract", extract, rules)
     check_choice("verifier.which", which, ("last", "first"))
-    check_choice("verifier.truncated", truncated, ("judge", "unparsable"))
+    check_choice("verifier.truncated", truncated, ("score", "unparsable"))
     if extract == "official" and which == "first":
         raise UserError(
             "verifier.which",

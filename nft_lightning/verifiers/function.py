@@ -24,17 +24,17 @@ class FunctionVerifier:
     Attributes:
         function: its dotted name, ``package.module.name``.
         continuous: rewards between right and wrong; algorithms that need binary ones refuse.
-        truncated: ``judge`` truncated completions like others, or call them ``unparsable``.
+        truncated: ``score`` truncated completions like others, or call them ``unparsable``.
         rewards: what each outcome counts as.
     """
 
     function: str
     continuous: bool = False
-    truncated: str = "judge"
+    truncated: str = "score"
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:
-        check_choice("verifier.truncated", self.truncated, ("judge", "unparsable"))
+        check_choice("verifier.truncated", self.truncated, ("score", "unparsable"))
         if not callable(self.call):
             raise UserError("verifier.function", self.function, "cannot be called", "name a function")
 

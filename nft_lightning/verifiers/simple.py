@@ -32,7 +32,7 @@ class ExactVerifier:
 
     extract: str = "boxed"
     which: str = "last"
-    truncated: str = "judge"
+    truncated: str = "score"
     ignore_case: bool = False
     rewards: RewardRules = field(default_factory=RewardRules)
 
@@ -75,7 +75,7 @@ class NumericVerifier:
     absolute_tolerance: float = 0.0
     extract: str = "boxed"
     which: str = "last"
-    truncated: str = "judge"
+    truncated: str = "score"
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:

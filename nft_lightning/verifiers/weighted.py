@@ -67,7 +67,7 @@ class WeightedVerifier:
     def combine(self, verdicts: Sequence[Verdict]) -> Verdict:
         """One verdict from the parts'."""
         worth = {
-            name: judge.rewards.worth(verdict)
+            name: judge.rewards.reward_for(verdict)
             for (name, judge), verdict in zip(self.judges.items(), verdicts, strict=True)
         }
         score = sum(self.parts[name]["weight"] * value for name, value in worth.items())

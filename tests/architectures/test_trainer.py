@@ -12,7 +12,7 @@ from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.hf.rows import CachedRows, WholeRows
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import HFModel
 from tests.architectures.samples import PROMPT_TOKENS, batch_of, largest_gap, prompts_of, written
 from tests.architectures.table import ARCHITECTURES, WINDOW, scatter
@@ -64,7 +64,7 @@ def same(first, second, bound=2e-5):
 
 def test_rows_end_to_end_are_as_padded(architecture, policy, engine):
     batch = batch_of(*written(engine))
-    plan = PolicyPlan(padding_free=True)
+    plan = PolicyConfig(padding_free=True)
     if not ARCHITECTURES[architecture].padding_free:
         with pytest.raises(UserError, match="lets rows end to end see each other"):
             plan.free_of_padding(policy)
@@ -79,10 +79,10 @@ def test_fused_logprobs_are_the_plain_ones(architecture, policy, engine):
     batch = batch_of(*written(engine))
     if not ARCHITECTURES[architecture].fused:
         with pytest.raises(UserError, match="does not fit"):
-            PolicyPlan(logprobs="fused").fused(policy.model, policy.temperature)
+            PolicyConfig(logprobs="fused").fused(policy.model, policy.temperature)
         return
     plain = grown(policy, batch)
-    policy.fused = PolicyPlan(logprobs="fused").fused(policy.model, policy.temperature)
+    policy.fused = PolicyConfig(logprobs="fused").fused(policy.model, policy.temperature)
     assert policy.fused is not None
     same(plain, grown(policy, batch))
 

@@ -50,12 +50,12 @@ def gradient(
     world: int = 1,
     updates: int = 1,
     rest: bool = True,
-    deal: str = "groups",
+    minibatch_unit: str = "group",
 ) -> torch.Tensor:
     signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
     if not rest:
-        signal = replace(signal, idle=None)
-    needs = objective.needs
+        signal = replace(signal, zero_gradient=None)
+    needs = objective.needed_inputs
     MODEL.zero_grad()
     CRITIC.zero_grad()
     for rank in range(world):
@@ -70,7 +70,7 @@ def gradient(
             rank=rank,
             world_size=world,
             whole_groups=needs.whole_groups,
-            deal=deal,
+            minibatch_unit=minibatch_unit,
         ):
             for micro in batch.micro_batches:
                 out = POLICY(micro, entropy_gradient=needs.entropy, hidden=needs.values)
@@ -90,9 +90,9 @@ def gradient(
 OPTIONS = {"kl_coefficient": 0.1, "entropy_coefficient": 0.1}
 CASES = {
     **FAMILY,
-    "nft_options": replace(FAMILY["nft"], **OPTIONS, engine_correction="truncate"),
+    "nft_options": replace(FAMILY["nft"], **OPTIONS, importance_correction="truncate"),
     "dpo_options": replace(FAMILY["dpo"], **OPTIONS, sft_coefficient=0.2),
-    "ppo_options": replace(FAMILY["ppo"], **OPTIONS, trace=0.9, dual_clip=3.0),
+    "ppo_options": replace(FAMILY["ppo"], **OPTIONS, gae_lambda=0.9, dual_clip=3.0),
 }
 
 
@@ -149,7 +149,7 @@ def laid_out_rows(rollout: Rollout, objective) -> list[int]:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if o.proportional_to])
+@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if o.advantage_key])
 def test_groups_without_a_gradient_are_left_out_and_change_none(name, reduction):
     rollout = with_uniform_groups(make_rollout(4, 5))
     objective = replace(FAMILY[name], reduction=reduction, drop_uniform_groups=False)
@@ -183,7 +183,7 @@ def test_an_update_without_any_gradient_still_has_its_step():
         assert not any(m.mask.any() for b in batches for m in b.micro_batches)
 
 
-def groups_of_updates(deal: str, updates: int = 3) -> list[list[int]]:
+def groups_of_updates(minibatch_unit: str, updates: int = 3) -> list[list[int]]:
     rollout, objective = make_rollout(2, 6), FAMILY["nft"]
     signal = objective.signal(Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, 16))
     batches = layout(
@@ -194,7 +194,7 @@ def groups_of_updates(deal: str, updates: int = 3) -> list[list[int]]:
         reduction="token_mean",
         max_new_tokens=16,
         seed=5,
-        deal=deal,
+        minibatch_unit=minibatch_unit,
     )
     prompts = {group.prompt_ids: i for i, group in enumerate(rollout.groups)}
     found = []
@@ -209,7 +209,7 @@ def groups_of_updates(deal: str, updates: int = 3) -> list[list[int]]:
 
 
 def test_problems_or_completions_are_dealt_to_the_updates():
-    groups, completions = groups_of_updates("groups"), groups_of_updates("completions")
+    groups, completions = groups_of_updates("group"), groups_of_updates("completion")
     for found in (groups, completions):
         assert [len(rows) for rows in found] == [8, 8, 8]
         assert sorted(g for rows in found for g in rows) == [g for g in range(6) for _ in range(4)]
@@ -217,11 +217,11 @@ def test_problems_or_completions_are_dealt_to_the_updates():
     assert all(len(set(rows)) > 3 for rows in completions)
 
 
-@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if not o.needs.whole_groups])
+@pytest.mark.parametrize("name", [n for n, o in FAMILY.items() if not o.needed_inputs.whole_groups])
 def test_dealt_completions_give_the_same_gradient_over_micro_batches_and_ranks(name):
     rollout, objective = make_rollout(7, 5), FAMILY[name]
-    whole = gradient(rollout, objective, 10**6, updates=3, deal="completions")
-    cut = gradient(rollout, objective, 50, world=2, updates=3, deal="completions")
+    whole = gradient(rollout, objective, 10**6, updates=3, minibatch_unit="completion")
+    cut = gradient(rollout, objective, 50, world=2, updates=3, minibatch_unit="completion")
     assert whole.norm() > 0
     assert (whole - cut).norm() <= 1e-6 * whole.norm()
 

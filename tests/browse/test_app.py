@@ -120,7 +120,7 @@ def test_a_port_in_use_is_a_sentence():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UserError, match=r"--port=.*can not be listened on"):
+        with pytest.raises(UserError, match=r"--port=.*cannot be listened on"):
             listening(taken.getsockname()[1])
     with pytest.raises(UserError, match="is no port"):
         listening(70_000)
@@ -133,7 +133,7 @@ def test_a_port_in_use_is_a_sentence():
     [
         (["nothing"], "error: RUN='nothing' is no folder"),
         (["."], "error: RUN='.' holds neither rollouts/*.parquet nor evaluations/*.parquet"),
-        ([".", "--device", "abacus"], "error: --device='abacus' can not be used"),
+        ([".", "--device", "abacus"], "error: --device='abacus' cannot be used"),
     ],
 )
 def test_bad_input_ends_with_one_sentence(tmp_path, arguments, sentence):

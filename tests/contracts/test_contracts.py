@@ -192,7 +192,7 @@ class TestVerifier:
 
     def test_every_verdict_has_a_worth(self, verifier):
         right, wrong = verifier.verify([r"\boxed{4}", r"\boxed{5}"], ["4", "4"])
-        assert verifier.rewards.worth(right) > verifier.rewards.worth(wrong)
+        assert verifier.rewards.reward_for(right) > verifier.rewards.reward_for(wrong)
 
     def test_hostile_texts_are_judged_and_never_executed(self, verifier, tmp_path):
         canary = tmp_path / "canary"

@@ -17,7 +17,7 @@ from nft_lightning.distributed.join import join
 from nft_lightning.distributed.processes import rank, world_size
 from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.partition import share, writers
+from nft_lightning.rollouts.partition import engine_copies, share
 from tests.engines.stand_in_llm import StandInLLM
 
 SMALL = (
@@ -25,9 +25,9 @@ SMALL = (
     "trainer.num_nodes=1",
     "trainer.threads=1",
     "trainer.max_epochs=1",
-    "rollout.plan.problems_per_rollout=4",
-    "rollout.plan.completions_per_problem=4",
-    "rollout.plan.max_new_tokens=12",
+    "rollout.problems_per_rollout=4",
+    "rollout.completions_per_problem=4",
+    "rollout.max_new_tokens=12",
     "batching.updates_per_rollout=2",
     "evaluation.problems=4",
     "evaluation.completions_per_problem=1",
@@ -65,7 +65,7 @@ def layout(parent: Path, copies: int) -> None:
     policy = TinyModel().load(1.0)
     size = world_size() // copies
     engine = VLLMEngineConfig(tensor_parallel_size=size).build(policy.model, policy.tokenizer)
-    place, shares = writers(engine)
+    place, shares = engine_copies(engine)
     prompts = [(1,) * (i + 1) for i in range(11)]
     found = {"ranks": engine.llm.ranks, "mine": share(prompts, place, shares)}
     (parent / f"{rank()}.json").write_text(json.dumps(found))

@@ -20,8 +20,8 @@ from nft_lightning.training.module import PolicyModule
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    "rollout.plan.problems_per_rollout=7",
-    "rollout.plan.completions_per_problem=4",
+    "rollout.problems_per_rollout=7",
+    "rollout.completions_per_problem=4",
     "evaluation.problems=3",
     "evaluation.completions_per_problem=1",
     "evaluation.every_epochs=100",

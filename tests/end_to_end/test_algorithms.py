@@ -71,12 +71,12 @@ def test_ppo_has_a_head_with_its_own_rate_that_is_not_exported(tmp_path, compose
 
 def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, compose_config, quick):
     options = ("algorithm.kl_coefficient=0.1", "algorithm.entropy_coefficient=0.01")
-    correction = ("algorithm.engine_correction=truncate", "algorithm.mask_truncated=true")
+    correction = ("algorithm.importance_correction=truncate", "algorithm.mask_truncated=true")
     folder = tmp_path / "run"
     running.run(compose_config("algorithm=grpo", f"run_dir={folder}", *quick, *options, *correction))
     metrics = logged_in(folder)
     # The engine samples from the trainer's own model; the first policy is the reference.
-    assert metrics["objective/engine_weight_mean"] == pytest.approx([1.0, 1.0], abs=1e-4)
+    assert metrics["objective/importance_weight_mean"] == pytest.approx([1.0, 1.0], abs=1e-4)
     assert all(0 < kl < 1 for kl in metrics["objective/kl_reference"])
     state = read_checkpoint(folder / "checkpoints" / "last")
     assert {k.split(".")[0] for k in state["state_dict"]} == {"policy"}
@@ -86,7 +86,12 @@ def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, comp
 
 def test_the_gradient_cosine_needs_batches_that_fit_both(tmp_path, compose_config, quick):
     second = "callbacks.gradient_cosine.second={_target_:nft_lightning.objectives.DPO}"
-    words = ["callbacks=gradient_cosine", second, "batching.deal=completions", f"run_dir={tmp_path}/run"]
+    words = [
+        "callbacks=gradient_cosine",
+        second,
+        "batching.minibatch_unit=completion",
+        f"run_dir={tmp_path}/run",
+    ]
     with pytest.raises(UserError, match=r"callbacks\.gradient_cosine \(DPO\)"):
         running.run(compose_config(*words, *quick))
 

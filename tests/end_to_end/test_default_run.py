@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     arguments = (
         "trainer.max_epochs=4",
-        "rollout.plan.problems_per_rollout=32",
+        "rollout.problems_per_rollout=32",
         "evaluation.problems=40",
         "evaluation.completions_per_problem=4",
         "evaluation.every_epochs=2",
@@ -111,7 +111,7 @@ def test_every_logged_metric_is_documented(finished):
         "objective/kl_reference",
         "sync/merge_rounding",
         "time/gather_seconds",
-        "objective/engine_weight_mean",
+        "objective/importance_weight_mean",
         "gradient/cosine_first_update",
         "gradient/cosine_last_update",
         "optimizer/memory_splits",

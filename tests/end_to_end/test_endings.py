@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
+from benchmarks.equal import differences
 from nft_lightning.app.build import build_parts
 from nft_lightning.app.run import run
 from nft_lightning.checkpoints.folder import checkpoints, read_checkpoint, read_manifest

@@ -21,7 +21,7 @@ from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.problems.room import Room, told, unusable
 from nft_lightning.rollouts import drawn as drawn_module
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn
 from nft_lightning.types import Completion, Problem
 from nft_lightning.verifiers.base import RewardRules
@@ -49,9 +49,9 @@ def overrides(folder, *more):
         f"problems.eval_path={test}",
         "problems.prompt.template=equals",
         "algorithm=grpo",
-        "rollout.plan.problems_per_rollout=10",
-        "rollout.plan.completions_per_problem=2",
-        "rollout.plan.max_new_tokens=24",
+        "rollout.problems_per_rollout=10",
+        "rollout.completions_per_problem=2",
+        "rollout.max_new_tokens=24",
         "evaluation.problems=6",
         "evaluation.completions_per_problem=2",
         "evaluation.every_epochs=10",
@@ -117,9 +117,7 @@ def test_the_others_take_their_place_and_it_is_counted(finished):
 def test_the_start_says_what_is_left_out(compose_config, tmp_path):
     parts = build_parts(compose_config(*overrides(tmp_path, "run_dir=x")))
     training, held_out = parts.asked.left_out
-    assert training.startswith(
-        "3 of 60 training problems (p13, p41, p42): rollout.plan.max_new_tokens=24"
-    )
+    assert training.startswith("3 of 60 training problems (p13, p41, p42): rollout.max_new_tokens=24")
     assert held_out.startswith("1 of 6 held-out problems (p1): ")
     assert parts.asked.room.context_tokens == 256
 
@@ -164,7 +162,7 @@ class Numbered:
 
 
 def collector(engine, context_tokens=None, **options):
-    plan = RolloutPlan(problems_per_rollout=9, completions_per_problem=3, max_generation_rounds=4)
+    plan = RolloutConfig(problems_per_rollout=9, completions_per_problem=3, max_generation_rounds=4)
     encode = lambda text: tuple(map(ord, text))  # noqa: E731
     made = (Numbered(), engine, Verifier(), RewardRules(), encode, plan, PhaseTimer())
     return Collector(*made, room=Room(plan.max_new_tokens, context_tokens), **options)
@@ -233,8 +231,8 @@ def test_a_stream_of_nothing_else_ends_in_a_sentence(monkeypatch):
 
 def evaluation(folder, out, *more):
     path = problem_file(folder, long=(2, 5), count=8, name="e.jsonl")
-    words = ["eval=jsonl", f"eval.path={path}", "eval.plan.prompt.template=equals", f"out={out}"]
-    words += ["eval.plan.max_new_tokens=24", "eval.plan.sets.jsonl.completions_per_problem=2"]
+    words = ["eval=jsonl", f"eval.path={path}", "eval.prompt.template=equals", f"out={out}"]
+    words += ["eval.max_new_tokens=24", "eval.sets.jsonl.completions_per_problem=2"]
     return compose_or_explain("evaluate", [*words, *more])
 
 
@@ -243,12 +241,12 @@ def test_an_evaluation_leaves_them_out_and_says_so(tmp_path, capsys):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["left_out"] == {"jsonl": ["p2", "p5"]}
     assert results["sets"][0]["problems"] == 6
-    assert "Left out: 2 of 8 problems of jsonl (p2, p5): eval.plan" in capsys.readouterr().out
+    assert "Left out: 2 of 8 problems of jsonl (p2, p5): eval" in capsys.readouterr().out
     assert "Left out of jsonl" in (tmp_path / "out" / "results.md").read_text()
     # The same command counts what is there.
     command.evaluate(evaluation(tmp_path, tmp_path / "out"))
     with pytest.raises(UserError, match=r"eval\.plan\.max_new_tokens=255 and a prompt"):
-        command.prepare(evaluation(tmp_path, tmp_path / "o2", "eval.plan.max_new_tokens=255"))
+        command.prepare(evaluation(tmp_path, tmp_path / "o2", "eval.max_new_tokens=255"))
 
 
 def test_completions_are_still_all_asked_for():

@@ -19,8 +19,8 @@ from tests.test_house import ROOT
 pytestmark = pytest.mark.slow
 
 BRIEF = (
-    "rollout.plan.problems_per_rollout=4",
-    "rollout.plan.completions_per_problem=4",
+    "rollout.problems_per_rollout=4",
+    "rollout.completions_per_problem=4",
     "evaluation.problems=4",
     "evaluation.completions_per_problem=2",
     "evaluation.every_epochs=1",

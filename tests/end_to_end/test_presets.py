@@ -27,12 +27,12 @@ OFFICIAL = {
     "optimizer.beta2": 0.999,
     "optimizer.weight_decay": 0.1,
     "optimizer.clip_grad_norm": 1.0,
-    "rollout.plan.problems_per_rollout": 512,
-    "rollout.plan.completions_per_problem": 16,
-    "rollout.plan.max_generation_rounds": 10,
-    "rollout.plan.temperature": 1.0,
-    "rollout.plan.top_p": 1.0,
-    "rollout.plan.top_k": 0,
+    "rollout.problems_per_rollout": 512,
+    "rollout.completions_per_problem": 16,
+    "rollout.max_generation_rounds": 10,
+    "rollout.temperature": 1.0,
+    "rollout.top_p": 1.0,
+    "rollout.top_k": 0,
     "rollout.engine.tensor_parallel_size": 4,
     "batching.updates_per_rollout": 16,
     "evaluation.temperature": 0.6,
@@ -45,14 +45,14 @@ OFFICIAL = {
 OF_MODEL = {
     "qwen2.5_math_7b": {
         "model.path": "Qwen/Qwen2.5-Math-7B",
-        "rollout.plan.max_new_tokens": 3584,
+        "rollout.max_new_tokens": 3584,
         "rollout.engine.max_model_len": 4096,
         "rollout.engine.gpu_memory_utilization": 0.7,
         "trainer.num_nodes": 4,
     },
     "qwen2.5_32b": {
         "model.path": "Qwen/Qwen2.5-32B",
-        "rollout.plan.max_new_tokens": 14336,
+        "rollout.max_new_tokens": 14336,
         "rollout.engine.max_model_len": 16384,
         "rollout.engine.gpu_memory_utilization": 0.6,
         "trainer.num_nodes": 16,
@@ -87,7 +87,7 @@ def test_its_numbers_are_the_official_ones(compose_config, preset):
     model = f"qwen{model}"
     expected = {**OFFICIAL, **OF_MODEL[model]}
     if preset == "infonca_qwen2.5_32b":
-        expected["rollout.plan.completions_per_problem"] = 4
+        expected["rollout.completions_per_problem"] = 4
     assert {key: OmegaConf.select(cfg, key) for key in expected} == expected
     own = OF_ALGORITHM[algorithm]
     assert {key: OmegaConf.to_container(cfg.algorithm)[key] for key in own} == own

@@ -30,7 +30,7 @@ def test_gsm8k_with_a_random_qwen2(compose_config, quick, qwen2, data_folder, tm
         "model=hf",
         f"model.path={qwen2}",
         "algorithm=grpo",
-        "rollout.plan.max_new_tokens=12",
+        "rollout.max_new_tokens=12",
         f"run_dir={tmp_path}",
         *quick,
     )
@@ -48,7 +48,7 @@ def test_reasoning_gym(compose_config, quick, tmp_path):
         "problems=reasoning_gym",
         "problems.task=chain_sum",
         "problems.prompt.template=plain",
-        "rollout.plan.max_new_tokens=24",
+        "rollout.max_new_tokens=24",
         f"run_dir={tmp_path}",
         *quick,
     )
@@ -61,7 +61,7 @@ def test_smollm2(compose_config, quick, tmp_path):
         "model=smollm2",
         "problems.source.max_number=5",
         "problems.prompt.template=chat",
-        "rollout.plan.max_new_tokens=48",
+        "rollout.max_new_tokens=48",
         f"run_dir={tmp_path}",
         "trainer.threads=2",
         "callbacks=none",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 CASES = {
     **{name: [f"algorithm={name}"] for name in ("nft", "grpo", "dapo", "infonca", "ppo")},
-    "one_problem": ["rollout.plan.problems_per_rollout=1", "rollout.plan.completions_per_problem=8"],
+    "one_problem": ["rollout.problems_per_rollout=1", "rollout.completions_per_problem=8"],
 }
 CUT = ("fsdp2", "zero2", "zero3")
 STRATEGIES = {name: [f"trainer={name}", "trainer.devices=2"] for name in ("ddp", *CUT)}

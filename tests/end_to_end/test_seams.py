@@ -20,9 +20,9 @@ from nft_lightning.policy.loading import TinyModel
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.problems.prompts import prompt_ids
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutPlan
-from nft_lightning.training.datamodule import BatchingPlan, EvaluationPlan, RolloutDataModule
-from nft_lightning.training.module import OptimizerPlan, PolicyModule
+from nft_lightning.rollouts.config import RolloutConfig
+from nft_lightning.training.datamodule import BatchingConfig, EvaluationConfig, RolloutDataModule
+from nft_lightning.training.module import OptimizerConfig, PolicyModule
 from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
 from nft_lightning.verifiers.base import RewardRules
 from tests.test_config import cli
@@ -50,7 +50,7 @@ class RecordingEngine:
         ]
         return made[:-1] if self.short else made
 
-    def rest(self):
+    def sleep(self):
         pass
 
 
@@ -71,7 +71,7 @@ def make(events, engine=None, verifier=None, updates=2, stop_after=2):
     engine = engine or RecordingEngine(events)
     verifier = verifier or RecordingVerifier(events)
     policy, timer, objective = TinyModel().load(1.0), PhaseTimer(), NFT()
-    plan = RolloutPlan(problems_per_rollout=4, completions_per_problem=2, max_generation_rounds=2)
+    plan = RolloutConfig(problems_per_rollout=4, completions_per_problem=2, max_generation_rounds=2)
     collector = Collector(
         ArithmeticProblems(),
         engine,
@@ -81,11 +81,11 @@ def make(events, engine=None, verifier=None, updates=2, stop_after=2):
         plan,
         timer,
     )
-    batching = BatchingPlan(updates, 64, stop_after)
+    batching = BatchingConfig(updates, 64, stop_after)
     data = RolloutDataModule(
-        collector, engine, objective, batching, EvaluationPlan(4, 2, 1), seed=0, timer=timer
+        collector, engine, objective, batching, EvaluationConfig(4, 2, 1), seed=0, timer=timer
     )
-    module = PolicyModule(policy, objective, OptimizerPlan(), timer)
+    module = PolicyModule(policy, objective, OptimizerConfig(), timer)
     original = module.training_step
 
     def recorded(batch, batch_idx):
@@ -218,7 +218,7 @@ def test_a_new_algorithm_from_the_command_line(tmp_path, monkeypatch):
         f"hydra.searchpath=[file://{tmp_path}]",
         "algorithm=mine",
         "trainer.max_epochs=1",
-        "rollout.plan.problems_per_rollout=4",
+        "rollout.problems_per_rollout=4",
         "evaluation.problems=4",
         f"run_dir={tmp_path / 'run'}",
     )

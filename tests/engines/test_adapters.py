@@ -11,7 +11,7 @@ from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.policy import Policy
-from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.rollouts.sync_check import SyncCheck
 from tests.engines.shared import served_engine, shared_vllm_engine
 
 peft = pytest.importorskip("peft")
@@ -86,10 +86,10 @@ def test_every_engine_plays_the_adapted_policy(make):
     before = states(policy.model)
     engine = make(policy)
     engine.load_weights(full_tensors(policy.model), 1)
-    assert SyncProof().check(engine, policy, PROBE, 1) < 1e-3
+    assert SyncCheck().check(engine, policy, PROBE, 1) < 1e-3
     assert all(torch.equal(before[name], p) for name, p in policy.model.named_parameters())
     with pytest.raises(SyncError, match="does not play policy version 1"):
-        SyncProof().check(engine, TinyModel().load(1.0), PROBE, 1)
+        SyncCheck().check(engine, TinyModel().load(1.0), PROBE, 1)
 
 
 def test_the_hf_engine_refuses_another_models_sums():
@@ -114,7 +114,7 @@ def test_other_adapters_are_refused():
     config = peft.IA3Config(
         task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
     )
-    with pytest.raises(SyncError, match="IA3 adapters can not be merged"):
+    with pytest.raises(SyncError, match="IA3 adapters cannot be merged"):
         list(full_tensors(peft.get_peft_model(base, config)))
 
 

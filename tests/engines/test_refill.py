@@ -12,7 +12,7 @@ from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.engines.base import EngineError, completion_seed
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.refill import Rounds
 from nft_lightning.types import Completion, Verdict
 from nft_lightning.verifiers.base import RewardRules
@@ -41,7 +41,7 @@ class AllAtOnce(OneAfterTheOther):
         self.random, self.slowest, self.failure = random.Random(seed), slowest, None
         self.asked_at, self.change, self.open, self.count = [], threading.Condition(), 0, 0
 
-    def generate_following(self, prompts, sampling, seeds, follow):
+    def generate_streaming(self, prompts, sampling, seeds, follow):
         def ask(more):
             with self.change:
                 for prompt, group in more:
@@ -88,7 +88,7 @@ class Verifier:
 
 
 def collector(engine, verifier=None, problems=12, rounds=4):
-    plan = RolloutPlan(
+    plan = RolloutConfig(
         problems_per_rollout=problems, completions_per_problem=3, max_generation_rounds=rounds
     )
     verifier = verifier or Verifier()
@@ -121,7 +121,7 @@ def test_a_verifier_that_fails_ends_the_rollout():
 
 def test_an_engine_that_fails_ends_the_rollout():
     class Failing(AllAtOnce):
-        def generate_following(self, prompts, sampling, seeds, follow):
+        def generate_streaming(self, prompts, sampling, seeds, follow):
             raise EngineError("no server")
 
     with pytest.raises(EngineError, match="no server"):

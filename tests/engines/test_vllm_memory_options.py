@@ -12,7 +12,7 @@ from nft_lightning.assets import tiny_policy_path
 from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.types import Numbers
 from tests.end_to_end.rank_runs import run_here
 
@@ -63,5 +63,5 @@ def test_logits_are_fp32_where_the_trainers_are():
     engine.load_weights(full_tensors(policy.model), 1)
     heads = engine.llm.apply_model(lambda model: model.logits_processor.head_dtype)
     assert heads == [torch.float32]
-    assert SyncProof().check(engine, policy, probe, 1) < 0.25
+    assert SyncCheck().check(engine, policy, probe, 1) < 0.25
     engine.llm.llm_engine.engine_core.shutdown()

@@ -15,7 +15,7 @@ from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.vllm_server import engine as vllm_server
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.types import Sampling
 from tests.engines.shared import ServedVLLM, served_engine, shared_vllm_server
 from tests.test_config import cli
@@ -90,7 +90,7 @@ def test_a_server_of_another_type_is_refused():
         served_engine(policy, dtype="bfloat16").load_weights(full_tensors(policy.model), 1)
     engine = served_engine(policy, dtype="float32")
     engine.load_weights(full_tensors(policy.model), 1)
-    assert SyncProof().check(engine, policy, [tuple(range(5, 77))], 1) < 1e-3
+    assert SyncCheck().check(engine, policy, [tuple(range(5, 77))], 1) < 1e-3
 
 
 def test_a_run_from_the_command_line(tmp_path, quick):
@@ -122,12 +122,12 @@ def test_weights_that_another_put_there_under_the_same_label_fail_the_proof():
     policy, probe = TinyModel().load(1.0), [tuple(range(5, 77))]
     engine = served_engine(policy)
     engine.load_weights(full_tensors(policy.model), 1)
-    assert SyncProof().check(engine, policy, probe, 1) < 1e-3
+    assert SyncCheck().check(engine, policy, probe, 1) < 1e-3
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.mul_(1.05)
     with pytest.raises(SyncError, match="does not play policy version 1"):
-        SyncProof().check(engine, policy, probe, 1)
+        SyncCheck().check(engine, policy, probe, 1)
 
 
 def test_an_update_that_a_trainer_left_half_done_is_forgotten():
@@ -137,7 +137,7 @@ def test_an_update_that_a_trainer_left_half_done_is_forgotten():
     post(address, "/start_weight_update", {})
     engine, probe = served_engine(policy), [tuple(range(5, 77))]
     engine.load_weights(full_tensors(policy.model), 3)
-    assert SyncProof().check(engine, policy, probe, 3) < 1e-3
+    assert SyncCheck().check(engine, policy, probe, 3) < 1e-3
 
 
 def test_a_server_killed_mid_epoch_is_survived_by_the_other(train, after_answers):
@@ -159,7 +159,7 @@ def test_the_only_server_killed_mid_epoch_and_started_again(train, after_answers
         again.append(ServedVLLM(victim.port))
 
     answered = after_answers(2, lambda: threading.Thread(target=restart).start())
-    one_round = ("rollout.plan.max_generation_rounds=1",)
+    one_round = ("rollout.max_generation_rounds=1",)
     assert train(victim.address, wait=240, overrides=one_round)["updates"] == 4
     assert len(answered) == 8  # what was written before is kept, what was not is asked again
     after_answers(2, again[0].kill)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nft_lightning.cli.build_tiny import build_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.build_tiny import build_tokenizer
 from nft_lightning.app import run as running
 from nft_lightning.engines.base import EngineError, SyncError, SyncReport
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.rollouts.sync_check import SyncProof
+from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.training import datamodule
 from nft_lightning.types import Sampling
 from tests.engines.shared import shared_vllm_engine
@@ -186,7 +186,7 @@ def test_a_tied_head(tied, monkeypatch, stale):
 
     policy = Policy(Qwen2ForCausalLM.from_pretrained(tied), build_tokenizer())
     engine = VLLMEngineConfig(max_num_seqs=8).build(policy.model, policy.tokenizer)
-    proof, probe = SyncProof(), [tuple(range(5, 77))]
+    proof, probe = SyncCheck(), [tuple(range(5, 77))]
     engine.load_weights(full_tensors(policy.model), 0)
     proof.check(engine, policy, probe, 0)
     if stale:
@@ -214,11 +214,11 @@ def test_an_engine_in_bf16_beside_weights_in_fp32():
     assert engine.llm.apply_model(dtypes) == [{"torch.bfloat16"}]
     assert report.bytes == 2 * sum(p.numel() for p in policy.parameters())
     assert dtypes(policy) == {"torch.float32"}
-    gap = SyncProof().check(engine, policy, probe, 1)
+    gap = SyncCheck().check(engine, policy, probe, 1)
     assert 1e-3 < gap < 0.25, gap
     moved(policy.model)
     with pytest.raises(SyncError, match="does not play policy version 1"):
-        SyncProof().check(engine, policy, probe, 1)
+        SyncCheck().check(engine, policy, probe, 1)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from nft_lightning.verdict import Verdict
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "math_eval"
 SMALL = [
-    "eval.plan.sets.arithmetic.problems=6",
-    "eval.plan.sets.arithmetic.completions_per_problem=4",
-    "eval.plan.problems_per_part=2",
+    "eval.sets.arithmetic.problems=6",
+    "eval.sets.arithmetic.completions_per_problem=4",
+    "eval.problems_per_part=2",
 ]
 BRIEF = [
-    "rollout.plan.problems_per_rollout=8",
+    "rollout.problems_per_rollout=8",
     "batching.updates_per_rollout=2",
     "evaluation.problems=4",
     "evaluation.every_epochs=1",
@@ -96,7 +96,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(done):
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("eval.plan.temperature=0.6", "sampling"),
+        ("eval.temperature=0.6", "sampling"),
         ("seed=1", "seed"),
         ("model.name=tiny_unsure", "model"),
         ("verifier.truncated=unparsable", "verifier"),
@@ -118,12 +118,12 @@ def test_answers_under_another_protocol_are_not_mixed(done, override, named):
         (["run=nowhere"], "run='nowhere' holds no export/"),
         (["eval=jsonl"], "eval.path='???' has no value"),
         (["eval=jsonl", "eval.path=missing.jsonl"], "missing.jsonl' is not a file"),
-        (["eval.plan.prompt.template=chat"], "eval.plan.prompt.template='chat' needs a tokenizer"),
-        (["eval.plan.max_new_tokens=100000"], "eval.plan.max_new_tokens=100000 and a prompt"),
-        (["eval.plan.temperature=-1"], "is no sampling"),
-        (["~eval.plan.sets.arithmetic"], "holds no set"),
-        (["eval.plan.sets.arithmetic.part=all"], "has no end"),
-        (["eval.plan.sets.arithmetic.problems=0"], "problems=0 is below 1"),
+        (["eval.prompt.template=chat"], "eval.prompt.template='chat' needs a tokenizer"),
+        (["eval.max_new_tokens=100000"], "eval.max_new_tokens=100000 and a prompt"),
+        (["eval.temperature=-1"], "is no sampling"),
+        (["~eval.sets.arithmetic"], "holds no set"),
+        (["eval.sets.arithmetic.part=all"], "has no end"),
+        (["eval.sets.arithmetic.problems=0"], "problems=0 is below 1"),
         (["seed=-1"], "seed=-1 is not a seed"),
         (["checkpoint=best"], "checkpoint='best' is of no run"),
     ],
@@ -135,16 +135,14 @@ def test_bad_input_is_named_before_a_model_is_loaded(overrides, message):
 
 
 def test_settings_of_training_are_refused():
-    with pytest.raises(
-        UserError, match=r"rollout.plan.temperature='0.5' has no effect on an evaluation"
-    ):
-        command.refuse_training_keys(["rollout.plan.temperature=0.5"])
+    with pytest.raises(UserError, match=r"rollout.temperature='0.5' has no effect on an evaluation"):
+        command.refuse_training_keys(["rollout.temperature=0.5"])
 
 
 def test_a_problem_twice_is_refused(tmp_path):
     line = json.dumps({"id": "a", "problem": "1+1", "answer": "2"}) + "\n"
     (tmp_path / "p.jsonl").write_text(line * 2)
-    overrides = ["eval=jsonl", f"eval.path={tmp_path / 'p.jsonl'}", "eval.plan.prompt.template=equals"]
+    overrides = ["eval=jsonl", f"eval.path={tmp_path / 'p.jsonl'}", "eval.prompt.template=equals"]
     with pytest.raises(UserError, match="has the id 'a' at lines 1 and 2"):
         command.prepare(compose_or_explain("evaluate", overrides))
 
@@ -173,7 +171,7 @@ def test_the_math_suite_is_the_papers(suite, temperature):
     from nft_lightning.app.build import build
 
     cfg = compose_or_explain("evaluate", [f"eval={suite}", f"eval.data_dir={DATA}"])
-    plan = build(cfg.eval.plan, "eval.plan")
+    plan = build(cfg.eval, "eval")
     sizes = {name: (len(s.listed()), s.completions_per_problem) for name, s in plan.sets.items()}
     assert sizes == {
         "aime24": (30, 32),
@@ -231,16 +229,16 @@ def test_the_command(tmp_path):
     assert f"goes on with out={out}" in finished.stdout
     assert "arithmetic" in finished.stdout
     assert "part 3 of 3" in finished.stderr
-    refused = run_command(f"out={out}", *SMALL, "eval.plan.temperatur=0.5")
+    refused = run_command(f"out={out}", *SMALL, "eval.temperatur=0.5")
     assert refused.returncode == 2
-    assert "did you mean eval.plan.temperature" in refused.stderr
+    assert "did you mean eval.temperature" in refused.stderr
     assert sorted(os.listdir(tmp_path)) == ["out"]
 
 
 @pytest.mark.vllm
 def test_both_engines_give_the_same_greedy_answers(tmp_path):
     pytest.importorskip("vllm")
-    greedy = [*SMALL, "eval.plan.temperature=0"]
+    greedy = [*SMALL, "eval.temperature=0"]
     answers = []
     for engine in ("hf", "vllm"):
         out = tmp_path / engine
@@ -267,5 +265,5 @@ def test_two_processes_share_the_parts_and_count_the_same(done, tmp_path):
 
 
 def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"device='cuda:7' can not be used .*: use cpu"):
+    with pytest.raises(UserError, match=r"device='cuda:7' cannot be used .*: use cpu"):
         command.evaluate(compose_or_explain("evaluate", [*SMALL, "device=cuda:7"]))

@@ -39,10 +39,10 @@ def trained(tmp_path_factory):
         f"problems.prompt.template={folder / 'mine.jinja'}",
         "problems.source.held_out_fraction=0.3",
         "verifier=exact",
-        "rollout.plan.max_new_tokens=20",
-        "rollout.plan.stop=['=9']",
-        "rollout.plan.problems_per_rollout=4",
-        "rollout.plan.completions_per_problem=2",
+        "rollout.max_new_tokens=20",
+        "rollout.stop=['=9']",
+        "rollout.problems_per_rollout=4",
+        "rollout.completions_per_problem=2",
         "evaluation.problems=5",
         "evaluation.completions_per_problem=3",
         "evaluation.temperature=0.5",
@@ -63,7 +63,7 @@ def composed(*arguments):
 def test_a_run_alone_means_its_own_problems():
     assert with_own_problems(["run=r"]) == ["run=r", "eval=run"]
     assert with_own_problems(["run=r", "eval=math_suite"]) == ["run=r", "eval=math_suite"]
-    assert with_own_problems(["eval.plan.temperature=1", "run=r"])[-1] == "eval=run"
+    assert with_own_problems(["eval.temperature=1", "run=r"])[-1] == "eval=run"
     assert with_own_problems(["model=tiny"]) == ["model=tiny"]
     assert with_own_problems(["run=null"]) == ["run=null"]
 
@@ -74,7 +74,7 @@ def test_what_the_run_had_is_what_is_asked(trained, tmp_path):
     command.evaluate(
         compose_or_explain("evaluate", ["eval=run", f"run={trained / 'run'}", f"out={out}"])
     )
-    plan = cfg.eval.plan
+    plan = cfg.eval
     assert (plan.max_new_tokens, plan.temperature, plan.stop) == (20, 0.5, ["=9"])
     assert cfg.verifier._target_.endswith("ExactVerifier")
     rows = pq.read_table(out / "held_out" / "part_0000.parquet").to_pylist()
@@ -90,9 +90,9 @@ def test_the_prompt_is_the_copy_in_the_run_folder(trained, tmp_path):
     assert (trained / "run" / "prompt.jinja").read_text() == TEMPLATE
     (trained / "mine.jinja").write_text("Now {{ problem }} is another")
     try:
-        _, means = command.prepare(composed(f"run={trained / 'run'}"))
-        tokenizer = TinyModel().peek().tokenizer
-        assert means.plan.prompt.render(tokenizer, "3+4") == "3+4="
+        _, context = command.prepare(composed(f"run={trained / 'run'}"))
+        tokenizer = TinyModel().inspect().tokenizer
+        assert context.plan.prompt.render(tokenizer, "3+4") == "3+4="
         prompt = PromptConfig(str(trained / "mine.jinja"))
         with pytest.raises(UserError, match="is not what it was when the run began"):
             check_prompt_file(prompt, trained / "run")
@@ -103,15 +103,15 @@ def test_the_prompt_is_the_copy_in_the_run_folder(trained, tmp_path):
 def test_what_is_given_stays(trained):
     cfg = composed(
         f"run={trained / 'run'}",
-        "eval.plan.temperature=0",
-        "eval.plan.sets.held_out.problems=3",
-        "eval.plan.prompt.system=Sums",
+        "eval.temperature=0",
+        "eval.sets.held_out.problems=3",
+        "eval.prompt.system=Sums",
         "verifier=numeric",
     )
-    assert (cfg.eval.plan.temperature, cfg.eval.plan.max_new_tokens) == (0, 20)
-    assert cfg.eval.plan.sets.held_out.problems == 3
-    assert cfg.eval.plan.prompt.system == "Sums"
-    assert cfg.eval.plan.prompt.template.endswith("prompt.jinja")
+    assert (cfg.eval.temperature, cfg.eval.max_new_tokens) == (0, 20)
+    assert cfg.eval.sets.held_out.problems == 3
+    assert cfg.eval.prompt.system == "Sums"
+    assert cfg.eval.prompt.template.endswith("prompt.jinja")
     assert cfg.verifier._target_.endswith("NumericVerifier")
 
 

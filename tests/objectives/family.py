@@ -15,7 +15,7 @@ FAMILY = {
 
 def extras(objective, logprobs, value=0.0):
     """The [B, T] tensors that the objective asks for."""
-    needs, found = objective.needs, {}
+    needs, found = objective.needed_inputs, {}
     if needs.values:
         found["values"] = torch.full_like(logprobs.detach(), value).requires_grad_()
         found["old_values"] = found["values"].detach()

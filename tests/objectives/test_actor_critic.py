@@ -11,29 +11,29 @@ from nft_lightning.objectives import PPO
 from nft_lightning.objectives.actor_critic import advantages
 
 
-def by_definition(values, reward, discount, trace):
+def by_definition(values, reward, gamma, gae_lambda):
     """A_t = sum_l (gamma lambda)^l delta_{t+l}, for one row without masked places."""
     n = len(values)
     rewards = [0.0] * (n - 1) + [reward]
     following = [*values[1:], 0.0]
-    delta = [r + discount * f - v for r, f, v in zip(rewards, following, values, strict=True)]
-    return [sum((discount * trace) ** i * d for i, d in enumerate(delta[t:])) for t in range(n)]
+    delta = [r + gamma * f - v for r, f, v in zip(rewards, following, values, strict=True)]
+    return [sum((gamma * gae_lambda) ** i * d for i, d in enumerate(delta[t:])) for t in range(n)]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 999),
-    discount=st.floats(0, 1),
-    trace=st.floats(0, 1),
+    gamma=st.floats(0, 1),
+    gae_lambda=st.floats(0, 1),
     reward=st.sampled_from([0.0, 1.0]),
 )
-def test_advantages_are_their_definition_whatever_is_masked(seed, discount, trace, reward):
+def test_advantages_are_their_definition_whatever_is_masked(seed, gamma, gae_lambda, reward):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(3, 9, generator=generator, dtype=torch.float64)
     mask = torch.rand(3, 9, generator=generator) < 0.6
-    made, returns = advantages(values, mask, torch.full((3,), reward).double(), discount, trace)
+    made, returns = advantages(values, mask, torch.full((3,), reward).double(), gamma, gae_lambda)
     for row in range(3):
-        expected = by_definition(values[row][mask[row]].tolist(), reward, discount, trace)
+        expected = by_definition(values[row][mask[row]].tolist(), reward, gamma, gae_lambda)
         assert made[row][mask[row]].tolist() == pytest.approx(expected, abs=1e-12)
     assert (made[~mask] == 0).all()
     assert (returns[~mask] == 0).all()

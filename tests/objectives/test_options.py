@@ -55,8 +55,8 @@ def test_reference_kl_adds_its_gradient(name, estimator, coefficient):
     logprobs, old, reference, _ = tensors()
     plain = FAMILY[name]
     with_kl = replace(plain, kl_coefficient=0.3, kl_estimator=estimator)
-    assert with_kl.needs.reference_logprobs
-    assert not plain.needs.reference_logprobs
+    assert with_kl.needed_inputs.reference_logprobs
+    assert not plain.needed_inputs.reference_logprobs
     a = slope(evaluate(plain, logprobs, old, MASK, REWARDS, IDS), logprobs)
     out = evaluate(with_kl, logprobs, old, MASK, REWARDS, IDS, reference_logprobs=reference)
     b = slope(out, logprobs)
@@ -91,7 +91,7 @@ def test_entropy_bonus():
     logprobs, old, _, _ = tensors()
     entropy = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
     objective = GRPO(entropy_coefficient=0.5)
-    assert objective.needs.entropy
+    assert objective.needed_inputs.entropy
     out = objective(logprobs, old, MASK, REWARDS, IDS, entropy=entropy)
     (grad,) = torch.autograd.grad(out.loss, entropy)
     assert torch.allclose(grad, -0.5 * MASK.double() / MASK.sum(), rtol=0, atol=1e-12)
@@ -101,9 +101,9 @@ def test_entropy_bonus():
 @pytest.mark.parametrize("kind", ["truncate", "mask"])
 def test_importance_sampling_against_the_engine(kind, level):
     logprobs, old, _, engine = tensors()
-    plain, options = GRPO(), {"engine_correction": kind, "engine_correction_level": level}
-    low = {"engine_ratio_low": 0.8} if kind == "mask" else {}
-    corrected = GRPO(**options, **low, engine_ratio_high=1.2)
+    plain, options = GRPO(), {"importance_correction": kind, "importance_correction_level": level}
+    low = {"importance_ratio_low": 0.8} if kind == "mask" else {}
+    corrected = GRPO(**options, **low, importance_ratio_high=1.2)
     gap = old - engine
     if level == "sequence":
         gap = (gap * MASK).sum(1, keepdim=True).expand(4, 3)
@@ -164,10 +164,10 @@ REFUSED = [
     (PPO, "prompt_weight", "sqrt_odds", "no groups"),
     (GRPO, "prompt_weight", "sqrt_odds", "already weighs"),
     (TOPR, "prompt_weight", "one", "constants"),
-    (DPO, "engine_correction", "truncate", "whole completions"),
+    (DPO, "importance_correction", "truncate", "whole completions"),
     (InfoNCA, "dual_clip", 3.0, "no clipped ratio"),
     (SFT, "kl_coefficient", 0.1, "no policy sampled"),
-    (SFT, "engine_correction", "mask", "no policy sampled"),
+    (SFT, "importance_correction", "mask", "no policy sampled"),
     (SFT, "mask_truncated", True, "no policy sampled"),
     (REINFORCEPlusPlusBaseline, "normalize_std", True, "whole rollout"),
 ]
@@ -181,14 +181,14 @@ def test_combinations_without_sense_are_refused_with_the_reason(cls, field, valu
 
 INERT = [
     ({"kl_estimator": "k1"}, "kl_coefficient is 0"),
-    ({"engine_ratio_high": 3.0}, "engine_correction is none"),
-    ({"engine_correction_level": "sequence"}, "engine_correction is none"),
-    ({"engine_correction": "truncate", "engine_ratio_low": 0.1}, "not mask"),
+    ({"importance_ratio_high": 3.0}, "importance_correction is none"),
+    ({"importance_correction_level": "sequence"}, "importance_correction is none"),
+    ({"importance_correction": "truncate", "importance_ratio_low": 0.1}, "not mask"),
     ({"kl_coefficient": -0.1}, "0 or more"),
     ({"kl_coefficient": 0.1, "kl_estimator": "k4"}, "k1, k2, k3"),
     ({"entropy_coefficient": math.inf}, "0 or more"),
-    ({"engine_correction": "tis"}, "none, truncate, mask"),
-    ({"engine_correction": "mask", "engine_ratio_low": 1.5}, "around 1"),
+    ({"importance_correction": "tis"}, "none, truncate, mask"),
+    ({"importance_correction": "mask", "importance_ratio_low": 1.5}, "around 1"),
     ({"dual_clip": 0.5}, "above 1"),
     ({"dual_clip": 1.1}, "inside the interval"),
 ]
@@ -213,7 +213,7 @@ def test_options_that_are_wrong_or_idle_are_refused(options, reason):
         lambda: DPO(beta=0.0),
         lambda: DPO(sft_coefficient=-1.0),
         lambda: DPO(drop_uniform_groups=False),
-        lambda: PPO(discount=1.1),
+        lambda: PPO(gamma=1.1),
         lambda: PPO(value_clip=0.0),
         lambda: PPO(value_learning_rate=0.0),
         lambda: NFT(ratio_level="word"),
@@ -229,7 +229,7 @@ def test_settings_without_sense_are_refused(make):
     ("objective", "name"),
     [
         (GRPO(kl_coefficient=0.1), "reference_logprobs"),
-        (NFT(engine_correction="truncate"), "engine_logprobs"),
+        (NFT(importance_correction="truncate"), "engine_logprobs"),
         (GRPO(entropy_coefficient=0.1), "entropy"),
         (PPO(), "values"),
     ],
@@ -260,10 +260,10 @@ def test_a_yaml_names_every_option_that_its_class_takes(name):
     given = set(OmegaConf.load(CONF_DIR / "algorithm" / f"{name}.yaml")) - {"_target_"}
     cls = type(FAMILY[name])
     idle = {"overlong_penalty", "max_log_ratio"} | {"kl_estimator"}
-    idle |= {"engine_correction_level", "engine_ratio_low", "engine_ratio_high"}
-    missing = {f.name for f in fields(cls)} - given - set(cls.refuses)
-    assert missing <= idle if cls.refuses else missing == set()
-    assert given <= {f.name for f in fields(cls)} - set(cls.refuses)
+    idle |= {"importance_correction_level", "importance_ratio_low", "importance_ratio_high"}
+    missing = {f.name for f in fields(cls)} - given - set(cls.unsupported_options)
+    assert missing <= idle if cls.unsupported_options else missing == set()
+    assert given <= {f.name for f in fields(cls)} - set(cls.unsupported_options)
 
 
 def test_tools_see_the_fields():

@@ -14,7 +14,7 @@ from nft_lightning.errors import UserError
 from nft_lightning.planning.plan import plan_of
 
 SEVEN = ("model=hf", "model.path=Qwen/Qwen2.5-Math-7B", "trainer=gpu", "rollout=vllm")
-LONG = ("rollout.plan.max_new_tokens=3584", "rollout.plan.problems_per_rollout=512")
+LONG = ("rollout.max_new_tokens=3584", "rollout.problems_per_rollout=512")
 HALF = ("model=hf", "model.path=Qwen/Qwen2.5-0.5B", "trainer=gpu")
 
 
@@ -62,7 +62,7 @@ def test_help_comes_from_hydra():
     [
         ("plan.gpu=h1000", "plan.gpu='h1000' is not in the table: use one of rtx4090"),
         ("plan.gpu_count=3", "plan.gpu_count='3' is not a known key"),
-        ("trainer.precision=64-true", "trainer.precision='64-true' can not be planned"),
+        ("trainer.precision=64-true", "trainer.precision='64-true' cannot be planned"),
     ],
 )
 def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
         (["model=hf", "model.path=org/none"], "has no config on this machine"),
         (["model=hf"], r"model\.path='\?\?\?' has no value"),
         (["model=smollm2"], "has no path to a config"),
-        ([strategy("horovod")], "can not be planned"),
+        ([strategy("horovod")], "cannot be planned"),
         (["trainer.devices=auto"], "is not a number of GPUs"),
         (["++optimizer.name=sgd"], "sgd"),
         (["++optimizer.name=adamw_8bit", "trainer.precision=bf16-true"], "steps on weights of 16 bits"),

@@ -6,7 +6,7 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.errors import UserError
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
@@ -40,7 +40,7 @@ def test_both_ways_are_one(make, entropy):
     results = []
     for way in ("plain", "fused"):
         policy = make().eval()
-        policy.fused = PolicyPlan(way).fused(policy.model, policy.temperature)
+        policy.fused = PolicyConfig(way).fused(policy.model, policy.temperature)
         assert (policy.fused is None) == (way == "plain")
         out = policy(batch(), entropy_gradient=entropy, hidden=True)
         (out.logprobs.sum() + (out.entropy.sum() if entropy else 0)).backward()
@@ -55,7 +55,7 @@ def test_both_ways_are_one(make, entropy):
 
 def test_an_empty_micro_batch_adds_nothing():
     policy = gemma()
-    policy.fused = PolicyPlan("fused").fused(policy.model, policy.temperature)
+    policy.fused = PolicyConfig("fused").fused(policy.model, policy.temperature)
     policy(batch(0)).logprobs.sum().backward()
     assert all(float(p.grad.abs().sum()) == 0 for p in policy.parameters() if p.grad is not None)
 
@@ -63,19 +63,19 @@ def test_an_empty_micro_batch_adds_nothing():
 def test_a_head_that_scales_its_logits_is_seen():
     model = cohere().model
     with pytest.raises(UserError, match=r"policy\.logprobs='fused' does not fit CohereForCausalLM"):
-        PolicyPlan("fused").fused(model, 1.0)
+        PolicyConfig("fused").fused(model, 1.0)
     model.config.vocab_size = 47
-    assert PolicyPlan("auto").fused(model, 1.0) is None
+    assert PolicyConfig("auto").fused(model, 1.0) is None
 
 
 def test_auto_looks_at_the_vocabulary(monkeypatch):
     model = gemma().model
-    assert PolicyPlan().fused(model, 1.0) is None
+    assert PolicyConfig().fused(model, 1.0) is None
     monkeypatch.setattr("nft_lightning.policy.head.LARGE_VOCABULARY", 47)
-    assert PolicyPlan().fused(model, 1.0) is not None
-    assert PolicyPlan().fused(cohere().model, 1.0) is None
+    assert PolicyConfig().fused(model, 1.0) is not None
+    assert PolicyConfig().fused(cohere().model, 1.0) is None
 
 
 def test_an_unknown_way_is_refused():
     with pytest.raises(UserError, match=r"policy\.logprobs='chunked' is not known"):
-        PolicyPlan("chunked")
+        PolicyConfig("chunked")

@@ -17,12 +17,12 @@ from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.policy.precision import as_it_trains, halve
+from nft_lightning.policy.precision import as_it_trains, cast_to_half
 from nft_lightning.policy.reference import Frozen
-from nft_lightning.training.config import OptimizerPlan
+from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.types import Completion, Sampling, Signal
 
@@ -48,7 +48,7 @@ def check(compose_config):
 
 
 def policy_with(**options):
-    plan, policy = PolicyPlan(**options), TinyModel().load(1.0)
+    plan, policy = PolicyConfig(**options), TinyModel().load(1.0)
     policy.model = plan.with_adapters(policy.model)
     policy.fused = plan.fused(policy.model, 1.0)
     plan.save_memory(policy.model)
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_adapters_knows_its_weights():
 
 def test_halved_weights_keep_their_frequencies_and_their_losses():
     policy = TinyModel().load(1.0)
-    halve(policy.model, torch.bfloat16)
+    cast_to_half(policy.model, torch.bfloat16)
     assert {p.dtype for p in policy.parameters()} == {torch.bfloat16}
     assert {b.dtype for b in policy.buffers() if b.is_floating_point()} == {torch.float32}
     out = policy(batch())
@@ -146,7 +146,7 @@ def test_halved_weights_keep_their_frequencies_and_their_losses():
 )
 def test_an_option_without_effect_is_refused(options, field):
     with pytest.raises(UserError, match=field):
-        PolicyPlan(**options)
+        PolicyConfig(**options)
 
 
 def test_adapters_for_layers_that_are_not_there_are_refused():
@@ -166,7 +166,7 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
         (["trainer=fsdp2", "callbacks=gradient_cosine"], "gradient_cosine"),
         (
             ["trainer=fsdp2", "policy.lora_rank=4", "trainer.precision=bf16-true"],
-            "can not shard together",
+            "cannot shard together",
         ),
         (
             ["optimizer.name=adamw_8bit", "trainer.precision=bf16-true"],
@@ -239,7 +239,7 @@ def test_an_optimizer_on_the_host_makes_the_same_steps():
     made = []
     for name in ("adamw", "adamw_cpu_offload"):
         policy = policy_with(lora_rank=4)
-        plan = OptimizerPlan(name=name, weight_decay=0.1)
+        plan = OptimizerConfig(name=name, weight_decay=0.1)
         optimizer = built_optimizer(plan, [policy], [1e-2])
         for _ in range(2):
             gradients(policy)
@@ -298,7 +298,7 @@ def test_weights_are_loaded_on_the_own_device_of_a_rank(monkeypatch):
             raise StopIteration
 
     monkeypatch.setattr(torch.cuda, "set_device", happened.append)
-    parts = SimpleNamespace(policy=PolicyPlan(), model=Model(), plan=SimpleNamespace(temperature=1.0))
+    parts = SimpleNamespace(policy=PolicyConfig(), model=Model(), plan=SimpleNamespace(temperature=1.0))
     device = torch.device("cuda", 1)
     with pytest.raises(StopIteration):
         load_policy(None, parts, SimpleNamespace(strategy=SimpleNamespace(root_device=device)))

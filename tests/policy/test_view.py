@@ -17,7 +17,7 @@ from transformers import (
 
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.errors import UserError
-from nft_lightning.policy.config import PolicyPlan
+from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.logprobs import Head
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Completion, Signal
@@ -95,7 +95,7 @@ def test_a_micro_batch_without_rows_has_a_gradient_of_zero():
 
 
 def test_a_model_that_mixes_rows_is_refused():
-    plan, policy = PolicyPlan(padding_free=True), policy_of("llama")
+    plan, policy = PolicyConfig(padding_free=True), policy_of("llama")
     assert plan.free_of_padding(policy)
     plain = policy.model.forward
     policy.model.forward = lambda *args, position_ids=None, **kwargs: plain(*args, **kwargs)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from nft_lightning.cli.build_tiny import (
+
+from benchmarks.build_tiny import (
     Stage,
     build,
     build_tokenizer,
     draw_example,
     worked_answer,
 )
-
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.problems.arithmetic import ArithmeticProblems

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from nft_lightning.cli.build_tiny import build_tokenizer
 
+from benchmarks.build_tiny import build_tokenizer
 from nft_lightning.app.build import build, build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.problems.prompt_checks import check_prompt
@@ -158,8 +158,8 @@ def test_what_cannot_work_is_one_sentence(prompt, tokenizer, message):
         check_prompt(prompt, made_tokenizer(**tokenizer))
     assert str(caught.value).startswith("problems.prompt")
     with pytest.raises(UserError) as caught:
-        check_prompt(prompt, made_tokenizer(**tokenizer), "eval.plan.prompt")
-    assert str(caught.value).startswith("eval.plan.prompt")
+        check_prompt(prompt, made_tokenizer(**tokenizer), "eval.prompt")
+    assert str(caught.value).startswith("eval.prompt")
 
 
 def test_a_tokenizer_that_was_not_there(monkeypatch):
@@ -202,11 +202,11 @@ def test_the_node_is_built_from_the_command_line(compose_config):
         ("+problems.prompt_template=chat", "has another name now: use problems.prompt.template"),
         ("problems.prompt.template=chat", "needs a tokenizer with a chat template"),
         (
-            "rollout.plan.stop=['<eos>']",
-            r"holds the special token <eos>.* use rollout.plan.stop_token_ids=\[2\]",
+            "rollout.stop=['<eos>']",
+            r"holds the special token <eos>.* use rollout.stop_token_ids=\[2\]",
         ),
-        ("rollout.plan.stop=['']", "is empty"),
-        ("rollout.plan.stop_token_ids=[99999]", "is not a token of this model"),
+        ("rollout.stop=['']", "is empty"),
+        ("rollout.stop_token_ids=[99999]", "is not a token of this model"),
     ],
 )
 def test_a_bad_node_is_refused_before_a_model_is_loaded(compose_config, override, message):

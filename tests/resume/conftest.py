@@ -8,8 +8,8 @@ from nft_lightning.app.build import CONF_DIR
 from tests.resume.leave import leave_at, watched_places
 
 SETTINGS = (
-    "rollout.plan.problems_per_rollout=8",
-    "rollout.plan.completions_per_problem=4",
+    "rollout.problems_per_rollout=8",
+    "rollout.completions_per_problem=4",
     "evaluation.problems=6",
     "evaluation.completions_per_problem=2",
     "evaluation.every_epochs=2",

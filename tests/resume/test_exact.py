@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
-from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
+from benchmarks.equal import differences
 from nft_lightning.app import run as running
 from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.resume.conftest import brief

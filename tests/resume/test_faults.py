@@ -17,8 +17,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from nft_lightning.checkpointing.equal import differences
 
+from benchmarks.equal import differences
 from nft_lightning.app import run as running
 from nft_lightning.batching.split import halved
 from nft_lightning.checkpoints import folder as folders
@@ -104,7 +104,7 @@ def test_disk_full_in_metrics(tmp_path, monkeypatch, caplog):
 
 
 def test_a_read_only_run_folder(tmp_path):
-    """A run folder that can not be written is refused in one sentence before a model is loaded."""
+    """A run folder that cannot be written is refused in one sentence before a model is loaded."""
     result = nft_train("run_dir=/proc/nothing/here", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: run_dir=")
@@ -152,7 +152,7 @@ def test_a_malicious_pickle(tmp_path, monkeypatch):
         manifest = json.loads((path / "manifest.json").read_text())
         manifest["files"]["state.pt"] = [*folders.measure(path / "state.pt")]
         (path / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(DamagedCheckpointError, match="can not be read"):
+        with pytest.raises(DamagedCheckpointError, match="cannot be read"):
             read_checkpoint(path)
     assert not (tmp_path / "pwned").exists()
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from nft_lightning.checkpointing.equal import differences
 
+from benchmarks.equal import differences
 from nft_lightning.app.resume import find
 from nft_lightning.checkpoints.folder import checkpoints, read_manifest
 from nft_lightning.errors import UserError

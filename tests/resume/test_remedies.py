@@ -8,9 +8,9 @@ import re
 
 import pytest
 import torch
-from nft_lightning.checkpointing.equal import differences
 from omegaconf import OmegaConf
 
+from benchmarks.equal import differences
 from nft_lightning.app import run as running
 from nft_lightning.app.build import PACKAGE
 from nft_lightning.checkpoints.folder import checkpoints, read_checkpoint

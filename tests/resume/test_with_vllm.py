@@ -16,7 +16,7 @@ MEASURES_THE_MACHINE = ("time/", "checkpoint/", "sync/seconds")
 SMALL = (
     "rollout=vllm",
     "trainer.max_epochs=3",
-    "rollout.plan.problems_per_rollout=8",
+    "rollout.problems_per_rollout=8",
     "evaluation.problems=8",
     "evaluation.every_epochs=3",
 )

@@ -13,7 +13,7 @@ from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.policy import Policy
-from nft_lightning.rollouts.sync_check import SyncProof, computed_in
+from nft_lightning.rollouts.sync_check import SyncCheck, computed_in
 
 PROBE = [tuple(range(5, 77))]
 
@@ -51,10 +51,10 @@ def test_the_bound_is_that_of_the_coarser_type(policy, dtype, gap, said):
     engine.load_weights(full_tensors(policy.model), 3)
     engine.gap, engine.dtype = gap, dtype
     if said is None:
-        assert SyncProof().check(engine, policy, PROBE, 3) == pytest.approx(gap, abs=1e-3)
+        assert SyncCheck().check(engine, policy, PROBE, 3) == pytest.approx(gap, abs=1e-3)
         return
     with pytest.raises(SyncError, match=said):
-        SyncProof().check(engine, policy, PROBE, 3)
+        SyncCheck().check(engine, policy, PROBE, 3)
 
 
 def test_a_given_bound_holds_whatever_the_types(policy):
@@ -62,7 +62,7 @@ def test_a_given_bound_holds_whatever_the_types(policy):
     engine.load_weights(full_tensors(policy.model), 3)
     engine.gap, engine.dtype = 0.1, torch.bfloat16
     with pytest.raises(SyncError, match=r"where 0\.05 is allowed"):
-        SyncProof(max_logprob_gap=0.05).check(engine, policy, PROBE, 3)
+        SyncCheck(max_logprob_gap=0.05).check(engine, policy, PROBE, 3)
 
 
 def test_layers_of_4_bits_round_as_what_they_compute_in():

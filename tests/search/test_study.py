@@ -184,11 +184,11 @@ def test_a_journal_is_a_storage(tmp_path, monkeypatch):
         ({"storage": "sqlite:////nowhere/at/all.sqlite3"}, "hydra.sweeper.storage='sqlite:////nowhere"),
         (
             {"storage": "journal:/nowhere/at/all.log"},
-            "storage='journal:/nowhere/at/all.log' can not",
+            "storage='journal:/nowhere/at/all.log' cannot",
         ),
-        ({"storage": "postgres-typo://me:secret@x"}, "'postgres-typo://me:***@x' can not be used"),
+        ({"storage": "postgres-typo://me:secret@x"}, "'postgres-typo://me:***@x' cannot be used"),
         ({"objectives": ["speed"]}, "'speed' is not known: use some of accuracy, tokens, seconds"),
-        ({"objectives": ["tokens"], "pruner": optuna.pruners.MedianPruner()}, "can not be pruned"),
+        ({"objectives": ["tokens"], "pruner": optuna.pruners.MedianPruner()}, "cannot be pruned"),
         ({"evaluations": None, "pruner": optuna.pruners.MedianPruner()}, "which is off"),
     ],
 )

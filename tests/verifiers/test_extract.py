@@ -114,7 +114,7 @@ def test_what_is_around_an_answer():
 
 def test_truncated_completions():
     texts, cut = [r"\boxed{1}", r"\boxed{2}"], [False, True]
-    assert find_answers(texts, cut, "boxed", "last", "judge") == ["1", "2"]
+    assert find_answers(texts, cut, "boxed", "last", "score") == ["1", "2"]
     assert find_answers(texts, cut, "boxed", "last", "unparsable") == ["1", None]
     assert find_answers(texts, None, "boxed", "last", "unparsable") == ["1", "2"]
 

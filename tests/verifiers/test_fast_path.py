@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nft_lightning.verifiers.extract import balanced, bare, gold_answer
 from nft_lightning.verifiers.math.fast import compare_plain, number
 from nft_lightning.verifiers.math.number import close
-from nft_lightning.verifiers.math.score import judge
+from nft_lightning.verifiers.math.score import score
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
@@ -106,7 +106,7 @@ def check(answer: str, gold: str) -> None:
     mine, theirs = bare(answer), gold_answer(gold)
     decided = compare_plain(mine, theirs)
     if decided is not None:
-        assert judge("box+answer", mine, theirs)[0] == decided, (answer, gold)
+        assert score("box+answer", mine, theirs)[0] == decided, (answer, gold)
 
 
 @COUNT
@@ -168,12 +168,12 @@ SOUP = st.lists(st.sampled_from([*TOKENS.split(), " ", "\n", "\\\\"]), min_size=
 def test_equal_soup_of_tokens(text):
     mine = bare(text)
     if compare_plain(mine, mine) is not None:
-        assert judge("box+answer", mine, mine)[0] == "correct"
+        assert score("box+answer", mine, mine)[0] == "correct"
         for size in ("\\dfrac", "\\tfrac"):
             other = bare(re.sub(r"\\frac(?![a-zA-Z])", "\\" + size, text))
             assert compare_plain(other, mine) == "correct"
             assert (
-                judge("box+answer", other, mine)[0] == judge("box+answer", mine, other)[0] == "correct"
+                score("box+answer", other, mine)[0] == score("box+answer", mine, other)[0] == "correct"
             )
 
 

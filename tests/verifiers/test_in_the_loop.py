@@ -7,7 +7,7 @@ import math
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutPlan
+from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.types import Completion, Verdict
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier
@@ -24,7 +24,7 @@ class Engine:
 
 
 def collect(verifier, drop_uniform=False):
-    plan = RolloutPlan(problems_per_rollout=2, completions_per_problem=3, max_generation_rounds=1)
+    plan = RolloutConfig(problems_per_rollout=2, completions_per_problem=3, max_generation_rounds=1)
     collector = Collector(
         ArithmeticProblems(),
         Engine(),

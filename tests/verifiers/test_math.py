@@ -178,7 +178,7 @@ def test_rewards_by_outcome():
     rules = RewardRules(timeout=None)
     assert rules.reward("correct") == 1.0
     assert rules.reward("timeout") is None
-    assert rules.worth(Verdict("wrong", score=0.25)) == 0.25
-    assert rules.worth(Verdict("timeout")) != rules.worth(Verdict("timeout"))
+    assert rules.reward_for(Verdict("wrong", score=0.25)) == 0.25
+    assert rules.reward_for(Verdict("timeout")) != rules.reward_for(Verdict("timeout"))
     with pytest.raises(UserError, match="bogus"):
         rules.reward("bogus")

@@ -142,7 +142,7 @@ def test_memory_is_limited_and_running_out_is_an_error(tmp_path):
         "from nft_lightning.verifiers.math import worker\n"
         "def greedy(how, answer, gold):\n"
         "    return ('correct', str(len(bytearray(int(answer)))))\n"
-        "worker.judge = greedy\n"
+        "worker.score = greedy\n"
         "mine, theirs = socket.socketpair()\n"
         "mine.sendall(json.dumps([['', '1000', ''], ['', '2000000000', ''], ['', '1', '']])"
         ".encode() + b'\\n')\n"
@@ -360,7 +360,7 @@ def test_golds_are_read_once():
     judge.read_gold.cache_clear()
     compare.gold_value.cache_clear()
     for answer in ("x", "y", "z"):
-        judge.judge("box+answer", answer, "x+y")
+        judge.score("box+answer", answer, "x+y")
     assert judge.read_gold.cache_info().misses == compare.gold_value.cache_info().misses == 1
     assert judge.read_gold.cache_info().hits == compare.gold_value.cache_info().hits == 2
 

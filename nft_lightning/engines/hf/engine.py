@@ -34,7 +34,7 @@ class HFEngineConfig:
 
     max_rows: int = 512
     # Sharded parameters are gathered into a whole copy for this engine alone.
-    plays_model: ClassVar[bool] = True
+    uses_trainer_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_rows < 1:
@@ -74,7 +74,7 @@ class HFEngine:
         for name, tensor in Manifest.of(self.model).checked(named_tensors, version, tally):
             parameter, layer = own[name]
             if layer is not None or packed(parameter):
-                # Its adapters are live in this model, which can not take the sum; nor can four bits.
+                # Its adapters are live in this model, which cannot take the sum; nor can four bits.
                 if not torch.equal(merged(parameter, layer), tensor):
                     raise SyncError(f"weight sync {version}: {name!r} is not this model's own")
             elif parameter.data_ptr() != tensor.data_ptr():
@@ -87,7 +87,7 @@ class HFEngine:
         """One copy of the weights."""
         return [self]
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Nothing to give back: the weights are the trainer's own."""
 
     @torch.no_grad()

@@ -118,7 +118,7 @@ class VLLMEngineConfig:
 class VLLMEngine:
     """A vLLM ``LLM`` in this process; see :class:`nft_lightning.engines.base.Engine`.
 
-    It starts from the model's config alone: weights come by sync, so a forgotten sync can not go
+    It starts from the model's config alone: weights come by sync, so a forgotten sync cannot go
     unnoticed. Each prompt is one request for its K completions, which share the prompt's cache.
     """
 
@@ -220,7 +220,7 @@ class VLLMEngine:
         """One copy of the weights, however many GPUs hold it."""
         return [self]
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Give the GPU's memory to the trainer until the next sync."""
         if self.config.sleep and torch.cuda.is_available() and not self.asleep:
             self.llm.sleep(level=2)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nft_lightning.distributed.preemption import at_once
-from nft_lightning.distributed.ranks import first, from_all, from_first, several
+from nft_lightning.distributed.ranks import broadcast_from_rank0, first, gather_objects, several
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids
@@ -152,10 +152,10 @@ class VLLMServerEngine:
         if several():
             # Gathering a shard is a collective call: every rank runs to the end, whatever happened.
             exhaust(named)
-        if failed := [e for e in from_all(error) if e is not None]:
+        if failed := [e for e in gather_objects(error) if e is not None]:
             raise failed[0]
         self.policy_version = version
-        replicas = from_first(lambda: sum(s.up for s in self.servers))
+        replicas = broadcast_from_rank0(lambda: sum(s.up for s in self.servers))
         seconds = time.perf_counter() - started
         return SyncReport(version, len(tally), sum(tally.values()), seconds, replicas)
 
@@ -204,19 +204,19 @@ class VLLMServerEngine:
         """See :class:`nft_lightning.engines.base.Engine`. The group's first seed draws all of it."""
         mine = [self.request(p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
         # Ranks that ask the same get the same: they must not train on different samples.
-        jobs = list(dict.fromkeys(job for jobs in from_all(mine) for job in jobs))
+        jobs = list(dict.fromkeys(job for jobs in gather_objects(mine) for job in jobs))
         spread = self.spread(jobs)
         self.finish(spread)
-        answers = from_first(lambda: spread.answers)
+        answers = broadcast_from_rank0(lambda: spread.answers)
         index = {job: i for i, job in enumerate(jobs)}
         return [self.completions(answers[index[job]]) for job in mine]
 
     @property
     def follows(self) -> bool:
-        """Whether :meth:`generate_following` may be used: ranks would each ask for other things."""
+        """Whether :meth:`generate_streaming` may be used: ranks would each ask for other things."""
         return not several()
 
-    def generate_following(
+    def generate_streaming(
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
@@ -257,23 +257,25 @@ class VLLMServerEngine:
             with at_once():
                 return spread.run(self.servers)
 
-        while not from_first(run):
+        while not broadcast_from_rank0(run):
             losses += 1
             if losses == limit:
-                raise EngineError(f"servers were lost {limit} times: {from_first(self.last_fault)}")
+                raise EngineError(
+                    f"servers were lost {limit} times: {broadcast_from_rank0(self.last_fault)}"
+                )
             self.give_weights_again(version)
 
     def last_fault(self) -> str:
-        """The fault to tell of: rather what a server said than that it can not be reached."""
+        """The fault to tell of: rather what a server said than that it cannot be reached."""
         faults = sorted((s.fault for s in self.servers if s.fault), key=lambda f: f.gone)
         return str(faults[0]) if faults else "no server has weights"
 
     def give_weights_again(self, version: int) -> None:
         """Sync to whichever server comes back; EngineError where waiting would not help."""
-        if not from_first(lambda: any(s.fault and s.fault.gone for s in self.servers)):
-            raise EngineError(from_first(self.last_fault))
+        if not broadcast_from_rank0(lambda: any(s.fault and s.fault.gone for s in self.servers)):
+            raise EngineError(broadcast_from_rank0(self.last_fault))
         if self.resync is None:
-            raise EngineError(f"no server is left: {from_first(self.last_fault)}")
+            raise EngineError(f"no server is left: {broadcast_from_rank0(self.last_fault)}")
         log.warning("no vLLM server is left; the weights go to the first that comes back")
         self.resync()
         if self.policy_version != version:
@@ -291,7 +293,7 @@ class VLLMServerEngine:
 
     def replicas(self) -> list[VLLMServerEngine]:
         """One engine for each server in use: each must be proved to play the policy."""
-        up = from_first(lambda: [i for i, s in enumerate(self.servers) if s.up])
+        up = broadcast_from_rank0(lambda: [i for i, s in enumerate(self.servers) if s.up])
         made = []
         for i in up:
             replica = copy.copy(self)
@@ -299,7 +301,7 @@ class VLLMServerEngine:
             made.append(replica)
         return made
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Nothing to give back: the servers' memory is their own."""
 
 

@@ -113,7 +113,7 @@ class Server:
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(
                 self.address,
-                f"can not be reached ({type(error).__name__}: {str(error) or 'connection closed'})",
+                f"cannot be reached ({type(error).__name__}: {str(error) or 'connection closed'})",
                 "start it with nft-serve, or take it out of rollout.engine.addresses",
                 gone=True,
             ) from None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nft_lightning.distributed.shards import gradient_part, on_host
 from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.precision import halve
+from nft_lightning.policy.precision import cast_to_half
 from nft_lightning.training.strategies.zero_state import load_optimizer, load_tensor, whole_optimizer
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class ZeRO(DDPStrategy):
         trained = nn.ModuleList(self.module.trained)
         if stored != torch.float32:
             # ZeRO wants one type: critic and adapters become bf16 too. Masters are fp32 in any case.
-            halve(trained, stored)
+            cast_to_half(trained, stored)
         if self.stage == 3:
             for part in (trained, reference):
                 if part is not None:

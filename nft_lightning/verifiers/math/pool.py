@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.05
 STUCK_SECONDS = 0.5
 
 Job = tuple[str, str, str]
-"""How to search, the answer, the gold; see :func:`nft_lightning.verifiers.math.score.judge`."""
+"""How to search, the answer, the gold; see :func:`nft_lightning.verifiers.math.score.score`."""
 
 
 class WorkerPool:

@@ -54,7 +54,7 @@ WARM_UP = (
 Parsed = list[Any]
 
 
-def judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
+def score(how: str, answer: str, gold: str) -> tuple[str, str | None]:
     """Return the outcome, and for a search over the whole text what was found.
 
     ``how`` names the search for the answer and how the gold is written, ``any+text`` for example;
@@ -162,8 +162,8 @@ def warm_up() -> Sequence[Callable[[], object]]:
     golds = (*WARM_UP[1:], WARM_UP[0])
     return [
         lambda text=text, gold=gold: (
-            judge("box+answer", text, f"1+{text}"),
-            judge("box+answer", text, gold),
+            score("box+answer", text, f"1+{text}"),
+            score("box+answer", text, gold),
         )  # type: ignore[misc]
         for text, gold in zip(WARM_UP, golds, strict=True)
     ]

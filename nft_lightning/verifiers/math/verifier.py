@@ -40,7 +40,7 @@ class MathVerifier:
             ``expression`` or ``any`` of both.
         which: ``last`` or ``first`` of several.
         gold: golds are an ``answer``, or a ``text`` that math-verify searches for one.
-        truncated: ``judge`` completions that met the token limit like others, or call them
+        truncated: ``score`` completions that met the token limit like others, or call them
             ``unparsable``.
         max_answer_characters: longer answers are ``unparsable``, unless the gold is as long.
         rewards: what each outcome counts as.
@@ -52,7 +52,7 @@ class MathVerifier:
     extract: str = "boxed"
     which: str = "last"
     gold: str = "answer"
-    truncated: str = "judge"
+    truncated: str = "score"
     max_answer_characters: int = 10_000
     rewards: RewardRules = field(default_factory=RewardRules)
 

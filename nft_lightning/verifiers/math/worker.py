@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from nft_lightning.verifiers.math.score import judge
+from nft_lightning.verifiers.math.score import score
 from nft_lightning.verifiers.math.too_large import TooLarge
 
 PR_SET_PDEATHSIG = 1
@@ -79,7 +79,7 @@ def resident_mb() -> float:
 def safe_judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
     """A failure is an error, never a wrong answer; what no deadline would see done is a timeout now."""
     try:
-        return judge(how, answer, gold)
+        return score(how, answer, gold)
     except TooLarge:
         return "timeout", None
     except Exception:
