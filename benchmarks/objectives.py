@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
-from nft_lightning.app.build import CONF_DIR, build
+from nft_lightning.app.build import build, option, options_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAMILIES = {
@@ -77,9 +76,8 @@ GRPO, CISPO and REINFORCE where nothing is clipped.
 def algorithms() -> dict[str, Any]:
     """Each yaml's objective, family after family."""
     names = [name for family in FAMILIES.values() for name in family]
-    folder = CONF_DIR / "algorithm"
-    assert sorted(names) == sorted(p.stem for p in folder.glob("*.yaml"))
-    return {n: build(OmegaConf.load(folder / f"{n}.yaml"), "algorithm") for n in names}
+    assert sorted(names) == options_of("algorithm")
+    return {name: build(option("algorithm", name), "algorithm") for name in names}
 
 
 def line(objective: Any, label: str) -> str:

@@ -15,14 +15,21 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.app.build import CONF_DIR, NOT_CONDITIONS, build, build_parts, conditions_hash
+from nft_lightning.app.build import (
+    CONF_DIR,
+    NOT_CONDITIONS,
+    build,
+    build_parts,
+    conditions_hash,
+    options_of,
+)
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.search.sweeper import register
 
-ALGORITHMS = sorted(p.stem for p in (CONF_DIR / "algorithm").glob("*.yaml"))
+ALGORITHMS = options_of("algorithm")
 NEEDS = {
     "jsonl": ["problems.path=PATH"],
     "hf_dataset": ["problems.path=org/set"],
@@ -41,7 +48,7 @@ def problem_file(tmp_path):
 
 
 def options(group: str) -> list[str]:
-    return sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
+    return options_of(group)
 
 
 GROUP_OPTIONS = [

@@ -49,9 +49,7 @@ def test_searches_and_experiments_may_be_null():
     ]
 
 
-@pytest.mark.parametrize(
-    "added", ["+learning_rate=0.5", "++new.key=1", "+problems.foo=1", "+rollout.foo=1"]
-)
+@pytest.mark.parametrize("added", ["+learning_rate=0.5", "++new.key=1", "+problems.foo=1"])
 def test_an_added_key_that_nobody_reads_is_refused(added):
     with pytest.raises(UserError, match="is a key that nobody reads"):
         compose_or_explain("train", [added])

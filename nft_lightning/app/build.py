@@ -36,6 +36,9 @@ NOT_CONDITIONS = (
 )
 
 
+SHARED = "base"
+"""The file of a config group that holds what its options share, and is no option itself."""
+
 RENAMED = {
     "problems.prompt_template": "problems.prompt.template",
     "eval.prompt_template": "eval.prompt.template",
@@ -51,6 +54,22 @@ RENAMED = {
     "algorithm.importance_ratio_high": "algorithm.importance_ratio_high",
 }
 """Keys of earlier versions and their names now, each with all keys below it; the longest comes first."""
+
+
+def options_of(group: str) -> list[str]:
+    """Return the options of a config group, sorted."""
+    names = [path.stem for path in (CONF_DIR / group).glob("*.yaml")]
+    return sorted(name for name in names if name != SHARED)
+
+
+def option(group: str, name: str) -> DictConfig:
+    """Return one option of a config group by itself, with what it shares with the others."""
+    shared = CONF_DIR / group / f"{SHARED}.yaml"
+    node = OmegaConf.load(CONF_DIR / group / f"{name}.yaml")
+    merged = OmegaConf.merge(OmegaConf.load(shared), node) if shared.is_file() else node
+    assert isinstance(merged, DictConfig)
+    merged.pop("defaults", None)
+    return merged
 
 
 def target(node: DictConfig, field: str) -> Any:

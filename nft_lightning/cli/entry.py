@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nft_lightning.app.build import CONF_DIR, new_name, renamed
+from nft_lightning.app.build import CONF_DIR, new_name, options_of, renamed
 from nft_lightning.cli.words import check_added, readable, ready, trainer_keys
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.preemption import Preempted
@@ -107,7 +107,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
         if new_name(key) is not None:
             return renamed(key, value)
         if (CONF_DIR / group).is_dir():
-            options = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
+            options = options_of(group)
             if value not in options and "," not in value:
                 return UserError(group, value, "is not an option", nearest(value, options))
         elif key not in names and any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1])):

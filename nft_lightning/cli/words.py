@@ -8,7 +8,7 @@ import os
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from nft_lightning.app.build import CONF_DIR
+from nft_lightning.app.build import CONF_DIR, SHARED, options_of
 from nft_lightning.common.text import quoted
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import within
@@ -40,15 +40,20 @@ def ready(arguments: list[str]) -> list[str]:
 
 
 def without_group(argument: str) -> str:
-    """Return ``GROUP=none`` for a group that is chosen away; raise UserError where one is needed."""
+    """Return ``GROUP=none`` for a group that is chosen away.
+
+    Raises:
+        UserError: the group is needed, or the file that its options share is chosen.
+    """
     group, _, value = argument.removeprefix("~").partition("=")
+    if value == SHARED and (CONF_DIR / group / f"{SHARED}.yaml").is_file():
+        raise UserError(group, value, "is not an option", f"use one of {', '.join(options_of(group))}")
     chosen_away = argument.startswith("~") if "=" not in argument else value in AWAY
     if not chosen_away or group in NEVER_NEEDED or not (CONF_DIR / group).is_dir():
         return argument
     if group in WITHOUT:
         return f"{group}={WITHOUT[group]}"
-    options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-    raise UserError(group, value, "cannot be left out", f"use one of {', '.join(options)}")
+    raise UserError(group, value, "cannot be left out", f"use one of {', '.join(options_of(group))}")
 
 
 def with_home(argument: str) -> str:

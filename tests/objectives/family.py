@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import torch
-from omegaconf import OmegaConf
 
-from nft_lightning.app.build import CONF_DIR, build
+from nft_lightning.app.build import build, option, options_of
 
-FAMILY = {
-    path.stem: build(OmegaConf.load(path), "algorithm")
-    for path in sorted((CONF_DIR / "algorithm").glob("*.yaml"))
-}
+FAMILY = {name: build(option("algorithm", name), "algorithm") for name in options_of("algorithm")}
 
 
 def extras(objective, logprobs, value=0.0):
