@@ -41,17 +41,17 @@ SHARED = "base"
 
 RENAMED = {
     "problems.prompt_template": "problems.prompt.template",
-    "eval.prompt_template": "eval.prompt.template",
-    "eval": "eval",
-    "rollout": "rollout",
-    "rollout.sync_check": "rollout.sync_check",
-    "batching.minibatch_unit": "batching.minibatch_unit",
-    "algorithm.gamma": "algorithm.gamma",
-    "algorithm.gae_lambda": "algorithm.gae_lambda",
-    "algorithm.importance_correction": "algorithm.importance_correction",
-    "algorithm.importance_correction_level": "algorithm.importance_correction_level",
-    "algorithm.importance_ratio_low": "algorithm.importance_ratio_low",
-    "algorithm.importance_ratio_high": "algorithm.importance_ratio_high",
+    "eval.plan.prompt_template": "eval.prompt.template",
+    "eval.plan": "eval",
+    "rollout.plan": "rollout",
+    "rollout.proof": "rollout.sync_check",
+    "batching.deal": "batching.minibatch_unit",
+    "algorithm.discount": "algorithm.gamma",
+    "algorithm.trace": "algorithm.gae_lambda",
+    "algorithm.engine_correction": "algorithm.importance_correction",
+    "algorithm.engine_correction_level": "algorithm.importance_correction_level",
+    "algorithm.engine_ratio_low": "algorithm.importance_ratio_low",
+    "algorithm.engine_ratio_high": "algorithm.importance_ratio_high",
 }
 """Keys of earlier versions and their names now, each with all keys below it; the longest comes first."""
 

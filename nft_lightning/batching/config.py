@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nft_lightning.batching.minibatch import MINIBATCH_UNITS
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded, check_bounds
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,10 @@ class BatchingConfig:
             update then sees most problems of the rollout. Not for objectives that compare whole groups.
     """
 
-    updates_per_rollout: int = 4
-    max_tokens_per_micro_batch: int = 8192
-    stop_after_empty_rollouts: int = 3
-    minibatch_unit: str = "group"
+    updates_per_rollout: int = bounded(4, least=1)
+    max_tokens_per_micro_batch: int = bounded(8192, least=1)
+    stop_after_empty_rollouts: int = bounded(3, least=1)
+    minibatch_unit: str = bounded("group", choices=MINIBATCH_UNITS)
 
     def __post_init__(self) -> None:
-        positive = ("updates_per_rollout", "max_tokens_per_micro_batch", "stop_after_empty_rollouts")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UserError(f"batching.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        if self.minibatch_unit not in MINIBATCH_UNITS:
-            raise UserError(
-                "batching.minibatch_unit",
-                self.minibatch_unit,
-                "is not known",
-                f"use {' or '.join(MINIBATCH_UNITS)}",
-            )
+        check_bounds(self, "batching")

@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import check_ids
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.rollouts.config import check_sampling
 from nft_lightning.types import Problem, Sampling
+
+PARTS = ("all", "held_out")
 
 
 @dataclass(frozen=True)
@@ -26,20 +29,13 @@ class EvalSet:
     """
 
     source: Any
-    completions_per_problem: int = 1
-    problems: int | None = None
-    part: str = "all"
+    completions_per_problem: int = bounded(1, least=1)
+    problems: int | None = bounded(None, least=1, use="1 or more, or null for all")
+    part: str = bounded("all", choices=PARTS)
     in_mean: bool = True
 
     def __post_init__(self) -> None:
-        if self.completions_per_problem < 1:
-            raise UserError(
-                "completions_per_problem", self.completions_per_problem, "is below 1", "use 1 or more"
-            )
-        if self.problems is not None and self.problems < 1:
-            raise UserError("problems", self.problems, "is below 1", "use 1 or more, or null for all")
-        if self.part not in ("all", "held_out"):
-            raise UserError("part", self.part, "is not a part", "use all or held_out")
+        check_bounds(self, "eval.sets")
         if self.part == "held_out" and self.problems is None:
             raise UserError("problems", None, "is needed with part=held_out", "give a number")
         if self.part == "all" and not hasattr(type(self.source), "problems"):
@@ -75,13 +71,13 @@ class EvalConfig:
 
     sets: dict[str, Any] = field(default_factory=dict)
     prompt: Any = None
-    max_new_tokens: int = 3584
+    max_new_tokens: int = bounded(3584, least=1)
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     stop: list[str] = field(default_factory=list)
     stop_token_ids: list[int] = field(default_factory=list)
-    problems_per_part: int = 64
+    problems_per_part: int = bounded(64, least=1)
 
     def __post_init__(self) -> None:
         if not self.sets:
@@ -89,9 +85,7 @@ class EvalConfig:
         for name in self.sets:
             if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
                 raise UserError("eval.sets", name, "is no folder name", "use letters, digits and _")
-        for name in ("max_new_tokens", "problems_per_part"):
-            if getattr(self, name) < 1:
-                raise UserError(f"eval.{name}", getattr(self, name), "is below 1", "use 1 or more")
+        check_bounds(self, "eval")
         check_sampling("eval", self.temperature, self.top_p, self.top_k)
         if self.prompt is None:
             object.__setattr__(self, "prompt", PromptConfig())

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
 from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
@@ -70,20 +70,15 @@ class PPO(Objective):
     }
     clip_low: float = 0.2
     clip_high: float = 0.2
-    gamma: float = 1.0
-    gae_lambda: float = 1.0
-    value_clip: float = 0.2
-    value_learning_rate: float = 1e-3
+    gamma: float = bounded(1.0, least=0, most=1, use="1.0")
+    gae_lambda: float = bounded(1.0, least=0, most=1, use="1.0")
+    value_clip: float = bounded(0.2, above=0, finite=True, use="0.2")
+    value_learning_rate: float = bounded(1e-3, above=0, finite=True, use="1e-3")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"algorithm.{name}", getattr(self, name), "is outside [0, 1]", "use 1.0")
-        for name in ("value_clip", "value_learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"algorithm.{name}", getattr(self, name), "is not above 0", "use more")
+        check_bounds(self, "algorithm")
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """The return at the last token: reward and length penalty."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.policy.head import WAYS, head_of
 from nft_lightning.policy.layers import compiled, decoder_layers, recompute
@@ -38,28 +39,17 @@ class PolicyConfig:
         quantize: ``4bit`` keeps the frozen weights in NF4 (bitsandbytes; QLoRA); ``none``.
     """
 
-    logprobs: str = "auto"
+    logprobs: str = bounded("auto", choices=WAYS)
     padding_free: bool = False
     gradient_checkpointing: bool = False
     compile: bool = False
-    lora_rank: int = 0
-    lora_alpha: int = 32
+    lora_rank: int = bounded(0, least=0, use="16, or 0 for none")
+    lora_alpha: int = bounded(32, least=1, use="32")
     lora_targets: str = "all-linear"
-    quantize: str = "none"
+    quantize: str = bounded("none", choices=QUANTIZATIONS)
 
     def __post_init__(self) -> None:
-        for name, known in (("logprobs", WAYS), ("quantize", QUANTIZATIONS)):
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"policy.{name}",
-                    getattr(self, name),
-                    "is not known",
-                    f"use one of {', '.join(known)}",
-                )
-        if self.lora_rank < 0:
-            raise UserError("policy.lora_rank", self.lora_rank, "is below 0", "use 16, or 0 for none")
-        if self.lora_alpha < 1:
-            raise UserError("policy.lora_alpha", self.lora_alpha, "is below 1", "use 32")
+        check_bounds(self, "policy")
         if not self.lora_rank:
             for name in ("lora_alpha", "lora_targets"):
                 if getattr(self, name) != type(self).__dataclass_fields__[name].default:

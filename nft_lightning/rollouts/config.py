@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.types import Sampling
 
@@ -24,10 +25,10 @@ class RolloutConfig:
         stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
     """
 
-    problems_per_rollout: int = 64
-    completions_per_problem: int = 8
-    max_generation_rounds: int = 2
-    max_new_tokens: int = 64
+    problems_per_rollout: int = bounded(64, least=1)
+    completions_per_problem: int = bounded(8, least=1)
+    max_generation_rounds: int = bounded(2, least=1)
+    max_new_tokens: int = bounded(64, least=1)
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -35,11 +36,7 @@ class RolloutConfig:
     stop_token_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in ("problems_per_rollout", "completions_per_problem", "max_generation_rounds"):
-            if getattr(self, name) < 1:
-                raise UserError(f"rollout.{name}", getattr(self, name), "is below 1", "use 1 or more")
-        if self.max_new_tokens < 1:
-            raise UserError("rollout.max_new_tokens", self.max_new_tokens, "is below 1", "use 1 or more")
+        check_bounds(self, "rollout")
         if self.temperature <= 0:
             raise UserError(
                 "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from nft_lightning.batching.layout import Row, token_batch
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.engines.base import Engine, Prompt, SyncError, completion_seed
-from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import Numbers, Sampling, Signal
 
@@ -31,25 +31,13 @@ class SyncCheck:
             of trainer and engine: 0.01 in fp32, 0.2 in fp16 and 0.5 in bf16.
     """
 
-    prompts: int = 2
-    new_tokens: int = 8
-    prompt_tokens: int = 72
-    max_logprob_gap: float | None = None
+    prompts: int = bounded(2, least=0, use="2, or 0 for off")
+    new_tokens: int = bounded(8, least=1)
+    prompt_tokens: int = bounded(72, least=1)
+    max_logprob_gap: float | None = bounded(None, above=0, use="0.01")
 
     def __post_init__(self) -> None:
-        if self.prompts < 0:
-            raise UserError(
-                "rollout.sync_check.prompts", self.prompts, "is below 0", "use 2, or 0 for off"
-            )
-        for name in ("new_tokens", "prompt_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"rollout.sync_check.{name}", getattr(self, name), "is below 1", "use 1 or more"
-                )
-        if self.max_logprob_gap is not None and not self.max_logprob_gap > 0:
-            raise UserError(
-                "rollout.sync_check.max_logprob_gap", self.max_logprob_gap, "is not above 0", "use 0.01"
-            )
+        check_bounds(self, "rollout.sync_check")
 
     def probe(self, prompts: Sequence[Prompt], context_tokens: int | None) -> list[Prompt]:
         """Fixed prompts made of ``prompts``, each long enough where the context allows it."""

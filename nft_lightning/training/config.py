@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.rollouts.config import check_sampling
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
@@ -21,18 +20,16 @@ class EvaluationConfig:
         temperature, top_p, top_k: sampling; max_new_tokens: None means as in training.
     """
 
-    problems: int = 100
-    completions_per_problem: int = 8
-    every_epochs: int = 5
+    problems: int = bounded(100, least=1)
+    completions_per_problem: int = bounded(8, least=1)
+    every_epochs: int = bounded(5, least=1)
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
-    max_new_tokens: int | None = None
+    max_new_tokens: int | None = bounded(None, least=1)
 
     def __post_init__(self) -> None:
-        for name in ("problems", "completions_per_problem", "every_epochs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"evaluation.{name}", getattr(self, name), "is below 1", "use 1 or more")
+        check_bounds(self, "evaluation")
         check_sampling("evaluation", self.temperature, self.top_p, self.top_k)
 
 
@@ -53,42 +50,14 @@ class OptimizerConfig:
             out, that end the run.
     """
 
-    name: str = "adamw"
-    learning_rate: float = 2e-4
+    name: str = bounded("adamw", choices=OPTIMIZERS)
+    learning_rate: float = bounded(2e-4, above=0, finite=True, use="2e-4 or the like")
     beta1: float = 0.9
     beta2: float = 0.95
-    weight_decay: float = 0.0
-    warmup_updates: int = 0
-    clip_grad_norm: float = 1.0
-    stop_after_skipped_updates: int = 10
+    weight_decay: float = bounded(0.0, least=0)
+    warmup_updates: int = bounded(0, least=0)
+    clip_grad_norm: float = bounded(1.0, above=0, use="1.0, or .inf for none")
+    stop_after_skipped_updates: int = bounded(10, least=1, use="10")
 
     def __post_init__(self) -> None:
-        if self.name not in OPTIMIZERS:
-            raise UserError(
-                "optimizer.name", self.name, "is not known", f"use one of {', '.join(OPTIMIZERS)}"
-            )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(
-                "optimizer.learning_rate", self.learning_rate, "is not above 0", "use 2e-4 or the like"
-            )
-        if not self.clip_grad_norm > 0:
-            raise UserError(
-                "optimizer.clip_grad_norm",
-                self.clip_grad_norm,
-                "is not above 0",
-                "use 1.0, or .inf for none",
-            )
-        if self.stop_after_skipped_updates < 1:
-            raise UserError(
-                "optimizer.stop_after_skipped_updates",
-                self.stop_after_skipped_updates,
-                "is below 1",
-                "use 10",
-            )
-        if self.weight_decay < 0 or self.warmup_updates < 0:
-            raise UserError(
-                "optimizer.weight_decay, optimizer.warmup_updates",
-                [self.weight_decay, self.warmup_updates],
-                "hold a negative number",
-                "use 0 or more",
-            )
+        check_bounds(self, "optimizer")
