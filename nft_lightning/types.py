@@ -72,22 +72,22 @@ class Rollout:
 
     @property
     def rewards(self) -> Tensor:
-        """[N] float32, group after group."""
+        """Return [N] float32, group after group."""
         return torch.tensor([r for g in self.groups for r in g.rewards])
 
     @property
     def group_ids(self) -> Tensor:
-        """[N] int64, the index of each completion's group."""
+        """Return [N] int64, the index of each completion's group."""
         return torch.tensor([i for i, g in enumerate(self.groups) for _ in g.rewards])
 
     @property
     def lengths(self) -> Tensor:
-        """[N] int64, tokens per completion."""
+        """Return [N] int64, tokens per completion."""
         return torch.tensor([len(c.token_ids) for g in self.groups for c in g.completions])
 
     @property
     def truncated(self) -> Tensor:
-        """[N] bool, completions that met ``max_new_tokens``."""
+        """Return [N] bool, completions that met ``max_new_tokens``."""
         return torch.tensor([c.truncated for g in self.groups for c in g.completions])
 
 
@@ -107,7 +107,7 @@ class Signal:
 
     @property
     def computed(self) -> Tensor:
-        """[N] bool: what training has to compute."""
+        """Return [N] bool: what training has to compute."""
         return self.keep if self.zero_gradient is None else self.keep & ~self.zero_gradient
 
 
@@ -133,7 +133,9 @@ class TokenBatch:
     old_values: Tensor | None = None
 
     def inputs(self) -> dict[str, Tensor]:
-        """What an objective looks up by name: the signal, and the [B, T] tensors that are there."""
+        """Return what an objective looks up by name: the signal, and the [B, T] tensors that are
+        there.
+        """
         found = {"engine_logprobs": self.engine_logprobs, **self.signal}
         if self.reference_logprobs is not None:
             found["reference_logprobs"] = self.reference_logprobs
@@ -142,7 +144,7 @@ class TokenBatch:
         return found
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on ``device``; float64 signals become fp32, which every device has."""
+        """Return the same batch on ``device``; float64 signals become fp32, which every device has."""
         moved = {
             f.name: value.to(device)
             for f in fields(self)
@@ -164,7 +166,7 @@ class OptimizerBatch:
     policy_version: int
 
     def to(self, device: torch.device | str) -> OptimizerBatch:
-        """The same batch on ``device``."""
+        """Return the same batch on ``device``."""
         return replace(self, micro_batches=[micro.to(device) for micro in self.micro_batches])
 
 

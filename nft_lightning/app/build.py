@@ -73,7 +73,7 @@ def option(group: str, name: str) -> DictConfig:
 
 
 def target(node: DictConfig, field: str) -> Any:
-    """The class or function that ``_target_`` names."""
+    """Return the class or function that ``_target_`` names."""
     name = str(node.get("_target_", ""))
     module, _, attribute = name.rpartition(".")
     try:
@@ -85,7 +85,7 @@ def target(node: DictConfig, field: str) -> Any:
 
 
 def build(node: DictConfig, field: str) -> Any:
-    """The object a config node describes; its class is its schema.
+    """Return the object a config node describes; its class is its schema.
 
     A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments,
     and those of them that name a ``_target_`` are built first.
@@ -122,7 +122,7 @@ def build(node: DictConfig, field: str) -> Any:
 
 
 def build_nested(value: Any, field: str) -> Any:
-    """The same data with every node inside it that names a ``_target_`` built."""
+    """Return the same data with every node inside it that names a ``_target_`` built."""
     if not isinstance(value, dict):
         return value
     if "_target_" in value:
@@ -131,7 +131,7 @@ def build_nested(value: Any, field: str) -> Any:
 
 
 def resolved(node: DictConfig, field: str) -> dict[str, Any]:
-    """The node as plain data; a value that must be given and is not is named."""
+    """Return the node as plain data; a value that must be given and is not is named."""
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except MissingMandatoryValue as error:
@@ -149,7 +149,7 @@ def resolved(node: DictConfig, field: str) -> dict[str, Any]:
 
 
 def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserError:
-    """The error for a key that nobody reads, with the nearest that somebody does."""
+    """Return the error for a key that nobody reads, with the nearest that somebody does."""
     near = difflib.get_close_matches(name.rsplit(".", 1)[-1], known, n=1, cutoff=0.5)
     remedy = f"did you mean {field}.{near[0]}" if near else f"use one of {', '.join(known)}"
     return UserError(name, value, "is not known", remedy)

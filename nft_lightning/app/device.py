@@ -9,7 +9,7 @@ from nft_lightning.errors import UserError
 
 
 def usable_device(field: str, name: str) -> Any:
-    """The torch device; ``auto`` is this process's own GPU where there is one, else the CPU.
+    """Return the torch device; ``auto`` is this process's own GPU where there is one, else the CPU.
 
     Raises:
         UserError: torch does not have it; ``field`` is the option that named it.

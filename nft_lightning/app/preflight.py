@@ -152,7 +152,7 @@ def check_library(field: str, given: Any, library: str, extra: str, otherwise: s
 
 
 def gpu(accelerator: str) -> bool:
-    """Whether there is one."""
+    """Return whether there is one."""
     apple = accelerator == "gpu" and torch.backends.mps.is_available()
     return torch.cuda.is_available() or apple
 
@@ -213,7 +213,7 @@ def check_steps(optimizer: str, narrow: bool) -> None:
 
 
 def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
-    """Whether what trains is stored in 16 bits; LoRA's matrices never are."""
+    """Return whether what trains is stored in 16 bits; LoRA's matrices never are."""
     halved = str(cfg.trainer.get("precision", "32-true")).endswith("16-true")
     narrow = halved or getattr(parts.model, "dtype", "float32") != "float32"
     return narrow and not parts.policy.lora_rank

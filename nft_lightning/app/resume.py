@@ -124,18 +124,18 @@ def check_names(folder: Path) -> None:
 
 
 def key(override: str) -> str:
-    """What an override sets."""
+    """Return what an override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def kept_overrides(overrides: Iterable[str]) -> list[str]:
-    """What ``command.json`` holds: neither secrets nor what a resume gives anew."""
+    """Return what ``command.json`` holds: neither secrets nor what a resume gives anew."""
     anew = ("resume", "run_dir", "resume_allow")
     return [o for o in overrides if key(o) not in anew and not secret_override(o)]
 
 
 def find(cfg: DictConfig) -> Resume | None:
-    """Where to go on; None for a run that begins. Changes nothing.
+    """Return where to go on; None for a run that begins. Changes nothing.
 
     Raises:
         UserError: the run was begun with another config, was made without checkpoints, or was left
@@ -191,7 +191,7 @@ def check_epochs(found: Resume, max_epochs: int) -> None:
 
 
 def finished(cfg: DictConfig, resume: Resume) -> dict[str, Any] | None:
-    """The summary of a run that has nothing left to do."""
+    """Return the summary of a run that has nothing left to do."""
     try:
         summary: dict[str, Any] = json.loads((Path(cfg.run_dir) / "summary.json").read_text())
     except (OSError, ValueError):

@@ -103,7 +103,7 @@ def train_and_sum_up(
     state: RunState,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """The run itself, in a folder that is ours."""
+    """Evaluate, train and evaluate again in a folder that is ours; return the summary."""
     started = time.perf_counter()
     if threads := cfg.trainer.get("threads", 0):
         torch.set_num_threads(threads)
@@ -180,7 +180,8 @@ def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
 
 
 def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:
-    """The policy that trains, and the model that a transformers engine plays: the same, or a copy.
+    """Return the policy that trains, and the model that a transformers engine plays: the same, or a
+    copy.
 
     Sharded parameters cannot be played cheaply: each rank then keeps a whole copy for generation.
     """
@@ -271,7 +272,7 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
 def assemble(
     cfg: DictConfig, parts: Parts, policy: Policy, played: nn.Module
 ) -> tuple[PolicyModule, RolloutDataModule]:
-    """The module and the data module around a loaded policy, and an engine over ``played``."""
+    """Return the module and the data module around a loaded policy, and an engine over ``played``."""
     timer = PhaseTimer()
     ends = end_ids(policy.model, policy.tokenizer, parts.rollout.stop_token_ids)
     encode = partial(parts.prompt.encode, policy.tokenizer)
@@ -304,7 +305,9 @@ def assemble(
 
 
 def algorithm_name(cfg: DictConfig) -> str:
-    """The option of ``algorithm`` that was chosen; its class's name where no command line chose it."""
+    """Return the option of ``algorithm`` that was chosen; its class's name where no command line chose
+    it.
+    """
     if HydraConfig.initialized():
         return str(HydraConfig.get().runtime.choices["algorithm"])
     return str(cfg.algorithm["_target_"]).rpartition(".")[2]

@@ -78,7 +78,7 @@ def print_plan(
 
 
 def first_prompt(parts: Parts, tokenizer: Any, seed: int) -> str:
-    """The first training problem as the model reads it, special tokens too, cut in the middle."""
+    """Return the first training problem as the model reads it, special tokens too, cut in the middle."""
     try:
         ids = parts.prompt.encode(tokenizer, parts.source.problem(0, seed).text)
     except UserError as error:
@@ -122,12 +122,12 @@ def print_summary(
 
 
 def changed_examples(before: list[Group], after: list[Group]) -> list[tuple[Group, Group]]:
-    """Two problems, those whose accuracy rose the most."""
+    """Return two problems, those whose accuracy rose the most."""
     return sorted(pairs(before, after), key=lambda pair: pair[0].accuracy - pair[1].accuracy)[:2]
 
 
 def answer_panel(label: str, group: Group) -> Panel:
-    """One sample, shown as plain text."""
+    """Return one sample, shown as plain text."""
     verdict = group.verdicts[0].outcome
     right = sum(v.correct for v in group.verdicts)
     title = f"{label}: {verdict}, {right}/{len(group.verdicts)} right"

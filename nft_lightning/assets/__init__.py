@@ -8,5 +8,5 @@ TINY_POLICIES = ("tiny", "tiny_unsure")
 
 
 def tiny_policy_path(name: str) -> Path:
-    """The folder of a shipped policy, loadable by ``AutoModelForCausalLM.from_pretrained``."""
+    """Return the folder of a shipped policy, loadable by ``AutoModelForCausalLM.from_pretrained``."""
     return Path(__file__).parent / name

@@ -34,7 +34,9 @@ class Row:
 
 
 def split(count: int, parts: int, seed: int) -> list[list[int]]:
-    """Numbers below ``count``, shuffled by ``seed``, in exactly ``parts`` lists, some perhaps empty."""
+    """Return numbers below ``count``, shuffled by ``seed``, in exactly ``parts`` lists, some perhaps
+    empty.
+    """
     order = list(range(count))
     random.Random(seed).shuffle(order)
     edges = [round(i * count / parts) for i in range(parts + 1)]
@@ -116,7 +118,7 @@ def micro_batches(
 
 
 def longest(rows: list[Row]) -> int:
-    """Tokens of the longest row."""
+    """Return tokens of the longest row."""
     return max(row.tokens for row in rows)
 
 

@@ -9,7 +9,7 @@ REDUCTIONS = ("token_mean", "sequence_mean", "constant", "sum_per_1000")
 
 
 def token_weights(lengths: Tensor, keep: Tensor, reduction: str, max_new_tokens: int) -> Tensor:
-    """The weight of each token of each sequence of one global optimizer batch.
+    """Return the weight of each token of each sequence of one global optimizer batch.
 
     Args:
         lengths: [N] int, completion tokens; keep: [N] bool, rows that take part.

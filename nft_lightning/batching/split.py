@@ -13,7 +13,7 @@ from nft_lightning.types import OptimizerBatch, TokenBatch
 
 
 def split_micro_batches(micro_batches: Sequence[TokenBatch]) -> list[TokenBatch]:
-    """Each micro-batch in two parts where that can be done; the weights of the tokens stay."""
+    """Return each micro-batch in two parts where that can be done; the weights of the tokens stay."""
     return [part for micro in micro_batches for part in parts(micro)]
 
 
@@ -57,7 +57,7 @@ def without_weight(micro: TokenBatch) -> TokenBatch:
 
 
 def parts(micro: TokenBatch) -> list[TokenBatch]:
-    """Two halves; rows that the signal ``group`` ties together stay in one of them."""
+    """Return two halves; rows that the signal ``group`` ties together stay in one of them."""
     count = len(micro.input_ids)
     if count < 2:
         return [micro]
@@ -73,7 +73,7 @@ def parts(micro: TokenBatch) -> list[TokenBatch]:
 
 
 def rows(micro: TokenBatch, chosen: Tensor) -> TokenBatch:
-    """The ``chosen`` [B] bool rows."""
+    """Return the ``chosen`` [B] bool rows."""
     tensors: dict[str, Any] = {
         f.name: value[chosen]
         for f in fields(micro)

@@ -33,7 +33,7 @@ FILES = {"style.css": "text/css", "browse.js": "text/javascript"}
 
 
 def number(given: Mapping[str, str], name: str, default: int | None = None) -> int | None:
-    """A whole number of the address; HTTPException 400 for anything else."""
+    """Return a whole number of the address; HTTPException 400 for anything else."""
     value = given.get(name, "").strip()
     if not value:
         return default
@@ -43,7 +43,7 @@ def number(given: Mapping[str, str], name: str, default: int | None = None) -> i
 
 
 def choice(given: Mapping[str, str], name: str, allowed: Any, default: str) -> str:
-    """One of ``allowed``; HTTPException 400 for anything else."""
+    """Return one of ``allowed``; HTTPException 400 for anything else."""
     value = given.get(name, default)
     if value not in allowed:
         raise HTTPException(
@@ -70,11 +70,11 @@ class Pages:
         )
 
     def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A template as a page."""
+        """Return a template as a page."""
         return HTMLResponse(self.environment.get_template(name).render(**values), status)
 
     def groups(self, request: Request) -> Response:
-        """The list."""
+        """Return the list."""
         given = request.query_params
         has = [part for part in PARTS if self.records.files(part)]
         part = choice(given, "part", PARTS, has[0] if has else "rollouts")
@@ -104,7 +104,7 @@ class Pages:
         )
 
     def located(self, request: Request) -> tuple[Any, int, list[dict[str, Any]]]:
-        """The group that an address names; HTTPException 404 where there is none."""
+        """Return the group that an address names; HTTPException 404 where there is none."""
         given = request.query_params
         part, name, row = given.get("part", ""), given.get("file", ""), number(given, "row", 0)
         try:
@@ -114,7 +114,7 @@ class Pages:
             raise HTTPException(404, "There is no such group in this run.") from error
 
     def group(self, request: Request) -> Response:
-        """One problem's completions."""
+        """Return one problem's completions."""
         given = request.query_params
         index, group, rows = self.located(request)
         colour = choice(given, "colour", COLOURS, "")
@@ -172,7 +172,7 @@ class Pages:
         return found
 
     def text(self, request: Request) -> Response:
-        """A completion in full, as plain text."""
+        """Return a completion in full, as plain text."""
         _, _, rows = self.located(request)
         sample = number(request.query_params, "sample", 0) or 0
         if sample >= len(rows):
@@ -187,13 +187,13 @@ class Pages:
         return Response((FOLDER / name).read_bytes(), media_type=FILES[name])
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """A sentence in place of a page."""
+        """Return a sentence in place of a page."""
         assert isinstance(error, HTTPException)
         return self.show("error.html.j2", error.status_code, sentence=error.detail)
 
 
 def make_app(run: Path, device: str = "cpu") -> Starlette:
-    """The application over a run folder. Raises UserError: it holds nothing to look at."""
+    """Return the application over a run folder. Raises UserError: it holds nothing to look at."""
     pages = Pages(Records(run), Scorer(run, device))
     return Starlette(
         routes=[

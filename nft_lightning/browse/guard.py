@@ -22,7 +22,7 @@ HEADERS = {
 
 
 def host_of(header: str) -> str:
-    """The host without its port."""
+    """Return the host without its port."""
     name, colon, port = header.rpartition(":")
     return name if colon and port.isdigit() else header
 

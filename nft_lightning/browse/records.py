@@ -53,7 +53,7 @@ class Index:
     lengths: Any
 
     def stop(self, group: int) -> int:
-        """One behind the group's last row."""
+        """Return one behind the group's last row."""
         return int(self.starts[group + 1]) if group + 1 < len(self.starts) else len(self.lengths)
 
 
@@ -90,7 +90,7 @@ class Found:
 
 
 def read_index(path: Path, part: str) -> Index:
-    """The narrow columns of one file."""
+    """Return the narrow columns of one file."""
     table = pq.read_table(
         path, columns=list(NARROW), read_dictionary=["problem_id", "problem", "verdict"]
     )
@@ -138,11 +138,11 @@ class Records:
             )
 
     def files(self, part: str) -> list[Path]:
-        """The files of ``rollouts`` or ``evaluations``, oldest first."""
+        """Return the files of ``rollouts`` or ``evaluations``, oldest first."""
         return sorted((self.run / part).glob(f"{PARTS[part]}_[0-9]*.parquet"))
 
     def indexes(self, part: str) -> list[Index]:
-        """All that can be read; ``unreadable`` tells the others."""
+        """Return all that can be read; ``unreadable`` tells the others."""
         found = []
         with self.lock:
             for path in self.files(part):
@@ -163,7 +163,9 @@ class Records:
         return sorted({index.moment for index in self.indexes(part)})
 
     def search(self, asked: Question, first: int, count: int) -> tuple[int, list[Found]]:
-        """How many groups match, and ``count`` of them from the ``first`` on, in order of time."""
+        """Return how many groups match, and ``count`` of them from the ``first`` on, in order of
+        time.
+        """
         total, page = 0, []
         for index in self.indexes(asked.part):
             if asked.moment is not None and index.moment != asked.moment:
@@ -175,7 +177,7 @@ class Records:
         return total, page
 
     def locate(self, part: str, name: str, row: int) -> tuple[Index, int]:
-        """The file and group of a link. Raises KeyError: it leads nowhere."""
+        """Return the file and group of a link. Raises KeyError: it leads nowhere."""
         for index in self.indexes(part) if part in PARTS else ():
             if index.name == name:
                 group = int(np.searchsorted(index.starts, row))
@@ -184,14 +186,14 @@ class Records:
         raise KeyError(name)
 
     def completions(self, index: Index, group: int) -> list[dict[str, Any]]:
-        """The rows of one group with every column of the file."""
+        """Return the rows of one group with every column of the file."""
         path = self.run / index.part / f"{index.name}.parquet"
         rows = pa.array(range(int(index.starts[group]), index.stop(group)))
         found: list[dict[str, Any]] = ds.dataset(path, format="parquet").take(rows).to_pylist()
         return found
 
     def history(self, problem_id: str) -> Iterator[Found]:
-        """Every group of one problem, rollouts before evaluations, each in order of time."""
+        """Yield every group of one problem, rollouts before evaluations, each in order of time."""
         for part in PARTS:
             for index in self.indexes(part):
                 for group in np.flatnonzero(pc.equal(index.problem_ids, problem_id).to_numpy(False)):
@@ -199,7 +201,7 @@ class Records:
 
 
 def matching(index: Index, asked: Question) -> Any:
-    """The groups [G'] of one file that match."""
+    """Return the groups [G'] of one file that match."""
     if len(index.starts) == 0:
         return np.zeros(0, dtype=int)
     rows = np.ones(len(index.lengths), dtype=bool)
@@ -220,7 +222,7 @@ def matching(index: Index, asked: Question) -> Any:
 
 
 def describe(index: Index, group: int) -> Found:
-    """A group as a list shows it."""
+    """Return a group as a list shows it."""
     start, stop = int(index.starts[group]), index.stop(group)
     return Found(
         index.part,

@@ -86,14 +86,14 @@ class Scorer:
         self.scored: OrderedDict[tuple[Any, ...], list[list[Token]]] = OrderedDict()
 
     def choices(self) -> list[Weights]:
-        """The policies that can be asked, the newest first."""
+        """Return the policies that can be asked, the newest first."""
         found = [Weights(f.name, told(about)) for f, about in complete(self.run / "checkpoints")]
         if (self.run / EXPORT / "config.json").is_file():
             found.append(Weights(EXPORT, "the end of training"))
         return found[::-1]
 
     def config(self) -> DictConfig:
-        """The run's own. Raises UserError where it is not there."""
+        """Return the run's own. Raises UserError where it is not there."""
         path = self.run / "config.yaml"
         try:
             loaded = OmegaConf.load(path)
@@ -105,7 +105,7 @@ class Scorer:
         return loaded
 
     def prompt(self) -> PromptConfig:
-        """The run's own. Raises UserError where its config is of an earlier version."""
+        """Return the run's own. Raises UserError where its config is of an earlier version."""
         cfg = self.config()
         if older := older_key(cfg):
             problem, remedy = f"was made by a version in which {older}", "colours need a run of this one"
@@ -118,7 +118,7 @@ class Scorer:
     def tokens(
         self, key: tuple[Any, ...], weights: str, rows: Sequence[dict[str, Any]]
     ) -> list[list[Token]]:
-        """Tokens of each row under ``weights``, the first ``MOST_TOKENS`` of each.
+        """Return tokens of each row under ``weights``, the first ``MOST_TOKENS`` of each.
 
         Args:
             key: tells this group from others.
@@ -163,7 +163,7 @@ class Scorer:
         return policy
 
     def from_checkpoint(self, cfg: DictConfig, folder: Path, temperature: float) -> Policy:
-        """The run's model with the checkpoint's weights; no optimizer state is read."""
+        """Return the run's model with the checkpoint's weights; no optimizer state is read."""
         if not str(OmegaConf.select(cfg, "model._target_", default="")).startswith(OWN):
             raise UserError(
                 "weights", folder.name, "belongs to a model class of your own", "choose export"
@@ -204,13 +204,13 @@ class Scorer:
 
 
 def told(about: dict[str, Any]) -> str:
-    """What a checkpoint's manifest says of its place in the run."""
+    """Return what a checkpoint's manifest says of its place in the run."""
     epochs, updates = about.get("epochs", "?"), about.get("updates")
     return f"after {epochs} epochs" + (f" and {updates} updates" if updates else "")
 
 
 def logprobs(policy: Policy, prompt: Sequence[int], ids: Sequence[int]) -> list[float]:
-    """Log-probability of each of ``ids`` behind ``prompt``, as training takes it."""
+    """Return log-probability of each of ``ids`` behind ``prompt``, as training takes it."""
     device = next(policy.parameters()).device
     whole = torch.tensor([[*prompt, *ids]], device=device)
     mask = torch.zeros(1, whole.shape[1] - 1, dtype=torch.bool, device=device)

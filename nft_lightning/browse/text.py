@@ -20,7 +20,9 @@ def visible(text: str) -> str:
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> tuple[str, int]:
-    """The first ``most`` characters, and how many are left out; no letter is parted from its accents."""
+    """Return the first ``most`` characters, and how many are left out; no letter is parted from its
+    accents.
+    """
     if len(text) <= most:
         return text, 0
     stop = most
@@ -30,7 +32,9 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> tuple[str, int]:
 
 
 def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """What each token adds to the text; a character of several tokens belongs to the last of them."""
+    """Return what each token adds to the text; a character of several tokens belongs to the last of
+    them.
+    """
 
     def decode(part: Sequence[int]) -> str:
         text: str = tokenizer.decode(

@@ -20,7 +20,7 @@ class LearningCurve(L.Callback):
         self.points: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The points so far."""
+        """Return the points so far."""
         return {"points": list(self.points)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

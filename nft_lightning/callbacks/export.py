@@ -35,7 +35,7 @@ class HuggingFaceExport(L.Callback):
 
 
 def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
-    """A model's state, shards gathered and adapters merged; None where it has neither."""
+    """Return a model's state, shards gathered and adapters merged; None where it has neither."""
     if not is_sharded(model) and not hasattr(model, "peft_config"):
         return None
     return {name: t.cpu() for name, t in full_tensors(model) if keep}

@@ -85,7 +85,7 @@ class GradientCosine(L.Callback):
             self.rows.append((trainer.current_epoch, batch_idx, float(a @ b / size)))
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured, and the batches of this epoch as each objective sees them."""
+        """Return what was measured, and the batches of this epoch as each objective sees them."""
         packed = [[pack_batch(batch) for batch in batches] for batches in self.batches]
         return {"rows": list(self.rows), "batches": packed}
 
@@ -126,7 +126,7 @@ class GradientCosine(L.Callback):
 def gradient(
     trainer: L.Trainer, module: PolicyModule, objective: Objective, batch: OptimizerBatch
 ) -> Tensor:
-    """[P], over all ranks; no ``.grad`` is touched and no random number drawn."""
+    """Return [P], over all ranks; no ``.grad`` is touched and no random number drawn."""
     parameters = [p for p in module.policy.parameters() if p.requires_grad]
     total = torch.zeros(sum(p.numel() for p in parameters), device=module.device)
     for micro in batch.to(module.device).micro_batches:

@@ -37,7 +37,7 @@ class SampleTable(L.Callback):
             path.write_text(page, encoding="utf-8")
 
     def state_dict(self) -> dict[str, Any]:
-        """The first and the last answers."""
+        """Return the first and the last answers."""
         return {"history": [(version, packing.pack_groups(groups)) for version, groups in self.history]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ class SampleTable(L.Callback):
 
 
 def render(first: tuple[int, list[Group]], last: tuple[int, list[Group]], prompt: str) -> str:
-    """The first prompt, and the first sample of each problem at two policy versions."""
+    """Return the first prompt, and the first sample of each problem at two policy versions."""
     lines = ["# Sample answers to held-out problems", ""]
     lines += ["The first problem's prompt, as the model reads it:", ""]
     lines += [*[f"    {line}" for line in prompt.split("\n")], ""]

@@ -43,7 +43,7 @@ class SkippedRows(L.Callback):
 
 @torch.no_grad()
 def rows_of(trainer: L.Trainer, module: PolicyModule, batch: OptimizerBatch) -> list[dict[str, Any]]:
-    """One dictionary a completion."""
+    """Return one dictionary a completion."""
     found = []
     for micro in batch.micro_batches:
         with trainer.precision_plugin.train_step_context():

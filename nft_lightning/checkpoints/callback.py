@@ -140,7 +140,7 @@ class Checkpoints(Checkpoint):
         exception.checkpoint = self.written
 
     def score(self, trainer: L.Trainer, module: PolicyModule) -> float | None:
-        """The monitored metric of these very weights, where they were evaluated."""
+        """Return the monitored metric of these very weights, where they were evaluated."""
         evaluated = self.scored_version == module.policy_version
         if not evaluated or self.monitor not in trainer.callback_metrics:
             return None
@@ -158,7 +158,7 @@ class Checkpoints(Checkpoint):
     def about(
         self, trainer: L.Trainer, module: PolicyModule, epochs: int, updates: int | None
     ) -> dict[str, Any]:
-        """What the manifest says, so that a resumed run knows where its files were."""
+        """Return what the manifest says, so that a resumed run knows where its files were."""
         logs = {type(x).__name__: x.position() for x in trainer.loggers if hasattr(x, "position")}
         score = self.score(trainer, module) if updates is None else None
         ranks = trainer.world_size

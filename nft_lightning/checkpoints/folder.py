@@ -70,7 +70,9 @@ def write_checkpoint(folder: Path, checkpoint: Mapping[str, Any], about: Mapping
 
 
 def without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors that share no memory, as safetensors wants them, and which other names they go by."""
+    """Return tensors that share no memory, as safetensors wants them, and which other names they go
+    by.
+    """
     first: dict[Any, str] = {}
     unique: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -85,7 +87,7 @@ def without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 
 
 def measure(path: Path) -> tuple[int, int]:
-    """Size and CRC-32."""
+    """Return size and CRC-32."""
     size = checksum = 0
     with open(path, "rb") as file:
         while chunk := file.read(2**22):
@@ -103,7 +105,7 @@ def flush(path: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest.
+    """Return the manifest.
 
     Raises:
         DamagedCheckpointError: there is none that can be used, or a file is not as long as it says.
@@ -125,7 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """What was written, on the CPU; nothing is unpickled but tensors and plain data.
+    """Return what was written, on the CPU; nothing is unpickled but tensors and plain data.
 
     Raises:
         DamagedCheckpointError: a file is missing, changed, or holds anything else.
@@ -159,7 +161,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are as they were written; else DamagedCheckpointError."""
+    """Return the manifest of a checkpoint whose files are as they were written; else
+    DamagedCheckpointError.
+    """
     manifest = read_manifest(folder)
     for name in (WEIGHTS, STATE):
         if [*measure(folder / name)] != manifest["files"][name]:
@@ -176,12 +180,14 @@ def set_aside(folder: Path) -> Path:
 
 
 def checkpoints(parent: Path) -> list[Path]:
-    """The folders that look like checkpoints, oldest first; half-written ones have another name."""
+    """Return the folders that look like checkpoints, oldest first; half-written ones have another
+    name.
+    """
     return sorted(p for p in parent.glob("epoch_*") if p.is_dir()) if parent.is_dir() else []
 
 
 def complete(parent: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Those of :func:`checkpoints` that have a good manifest, with it."""
+    """Yield those of :func:`checkpoints` that have a good manifest, with it."""
     for folder in checkpoints(parent):
         with contextlib.suppress(DamagedCheckpointError):
             yield folder, read_manifest(folder)

@@ -10,7 +10,7 @@ import torch
 
 
 def random_states() -> dict[str, Any]:
-    """All of them, as plain data."""
+    """Return all of them, as plain data."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     words = torch.tensor(np.asarray(keys, dtype=np.int64))
     return {

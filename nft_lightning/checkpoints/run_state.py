@@ -49,7 +49,7 @@ class RunState(L.Callback):
         self.started = (time.perf_counter(), time.process_time())
 
     def spent(self) -> dict[str, float]:
-        """Seconds of training, earlier processes of the run included."""
+        """Return seconds of training, earlier processes of the run included."""
         wall, processor = self.started
         return {
             "wall": self.seconds["wall"] + time.perf_counter() - wall,
@@ -131,7 +131,8 @@ def position(trainer: L.Trainer, data: RolloutDataModule) -> tuple[int, int | No
 
 
 def canonical_loop(state: dict[str, Any], epochs: int, updates: int, length: int) -> dict[str, Any]:
-    """The fit loop's state after ``epochs`` whole epochs of ``length`` batches and ``updates`` more.
+    """Return the fit loop's state after ``epochs`` whole epochs of ``length`` batches and ``updates``
+    more.
 
     Hooks see half-counted progress, from which Lightning restarts differently, or not at all. After
     the last update of an epoch its evaluation is still to come: the loop is then told one batch

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket of the loopback interface. Raises UserError: it cannot be had."""
+    """Return a socket of the loopback interface. Raises UserError: it cannot be had."""
     if not 0 <= port <= 65535:
         raise UserError("--port", port, "is no port", "use 0 to 65535")
     made = socket.socket()

@@ -61,12 +61,12 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
 
 
 def is_plain_run(arguments: list[str]) -> bool:
-    """True where the arguments are overrides alone, so that they can be checked ahead."""
+    """Return whether the arguments are overrides alone, so that they can be checked ahead."""
     return not any(a.startswith("-") for a in arguments)
 
 
 def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
-    """The composed config; Hydra's complaints become UserErrors that offer the nearest name."""
+    """Return the composed config; Hydra's complaints become UserErrors that offer the nearest name."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -82,7 +82,9 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
 
 
 def without_hydra(overrides: list[str]) -> list[str]:
-    """What concerns the config, and where more of it lies; Hydra's own settings wait for Hydra."""
+    """Return what concerns the config, and where more of it lies; Hydra's own settings wait for
+    Hydra.
+    """
     return [
         o
         for o in overrides
@@ -91,7 +93,7 @@ def without_hydra(overrides: list[str]) -> list[str]:
 
 
 def explain(config_name: str, overrides: list[str], message: str) -> UserError:
-    """A sentence for an override that Hydra refused."""
+    """Return a sentence for an override that Hydra refused."""
     from hydra import compose
 
     names = dotted(compose(config_name, valid_choices(overrides)))
@@ -121,18 +123,18 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
 
 
 def valid_choices(overrides: list[str]) -> list[str]:
-    """Those overrides that choose an option that exists: what the other keys belong to."""
+    """Return those overrides that choose an option that exists: what the other keys belong to."""
     pairs = [(o, *o.partition("=")[::2]) for o in overrides]
     return [o for o, group, value in pairs if (CONF_DIR / group / f"{value}.yaml").is_file()]
 
 
 def groups() -> list[str]:
-    """The config groups."""
+    """Return the config groups."""
     return sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
 
 
 def dotted(node: DictConfig, prefix: str = "") -> list[str]:
-    """Every key of the config, in dotted form."""
+    """Return every key of the config, in dotted form."""
     found = []
     for key in node:
         name = f"{prefix}{key!s}"
@@ -144,7 +146,7 @@ def dotted(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 def nearest(given: str, names: list[str]) -> str:
-    """A remedy that names the closest valid choice, or all of those beside it."""
+    """Return a remedy that names the closest valid choice, or all of those beside it."""
     parent, _, last = given.rpartition(".")
     beside = {
         n.rpartition(".")[2]: n
@@ -164,5 +166,5 @@ def nearest(given: str, names: list[str]) -> str:
 
 
 def config_dir() -> Path:
-    """Where the commands find ``conf/``: in the wheel or in the clone."""
+    """Return where the commands find ``conf/``: in the wheel or in the clone."""
     return CONF_DIR.resolve()

@@ -33,7 +33,7 @@ DESCRIBED = ["model", "run", "checkpoint", "eval", "rollout", "verifier", "seed"
 
 
 def prepare(cfg: DictConfig) -> tuple[Any, Any]:
-    """The model, not loaded, and what it is to answer by which means; raises UserError.
+    """Return the model, not loaded, and what it is to answer by which means; raises UserError.
 
     ``cfg`` is complete, see :func:`completed`.
     """
@@ -75,7 +75,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
 
 def completed(cfg: DictConfig) -> DictConfig:
-    """The config with what ``eval=run`` leaves open as the run has it."""
+    """Return the config with what ``eval=run`` leaves open as the run has it."""
     from hydra.core.hydra_config import HydraConfig
 
     from nft_lightning.evaluation.own import filled

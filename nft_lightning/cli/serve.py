@@ -108,14 +108,14 @@ def check(given: argparse.Namespace) -> None:
 
 
 def has_gpu() -> bool:
-    """Whether torch sees a GPU, asked without keeping one busy."""
+    """Return whether torch sees a GPU, asked without keeping one busy."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def command(given: argparse.Namespace, on_gpu: bool) -> list[str]:
-    """The arguments of ``vllm``."""
+    """Return the arguments of ``vllm``."""
     from nft_lightning.engines.vllm.names import BACKEND, GUARD, WORKER
 
     tiny = given.model in TINY_POLICIES

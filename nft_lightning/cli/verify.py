@@ -93,7 +93,9 @@ class Reader:
                 self.report(number, "is not an object")
 
     def text(self, number: int, record: dict[str, Any], *keys: str) -> str | None:
-        """The first of ``keys`` that is there, as text; None, and a report, where none will do."""
+        """Return the first of ``keys`` that is there, as text; None, and a report, where none will
+        do.
+        """
         key = next((k for k in keys if k in record), None)
         if key is None:
             self.report(number, f"lacks {' or '.join(keys)}")
@@ -163,7 +165,7 @@ def left_out(reader: Reader) -> str:
 
 
 def run(given: argparse.Namespace) -> int:
-    """The command, arguments parsed. Raises UserError for what cannot work."""
+    """Return the command, arguments parsed. Raises UserError for what cannot work."""
     verifier = MathVerifier(
         workers=given.workers,
         timeout_seconds=given.timeout_seconds,

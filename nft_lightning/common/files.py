@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes ``path`` once the block ends, and nothing where it fails."""
+    """Yield where to write what becomes ``path`` once the block ends, and nothing where it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

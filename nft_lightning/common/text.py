@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def accuracy_name(metrics: Iterable[str]) -> str:
-    """The avg@k among the names of an evaluation's metrics; empty where there is none."""
+    """Return the avg@k among the names of an evaluation's metrics; empty where there is none."""
     return next((n for n in metrics if n.startswith("eval/avg_at_") and n[-1].isdigit()), "")
 
 
@@ -36,7 +36,7 @@ def quoted(text: str) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in lines)
 

@@ -93,7 +93,7 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know before believing any of it."""
+        """Return what a reader must know before believing any of it."""
         found = [f"{folder} {reason} and is left out." for folder, reason in self.left_out]
         found += [
             f"The versions of {name} differ between runs: {', '.join(sorted({str(v) for v in values}))}."
@@ -177,12 +177,12 @@ def passed(evaluation: Evaluation, k: int) -> Values:
 
 
 def stacked(group: Sequence[Run], of: Callable[[Run], Values]) -> Values:
-    """[S, P]: one row a seed."""
+    """Return [S, P]: one row a seed."""
     return np.stack([of(r) for r in group])
 
 
 def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
-    """One algorithm's line."""
+    """Return one algorithm's line."""
     reached = {axis: [reach(r, axis, target) for r in group] for axis in ("tokens", "seconds")}
     count = sum(math.isfinite(t) for t in reached["tokens"])
     # A mean over the seeds that arrived, alone, would praise the algorithm whose slow seeds never did.
@@ -205,13 +205,15 @@ def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
 
 
 def reach(run: Run, axis: str, target: float) -> float:
-    """What a run had spent on ``axis`` when its accuracy first met ``target``; inf if it never did."""
+    """Return what a run had spent on ``axis`` when its accuracy first met ``target``; inf if it never
+    did.
+    """
     costs = [e.axes[axis] for e in run.evaluations]
     return cost_to_reach(costs, [float(e.accuracy.mean()) for e in run.evaluations], target)
 
 
 def differences(runs: dict[str, list[Run]]) -> list[Difference]:
-    """Every pair, paired by seed and problem; Holm over all pairs of a measure."""
+    """Return every pair, paired by seed and problem; Holm over all pairs of a measure."""
     made = []
     for first, second in combinations(runs, 2):
         one, two = ({r.seed: r for r in runs[label]} for label in (first, second))

@@ -52,13 +52,13 @@ STYLE: Any = {
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
-    """Every figure by its file name."""
+    """Return every figure by its file name."""
     with mpl.rc_context(STYLE):
         return {name: make(comparison) for name, make in FIGURES.items()}
 
 
 def encoded(figure: Figure, kind: str) -> bytes:
-    """The figure as a file of that kind: svg (its text in the page's colour), png or pdf."""
+    """Return the figure as a file of that kind: svg (its text in the page's colour), png or pdf."""
     buffer = io.BytesIO()
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with mpl.rc_context(STYLE):
@@ -88,7 +88,7 @@ def curves(comparison: Comparison) -> Figure:
 
 
 def accuracy_at(index: int) -> Callable[[Run], Any]:
-    """The accuracies [P] of a run's evaluation number ``index``."""
+    """Return the accuracies [P] of a run's evaluation number ``index``."""
     return lambda run: run.evaluations[index].accuracy
 
 
@@ -137,7 +137,7 @@ def passed_at(n: int) -> Callable[[Run], Any]:
 
 
 def watched(comparison: Comparison) -> Figure:
-    """What training did inside: entropy, length, ratios, clamps, on equal axes."""
+    """Return what training did inside: entropy, length, ratios, clamps, on equal axes."""
     names = [
         n for n in WATCHED if any(n in r.metrics for group in comparison.runs.values() for r in group)
     ]

@@ -58,7 +58,7 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> list[Path]
 
 
 def page(comparison: Comparison, drawn: dict[str, str], title: str) -> str:
-    """The page; every text that came from a run is escaped."""
+    """Return the page; every text that came from a run is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -83,12 +83,12 @@ def page(comparison: Comparison, drawn: dict[str, str], title: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """A figure that is opened by itself: dark text, whatever the viewer's theme."""
+    """Return a figure that is opened by itself: dark text, whatever the viewer's theme."""
     return svg.replace("<svg ", '<svg color="#1a1a1a" ', 1)
 
 
 def as_data(comparison: Comparison) -> dict[str, Any]:
-    """The numbers of the report, for other programs; intervals as mean, low, high, p_value."""
+    """Return the numbers of the report, for other programs; intervals as mean, low, high, p_value."""
 
     def plain(value: Any) -> Any:
         if hasattr(value, "_asdict"):

@@ -60,12 +60,12 @@ class Run:
 
     @property
     def final(self) -> Evaluation:
-        """The last evaluation."""
+        """Return the last evaluation."""
         return self.evaluations[-1]
 
     @cached_property
     def metrics(self) -> dict[str, list[tuple[float, float]]]:
-        """Each logged metric as (training problems so far, value) pairs."""
+        """Return each logged metric as (training problems so far, value) pairs."""
         found: dict[str, list[tuple[float, float]]] = {}
         path = self.folder / "metrics.csv"
         if not path.exists():
@@ -81,7 +81,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """Every run in or below ``paths``, and the folders left out, each with the reason.
+    """Return every run in or below ``paths``, and the folders left out, each with the reason.
 
     Raises:
         UserError: a path that holds no run, or no finished one in all of them.
@@ -119,7 +119,7 @@ def why_not(folder: Path) -> str | None:
 
 
 def read_run(folder: Path) -> Run:
-    """A finished run's folder."""
+    """Return a finished run's folder."""
     summary = json.loads((folder / "summary.json").read_text())
     config = flattened(yaml.safe_load((folder / "config.yaml").read_text()))
     versions = json.loads((folder / "versions.json").read_text())
@@ -134,7 +134,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_evaluation(paths: Sequence[Path]) -> Evaluation:
-    """One evaluation from the files of its ranks."""
+    """Return one evaluation from the files of its ranks."""
     tables = [pq.read_table(p, columns=list(COLUMNS)) for p in paths]
     axes = json.loads(tables[0].schema.metadata[b"axes"])
     columns = {c: [v for t in tables for v in t[c].to_pylist()] for c in COLUMNS}
@@ -159,7 +159,9 @@ def flattened(node: Any, prefix: str = "") -> Flat:
 
 
 def differing(configs: Sequence[Flat]) -> dict[str, list[Any]]:
-    """The keys that are not equal in all, with every config's value (None where it lacks the key)."""
+    """Return the keys that are not equal in all, with every config's value (None where it lacks the
+    key).
+    """
     names = sorted({k for c in configs for k in c})
     values = {n: [c.get(n) for c in configs] for n in names}
     return {n: v for n, v in values.items() if any(x != v[0] for x in v)}

@@ -26,7 +26,7 @@ class Table:
 
 
 def level_table(comparison: Comparison) -> Table:
-    """One row an algorithm."""
+    """Return one row an algorithm."""
     aim = f"{comparison.target:.2f}"
     columns = ["algorithm", "seeds", "before", f"avg@{comparison.k}", f"pass@{comparison.k}"]
     columns += ["mean of the curve", "worst seed", "response tokens", "training tokens", "seconds"]
@@ -35,7 +35,7 @@ def level_table(comparison: Comparison) -> Table:
 
 
 def level_row(level: Level) -> list[str]:
-    """The cells of one algorithm."""
+    """Return the cells of one algorithm."""
     never = f"{level.reached} of {level.seeds} seeds reach it"
     return [
         level.label,
@@ -54,7 +54,7 @@ def level_row(level: Level) -> list[str]:
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """One row a pair, paired by problem and seed."""
+    """Return one row a pair, paired by problem and seed."""
     columns = ["second less first", "seeds", f"avg@{comparison.k} at the end", "p", "p, corrected"]
     columns += ["mean of the curve", "p", "p, corrected"]
     rows = [
@@ -74,7 +74,7 @@ def difference_table(comparison: Comparison) -> Table:
 
 
 def config_table(comparison: Comparison) -> Table:
-    """The settings in which the algorithms' configs differ."""
+    """Return the settings in which the algorithms' configs differ."""
     rows = [
         [name.removeprefix("algorithm."), *("" if v is None else str(v) for v in values)]
         for name, values in comparison.config_differences.items()
@@ -83,7 +83,9 @@ def config_table(comparison: Comparison) -> Table:
 
 
 def conclusions(comparison: Comparison) -> list[str]:
-    """What may be said of the baseline at 5 %, by the mean of the curve and the corrected p-values."""
+    """Return what may be said of the baseline at 5 %, by the mean of the curve and the corrected
+    p-values.
+    """
     own = [d for d in comparison.differences if d.first == comparison.baseline]
     told = [d for d in own if d.curve_p < 0.05]
     found = [
@@ -117,19 +119,19 @@ def short(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A p-value; the small ones as a bound."""
+    """Return a p-value; the small ones as a bound."""
     if math.isnan(value):
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def markdown(table: Table) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return text.markdown(table.columns, table.rows)
 
 
 def latex(table: Table) -> str:
-    """A LaTeX tabular with booktabs' rules."""
+    """Return a LaTeX tabular with booktabs' rules."""
 
     def line(row: Sequence[str]) -> str:
         return " & ".join(re.sub(r"[\\~^±&%$#_{}]", lambda m: LATEX[m[0]], c) for c in row) + r" \\"

@@ -46,7 +46,7 @@ class Ranks:
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one."""
+        """Return whether there is more than one."""
         return self.per_host * self.hosts > 1
 
 

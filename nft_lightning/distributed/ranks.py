@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def several() -> bool:
-    """Whether other ranks train along."""
+    """Return whether other ranks train along."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -25,12 +25,12 @@ def lost_another_rank(error: RuntimeError) -> bool:
 
 
 def first() -> bool:
-    """Whether this is the rank that speaks for all."""
+    """Return whether this is the rank that speaks for all."""
     return not several() or dist.get_rank() == 0
 
 
 def broadcast_from_rank0(make: Callable[[], T]) -> T:
-    """What ``make`` returns on the first rank, on every rank; so with what it raises."""
+    """Return what ``make`` returns on the first rank, on every rank; so with what it raises."""
     if not several():
         return make()
     box: list[Any] = [None, None]
@@ -56,7 +56,7 @@ def own_part(parts: list[T]) -> T:
 
 
 def gather_objects(mine: T) -> list[T]:
-    """What every rank has, rank by rank."""
+    """Return what every rank has, rank by rank."""
     if not several():
         return [mine]
     box: list[Any] = [None] * dist.get_world_size()
@@ -65,7 +65,7 @@ def gather_objects(mine: T) -> list[T]:
 
 
 def gather_or_raise(make: Callable[[], T]) -> list[T]:
-    """What ``make`` returns on each rank, rank by rank; what it raises on one, every rank raises.
+    """Return what ``make`` returns on each rank, rank by rank; what it raises on one, every rank raises.
 
     A rank that failed alone would leave the others waiting for it.
     """
@@ -86,7 +86,7 @@ def gather_or_raise(make: Callable[[], T]) -> list[T]:
 
 
 def sendable(error: BaseException) -> BaseException:
-    """The error, or its text where it does not survive the way to another process."""
+    """Return the error, or its text where it does not survive the way to another process."""
     try:
         pickle.dumps(error)
         return copy.copy(error)  # made anew as the other process would make it

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, gathered if it is sharded: a collective call."""
+    """Return the tensor, gathered if it is sharded: a collective call."""
     if isinstance(tensor, DTensor):
         return tensor.full_tensor()
     if not hasattr(tensor, "ds_id"):
@@ -48,13 +48,13 @@ def on_host(state: Any, *, keep: bool) -> Any:
 
 
 def shape_of(tensor: Tensor) -> torch.Size:
-    """The whole tensor's."""
+    """Return the whole tensor's."""
     found: torch.Size = getattr(tensor, "ds_shape", tensor.shape)
     return found
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether parameters lie in parts on several ranks."""
+    """Return whether parameters lie in parts on several ranks."""
     return any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in module.parameters())
 
 

@@ -66,12 +66,12 @@ def refuse_other_adapters(model: nn.Module) -> None:
 
 
 def packed(parameter: Tensor) -> bool:
-    """Whether it is one of bitsandbytes' 4-bit weights."""
+    """Return whether it is one of bitsandbytes' 4-bit weights."""
     return getattr(parameter, "quant_state", None) is not None
 
 
 def dense(parameter: Tensor) -> Tensor:
-    """The weight that computes; of a 4-bit one what it stands for, a new tensor."""
+    """Return the weight that computes; of a 4-bit one what it stands for, a new tensor."""
     if not packed(parameter):
         return parameter.detach()
     from bitsandbytes.functional import dequantize_4bit
@@ -81,7 +81,7 @@ def dense(parameter: Tensor) -> Tensor:
 
 
 def shape_of(parameter: Tensor) -> torch.Size:
-    """The shape of the weight that computes."""
+    """Return the shape of the weight that computes."""
     if packed(parameter):
         return parameter.quant_state.shape  # type: ignore[attr-defined]
     return shards.shape_of(parameter)

@@ -76,7 +76,7 @@ class SyncError(EngineError):
 
 
 def completion_seed(run_seed: int, purpose: str, index: int, position: int, k: int) -> int:
-    """The seed of completion ``k`` of the problem at ``position`` of rollout ``index``.
+    """Return the seed of completion ``k`` of the problem at ``position`` of rollout ``index``.
 
     A counter instead of a shared stream: samples do not depend on algorithm, batch or rank.
     """

@@ -56,7 +56,7 @@ class CheckpointFormat:
         return {name: tuple(group) for group in members.values() for name in group}
 
     def converted(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One group in the checkpoint's names and shapes; SyncError where transformers cannot."""
+        """Return one group in the checkpoint's names and shapes; SyncError where transformers cannot."""
         if not self.like:
             return tensors
         from transformers.core_model_loading import revert_weight_conversion
@@ -72,7 +72,9 @@ class CheckpointFormat:
         return found
 
     def applied(self, named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The stream in the checkpoint's names and shapes; a group goes on when all of it is there."""
+        """Yield the stream in the checkpoint's names and shapes; a group goes on when all of it is
+        there.
+        """
         waiting: dict[tuple[str, ...], dict[str, Tensor]] = {}
         for given, tensor in named:
             if given not in self.renamed:

@@ -15,7 +15,9 @@ ENGINE_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloa
 
 
 def engine_dtype(given: str) -> torch.dtype | None:
-    """What ``rollout.engine.dtype`` names, None for the parameters' own; UserError for another word."""
+    """Return what ``rollout.engine.dtype`` names, None for the parameters' own; UserError for another
+    word.
+    """
     if given not in ENGINE_DTYPES:
         known = ", ".join(ENGINE_DTYPES)
         raise UserError("rollout.engine.dtype", given, "is not a type", f"use one of {known}")
@@ -23,13 +25,13 @@ def engine_dtype(given: str) -> torch.dtype | None:
 
 
 def cast(named: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor in ``dtype``, as it is where that is None."""
+    """Yield each tensor in ``dtype``, as it is where that is None."""
     for name, tensor in named:
         yield name, tensor if dtype is None else tensor.to(dtype)
 
 
 def full_tensors(model: nn.Module, rounding: Rounding | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The model's parameters under their checkpoint names, gathered and LoRA merged one by one.
+    """Yield the model's parameters under their checkpoint names, gathered and LoRA merged one by one.
 
     Shards are gathered here, a collective call: every rank must iterate in step.
 
@@ -52,7 +54,7 @@ class Manifest:
 
     @classmethod
     def of(cls, model: nn.Module) -> Manifest:
-        """What ``model`` will deliver."""
+        """Return what ``model`` will deliver."""
         return cls({name: shape_of(p) for name, p, _ in checkpoint_parameters(model)})
 
     def checked(

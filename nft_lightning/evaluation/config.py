@@ -42,7 +42,7 @@ class EvalSet:
             raise UserError("part", "all", "of an endless source has no end", "use part=held_out")
 
     def listed(self) -> list[Problem]:
-        """The problems, in order.
+        """Return the problems, in order.
 
         Raises:
             UserError: two of them have one id, so that results could not be told apart.

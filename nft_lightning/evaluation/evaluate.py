@@ -44,12 +44,12 @@ class EvalTask:
 
     @property
     def parts(self) -> list[range]:
-        """The positions of each part's problems."""
+        """Return the positions of each part's problems."""
         size = self.plan.problems_per_part
         return [range(i, min(i + size, len(self.problems))) for i in range(0, len(self.problems), size)]
 
     def protocol(self, model: str, verifier: Any, seed: int) -> dict[str, Any]:
-        """What the answers depend on; two runs with the same protocol may share them."""
+        """Return what the answers depend on; two runs with the same protocol may share them."""
         return {
             "model": model,
             "verifier": verifier,
@@ -62,7 +62,7 @@ class EvalTask:
         }
 
     def missing(self, store: Store) -> list[int]:
-        """The parts that are not on disk."""
+        """Return the parts that are not on disk."""
         return [i for i in range(len(self.parts)) if not store.done(self.name, i)]
 
 
@@ -86,7 +86,8 @@ class EvalContext:
 
 
 def begin(context: EvalContext, store: Store, model: str) -> list[tuple[str, int]]:
-    """The parts of each set that ``store`` misses, where it may take them; ``model``: a fingerprint.
+    """Return the parts of each set that ``store`` misses, where it may take them; ``model``: a
+    fingerprint.
 
     Raises:
         UserError: it holds answers under another protocol, or cannot be written.
@@ -159,11 +160,11 @@ def dealt(missing: Sequence[tuple[str, int]], engine: Engine) -> tuple[dict[str,
 
 
 def plain(data: dict[str, Any]) -> dict[str, Any]:
-    """The same data as JSON gives it back."""
+    """Return the same data as JSON gives it back."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
 
 def count(tasks: Sequence[EvalTask], store: Store) -> tuple[list[SetResult], list[ProblemResult]]:
-    """The numbers of every set, and of every problem."""
+    """Return the numbers of every set, and of every problem."""
     found = [evaluate_set(w.name, store.read(w.name), w.chosen.in_mean) for w in tasks]
     return [result for result, _ in found], [p for _, problems in found for p in problems]

@@ -51,7 +51,7 @@ class SetResult:
 def evaluate_set(
     name: str, table: pa.Table, in_mean: bool = True
 ) -> tuple[SetResult, list[ProblemResult]]:
-    """The numbers of a set from its rows."""
+    """Return the numbers of a set from its rows."""
     columns = ("problem_id", "verdict", "extracted", "length_tokens", "truncated")
     rows = list(zip(*(table[c].to_pylist() for c in columns), strict=True))
     by_problem: dict[str, list[Verdict]] = {}
@@ -92,7 +92,7 @@ def evaluate_set(
 
 
 def mean_over_sets(results: Sequence[SetResult]) -> Estimate:
-    """The unweighted mean of avg@k over the sets that count in it; nan where none does.
+    """Return the unweighted mean of avg@k over the sets that count in it; nan where none does.
 
     Sets are independent, so the half-widths of their intervals add in squares, each side by itself
     (Zou and Donner, Statistics in Medicine 27, 2008).
@@ -135,7 +135,7 @@ def save(
 
 
 def as_data(result: SetResult) -> dict[str, Any]:
-    """A set's numbers as plain data; estimates as mean, low, high."""
+    """Return a set's numbers as plain data; estimates as mean, low, high."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Estimate):
@@ -151,7 +151,7 @@ COLUMNS = ("set", "problems", "k", "avg@k", "pass@k", "maj@k", "no answer", "tru
 
 
 def table_rows(results: Sequence[SetResult]) -> list[list[str]]:
-    """The cells of the table under ``COLUMNS``, the mean last where there are several sets."""
+    """Return the cells of the table under ``COLUMNS``, the mean last where there are several sets."""
     rows = [
         [
             r.name,

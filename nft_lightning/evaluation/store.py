@@ -46,7 +46,7 @@ class Store:
         write_text_whole(self.folder / name / "protocol.json", json.dumps(protocol, indent=1) + "\n")
 
     def path(self, name: str, part: int) -> Path:
-        """Where part number ``part`` lies."""
+        """Return where part number ``part`` lies."""
         return self.folder / name / f"part_{part:04d}.parquet"
 
     def done(self, name: str, part: int) -> bool:
@@ -58,7 +58,7 @@ class Store:
         write(answers(groups), self.path(name, part))
 
     def read(self, name: str) -> pa.Table:
-        """Every row of a set."""
+        """Return every row of a set."""
         paths = sorted((self.folder / name).glob("part_*.parquet"))
         return pa.concat_tables([pq.read_table(p) for p in paths])
 

@@ -31,7 +31,7 @@ class CheckpointModel:
         return found
 
     def load(self, temperature: float) -> Policy:
-        """The policy; raises UserError where the checkpoint is damaged."""
+        """Return the policy; raises UserError where the checkpoint is damaged."""
         try:
             return restored(self.base, self.plan, self.folder, temperature)
         except RunStoppedError as error:
@@ -40,7 +40,8 @@ class CheckpointModel:
 
 
 def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointModel:
-    """The model of a run folder; ``checkpoint`` is best, last or a folder's name, None the export.
+    """Return the model of a run folder; ``checkpoint`` is best, last or a folder's name, None the
+    export.
 
     Raises:
         UserError: there is no such thing.

@@ -81,7 +81,7 @@ class PPO(Objective):
         check_bounds(self, "algorithm")
 
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """The return at the last token: reward and length penalty."""
+        """Return the return at the last token: reward and length penalty."""
         keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
         if self.drop_uniform_groups:
             keep = varied_groups(outcomes.rewards, outcomes.group_ids)
@@ -110,7 +110,7 @@ class PPO(Objective):
 
 
 def moments(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """[5] for the explained variance, see :mod:`nft_lightning.objectives.diagnostics`."""
+    """Return [5] for the explained variance, see :mod:`nft_lightning.objectives.diagnostics`."""
     gain, error = returns[mask], (returns - values)[mask]
     count = mask.sum().to(gain)
     return torch.stack([count, gain.sum(), (gain**2).sum(), error.sum(), (error**2).sum()])

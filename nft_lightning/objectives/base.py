@@ -204,7 +204,7 @@ class Objective(ABC):
         return log_ratio, log_ratio.clamp(max=self.max_log_ratio).exp()
 
     def length_penalty(self, outcomes: Outcomes) -> Tensor:
-        """[N], in [-overlong_penalty, 0], to add to the rewards."""
+        """Return [N], in [-overlong_penalty, 0], to add to the rewards."""
         lengths = outcomes.lengths.double()
         if not self.overlong_buffer_fraction or outcomes.max_new_tokens is None:
             return torch.zeros_like(lengths)
@@ -224,7 +224,7 @@ class Objective(ABC):
         truncated: Tensor | None = None,
         **tensors: Tensor,
     ) -> ObjectiveOutput:
-        """The objective on plain tensors, for a training loop of your own.
+        """Return the objective on plain tensors, for a training loop of your own.
 
         Args:
             logprobs: [B, T] with gradient. old_logprobs: [B, T]. mask: [B, T], completion tokens.

@@ -82,7 +82,7 @@ class GRPO(Objective):
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
 
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """The advantage of each completion within its group."""
+        """Return the advantage of each completion within its group."""
         rewards = outcomes.rewards.double()
         keep = torch.ones_like(rewards, dtype=torch.bool)
         if self.drop_uniform_groups:
@@ -93,7 +93,7 @@ class GRPO(Objective):
         return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
 
     def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
-        """[N]: ``r - mean`` over its group's standard deviation."""
+        """Return [N]: ``r - mean`` over its group's standard deviation."""
         if not self.normalize_std:
             return centred
         std = group_mean(centred**2, outcomes.group_ids).sqrt()
@@ -179,7 +179,7 @@ class REINFORCEPlusPlusBaseline(GRPO):
     normalize_std: bool = False
 
     def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
-        """[N]: mean 0 and variance 1 over the rollout's tokens."""
+        """Return [N]: mean 0 and variance 1 over the rollout's tokens."""
         weight = outcomes.lengths.double() * keep
         total = weight.sum().clamp(min=1)
         mean = (centred * weight).sum() / total

@@ -54,7 +54,7 @@ def gradient_pair(gradient: Tensor, mask: Tensor, right: Tensor) -> tuple[Tensor
 
 
 def summarise(name: str, sums: Tensor) -> dict[str, float]:
-    """What added-up sums mean, by metric name."""
+    """Return what added-up sums mean, by metric name."""
     if name == "ratio_histogram":
         found: dict[str, float] = {}
         for side, counts in (("wrong", sums[0]), ("right", sums[1])):

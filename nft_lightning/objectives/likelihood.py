@@ -202,7 +202,7 @@ class SFT(Objective):
     unsupported_options: ClassVar[Mapping[str, str]] = dict.fromkeys(SAMPLED_ONLY, NOT_SAMPLED)
 
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """Every row takes part."""
+        """Return every row takes part."""
         keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
         return Signal({"reward": outcomes.rewards}, keep)
 

@@ -73,7 +73,7 @@ def check_effect(objective: Objective) -> None:
 
 
 def refusal(objective: Objective, name: str, problem: str, remedy: str) -> UserError:
-    """The error for one of the objective's fields."""
+    """Return the error for one of the objective's fields."""
     return UserError(f"algorithm.{name}", getattr(objective, name), problem, remedy)
 
 
@@ -85,7 +85,7 @@ def with_options(
     mask: Tensor,
     signal: Mapping[str, Tensor],
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """The token loss [B, T] with what the options add, and their (sum, count) metrics."""
+    """Return the token loss [B, T] with what the options add, and their (sum, count) metrics."""
     metrics: dict[str, tuple[Tensor, Tensor]] = {}
     if objective.importance_correction != "none":
         engine = needed(signal, "engine_logprobs", "importance_correction")
@@ -104,7 +104,7 @@ def with_options(
 
 
 def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
-    """[B, T] estimates of KL(policy || reference) at sampled tokens (Schulman, 2020).
+    """Return [B, T] estimates of KL(policy || reference) at sampled tokens (Schulman, 2020).
 
     With d = log policy - log reference: ``k1`` has the value d and the gradient of k2, since its own
     gradient is zero in expectation; ``k2`` is d^2 / 2; ``k3`` is exp(-d) - 1 + d.
@@ -119,7 +119,7 @@ def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
 
 
 def importance_weight(objective: Objective, old: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
-    """[B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS)."""
+    """Return [B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS)."""
     log_weight = widen(old) - widen(engine).detach()
     if objective.importance_correction_level == "sequence":
         log_weight = sequence_sum(log_weight, mask).expand_as(mask)

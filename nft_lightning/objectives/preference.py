@@ -68,7 +68,9 @@ class DPO(Objective):
             )
 
     def signal(self, outcomes: Outcomes) -> Signal:
-        """Rows that can be paired: not empty, kept by the options, right and wrong in one group."""
+        """Return rows that can be paired: not empty, kept by the options, right and wrong in one
+        group.
+        """
         made = super().signal(outcomes)
         usable = made.keep & (outcomes.lengths > 0)
         # Groups are judged by the rows that remain, so that no pair lacks a side.
@@ -84,7 +86,7 @@ class DPO(Objective):
         return Signal(made.values, usable & (right & wrong)[group])
 
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """Which problem each completion belongs to."""
+        """Return which problem each completion belongs to."""
         check_binary(outcomes.rewards, type(self).__name__)
         group = torch.unique(outcomes.group_ids, return_inverse=True)[1]
         keep = varied_groups(outcomes.rewards, outcomes.group_ids)
@@ -107,7 +109,7 @@ class DPO(Objective):
         return TokenLoss(loss)
 
     def shares(self, implicit: Tensor, right: Tensor, together: Tensor) -> Tensor:
-        """[B]: each row's part of its group's loss; their mean over a group is the group's loss.
+        """Return [B]: each row's part of its group's loss; their mean over a group is the group's loss.
 
         Args:
             implicit: [B], beta D. right: [B] bool. together: [B, B] bool, rows of one problem.
@@ -134,7 +136,7 @@ class InfoNCA(DPO):
     """
 
     def shares(self, implicit: Tensor, right: Tensor, together: Tensor) -> Tensor:
-        """[B]: the group's loss, on each of its rows."""
+        """Return [B]: the group's loss, on each of its rows."""
         scores = torch.where(together, implicit[None, :], implicit.new_full((), -1e30))
         normalizer = scores.logsumexp(1)
         chosen = together & right[None, :]

@@ -73,7 +73,7 @@ class REINFORCE(Objective):
         return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
 
     def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
-        """[N], from shaped rewards [N]."""
+        """Return [N], from shaped rewards [N]."""
         if self.baseline == "none":
             return shaped
         if self.baseline == "batch":
@@ -123,7 +123,7 @@ class GPG(REINFORCE):
     importance_ratio: bool = False
 
     def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
-        """[N]: ``alpha (r - baseline)``."""
+        """Return [N]: ``alpha (r - baseline)``."""
         varied = (varied_groups(outcomes.rewards, outcomes.group_ids) & keep).sum().clamp(min=1)
         return super().advantage(shaped, outcomes, keep) * keep.sum() / varied
 

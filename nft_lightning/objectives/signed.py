@@ -63,7 +63,9 @@ class WeightedREINFORCE(Objective):
             )
 
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """The constant of each completion's side; a side of weight 0 leaves loss and denominators."""
+        """Return the constant of each completion's side; a side of weight 0 leaves loss and
+        denominators.
+        """
         check_binary(outcomes.rewards, type(self).__name__)
         right = outcomes.rewards > 0
         advantage = self.positive_weight * right.double() - self.negative_weight * (~right).double()

@@ -18,20 +18,20 @@ def widen(x: Tensor) -> Tensor:
 
 
 def group_mean(x: Tensor, group_ids: Tensor) -> Tensor:
-    """[N] -> [N]: the mean of each row's group."""
+    """Return [N] -> [N]: the mean of each row's group."""
     _, index, count = torch.unique(group_ids, return_inverse=True, return_counts=True)
     total = torch.zeros(len(count), dtype=x.dtype, device=x.device).index_add_(0, index, x)
     return (total / count)[index]
 
 
 def group_size(group_ids: Tensor) -> Tensor:
-    """[N] -> [N] int64: the number of rows in each row's group."""
+    """Return [N] -> [N] int64: the number of rows in each row's group."""
     _, index, count = torch.unique(group_ids, return_inverse=True, return_counts=True)
     return count[index]
 
 
 def varied_groups(rewards: Tensor, group_ids: Tensor) -> Tensor:
-    """[N] bool: the rewards of the row's group differ; for right and wrong alone, 0 < r_q < 1."""
+    """Return [N] bool: the rewards of the row's group differ; for right and wrong alone, 0 < r_q < 1."""
     rewards = rewards.double()
     return group_mean((rewards - group_mean(rewards, group_ids)) ** 2, group_ids) > 1e-12
 
@@ -42,12 +42,14 @@ def masked_pair(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sequence_sum(x: Tensor, mask: Tensor) -> Tensor:
-    """[B, T] -> [B, 1]: the sum over a row's tokens; whatever stands at masked places is ignored."""
+    """Return [B, T] -> [B, 1]: the sum over a row's tokens; whatever stands at masked places is
+    ignored.
+    """
     return torch.where(mask, x, torch.zeros_like(x)).sum(1, keepdim=True)
 
 
 def tokens_of(mask: Tensor) -> Tensor:
-    """[B, T] -> [B, 1] int64: a row's tokens, at least 1 so that it divides."""
+    """Return [B, T] -> [B, 1] int64: a row's tokens, at least 1 so that it divides."""
     return mask.sum(1, keepdim=True).clamp(min=1)
 
 

@@ -54,18 +54,18 @@ class Architecture:
 
     @property
     def root_parameters(self) -> int:
-        """Those of no decoder layer: embedding, head, last norm."""
+        """Return those of no decoder layer: embedding, head, last norm."""
         return self.parameters - self.layers * self.layer_parameters
 
     @property
     def head_dim(self) -> int:
-        """Size of an attention head."""
+        """Return size of an attention head."""
         given = getattr(self.config, "head_dim", None)
         return int(given or self.config.hidden_size // self.config.num_attention_heads)
 
     @property
     def key_value_numbers(self) -> int:
-        """Numbers that the cache keeps for each token."""
+        """Return numbers that the cache keeps for each token."""
         return 2 * self.layers * int(self.config.num_key_value_heads) * self.head_dim
 
     @property
@@ -74,7 +74,8 @@ class Architecture:
         return int(self.config.max_position_embeddings)
 
     def forward_flops(self, tokens: float, width: float, logits: float | None = None) -> float:
-        """FLOPs of a forward pass over ``tokens`` in rows of ``width``, ``logits`` of them with logits.
+        """Return FLOPs of a forward pass over ``tokens`` in rows of ``width``, ``logits`` of them with
+        logits.
 
         A product of [m, k] and [k, n] counts 2 m k n, and attention its full square, as
         ``torch.utils.flop_counter`` counts them.
@@ -89,7 +90,7 @@ class Architecture:
 
 
 def model_name(node: Any) -> str:
-    """The folder or hub name that the ``model`` node of a run's config names.
+    """Return the folder or hub name that the ``model`` node of a run's config names.
 
     Raises:
         UserError: a model whose config only its package knows.
@@ -147,7 +148,7 @@ def architecture(name: str) -> Architecture:
 
 
 def read_config(name: str) -> Any:
-    """The transformers config of a folder, a shipped table, or the hub's cache."""
+    """Return the transformers config of a folder, a shipped table, or the hub's cache."""
     from transformers import AutoConfig
 
     known = json.loads(KNOWN_MODELS.read_text())
@@ -166,7 +167,9 @@ def read_config(name: str) -> Any:
 
 
 def causal_attention() -> str:
-    """The name of SDPA without a mask tensor: to leave it out, transformers looks at the mask's data."""
+    """Return the name of SDPA without a mask tensor: to leave it out, transformers looks at the mask's
+    data.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -176,7 +179,7 @@ def causal_attention() -> str:
 
 
 def skeleton(config: Any, layers: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
-    """The model with its first ``layers`` decoder layers, its parameters on ``device``."""
+    """Return the model with its first ``layers`` decoder layers, its parameters on ``device``."""
     from transformers import AutoModelForCausalLM
 
     shorter = copy.deepcopy(config)

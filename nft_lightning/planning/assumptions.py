@@ -30,7 +30,7 @@ class GPU:
 
 @lru_cache(maxsize=1)
 def gpu_table() -> dict[str, GPU]:
-    """The known types by name."""
+    """Return the known types by name."""
     return {name: GPU(**row) for name, row in json.loads(GPU_TABLE.read_text()).items()}
 
 
@@ -107,5 +107,5 @@ class Assumptions:
 
     @property
     def type(self) -> GPU:
-        """The row of the table."""
+        """Return the row of the table."""
         return gpu_table()[self.gpu]

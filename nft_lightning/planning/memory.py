@@ -42,23 +42,23 @@ class Memory:
     problem: str
 
     def total(self, phase: str) -> float:
-        """Bytes of a phase."""
+        """Return bytes of a phase."""
         return sum(self.phases[phase].values())
 
     @property
     def fullest(self) -> str:
-        """The phase that needs most."""
+        """Return the phase that needs most."""
         return max(self.phases, key=self.total)
 
 
 def fits(memory: Memory, setting: Setting) -> bool:
-    """Whether the fullest phase leaves the assumed overhead free."""
+    """Return whether the fullest phase leaves the assumed overhead free."""
     room = (setting.assumed.type.memory_gib - setting.assumed.overhead_gib) * GIB
     return not memory.problem and memory.total(memory.fullest) <= room
 
 
 def planned(setting: Setting) -> Memory:
-    """All phases of an epoch."""
+    """Return all phases of an epoch."""
     base = {"weights": weights(setting), "optimizer states": states(setting)}
     if setting.reference or setting.values:
         base["reference and critic"] = reference(setting)
@@ -97,7 +97,7 @@ def planned(setting: Setting) -> Memory:
 
 
 def trainable(setting: Setting) -> float:
-    """Numbers that the optimizer holds."""
+    """Return numbers that the optimizer holds."""
     shape = setting.architecture
     return shape.lora_parameters(setting.lora_rank) if setting.lora_rank else shape.parameters
 
@@ -108,12 +108,12 @@ def trained_bytes(setting: Setting) -> int:
 
 
 def has_masters(setting: Setting) -> bool:
-    """Whether the optimizer keeps fp32 copies on the GPU of what it trains."""
+    """Return whether the optimizer keeps fp32 copies on the GPU of what it trains."""
     return setting.optimizer == "adamw" and trained_bytes(setting) < MASTER_BYTES
 
 
 def weights(setting: Setting) -> float:
-    """The trainer's parameters."""
+    """Return the trainer's parameters."""
     shape, size = setting.architecture, setting.stored.itemsize
     own = shape.parameters * float(size)
     if setting.quantized:
@@ -136,7 +136,7 @@ def states(setting: Setting) -> float:
 
 
 def reference(setting: Setting) -> float:
-    """The frozen policy, which LoRA has without a copy, and the value head with its optimizer."""
+    """Return the frozen policy, which LoRA has without a copy, and the value head with its optimizer."""
     shape, size = setting.architecture, setting.stored.itemsize
     copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
     head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
@@ -144,7 +144,9 @@ def reference(setting: Setting) -> float:
 
 
 def gathered(setting: Setting) -> float:
-    """What a pass needs of sharded parameters: the root for as long as it runs, two layers in turn."""
+    """Return what a pass needs of sharded parameters: the root for as long as it runs, two layers in
+    turn.
+    """
     shape, size = setting.architecture, setting.computed.itemsize
     if setting.strategy != FSDP2:
         return 0.0
@@ -169,7 +171,7 @@ def step_buffers(setting: Setting, gradients: float) -> float:
 
 
 def moved(setting: Setting) -> float:
-    """The largest tensor, whole, and cast to vLLM's type."""
+    """Return the largest tensor, whole, and cast to vLLM's type."""
     size = setting.stored.itemsize if setting.strategy == FSDP2 else 0
     if setting.engine != "hf" and played(setting) < setting.stored.itemsize:
         size += played(setting)
@@ -177,14 +179,16 @@ def moved(setting: Setting) -> float:
 
 
 def engine(setting: Setting) -> tuple[Phase, Phase, str]:
-    """What the engine holds all the time, what it holds while it writes, and why it cannot work."""
+    """Return what the engine holds all the time, what it holds while it writes, and why it cannot
+    work.
+    """
     if setting.engine == "vllm_server" or not setting.generates:
         return {}, {}, ""
     return vllm(setting) if setting.engine == "vllm" else transformers(setting)
 
 
 def played(setting: Setting) -> int:
-    """Bytes of a number in the engine's weights."""
+    """Return bytes of a number in the engine's weights."""
     if setting.engine != "hf":
         named = ENGINE_DTYPES[setting.engine_options.get("dtype", "auto")]
         return (named or setting.computed).itemsize
@@ -192,7 +196,7 @@ def played(setting: Setting) -> int:
 
 
 def vllm(setting: Setting) -> tuple[Phase, Phase, str]:
-    """A fixed share of the GPU."""
+    """Return a fixed share of the GPU."""
     options, shape = setting.engine_options, setting.architecture
     share = options["gpu_memory_utilization"] * setting.assumed.type.memory_gib * GIB
     own = engine_weights(setting)
@@ -211,13 +215,13 @@ def vllm(setting: Setting) -> tuple[Phase, Phase, str]:
 
 
 def engine_weights(setting: Setting) -> float:
-    """Bytes of vLLM's weights on a GPU."""
+    """Return bytes of vLLM's weights on a GPU."""
     parallel = setting.engine_options.get("tensor_parallel_size", 1)
     return setting.architecture.parameters * played(setting) / float(parallel)
 
 
 def key_value_bytes(setting: Setting) -> float:
-    """Bytes of a cached token on a GPU."""
+    """Return bytes of a cached token on a GPU."""
     size = setting.computed.itemsize if setting.engine == "hf" else played(setting)
     parallel = setting.engine_options.get("tensor_parallel_size", 1)
     spread = min(parallel, setting.architecture.config.num_key_value_heads)
@@ -225,7 +229,7 @@ def key_value_bytes(setting: Setting) -> float:
 
 
 def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
-    """The trainer's own model; a whole copy of it beside shards."""
+    """Return the trainer's own model; a whole copy of it beside shards."""
     shape, rows = setting.architecture, rows_in_flight(setting)
     prompts = max(1, rows // setting.completions)
     passing = Pass(
@@ -247,6 +251,6 @@ def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
 
 
 def rows_in_flight(setting: Setting) -> int:
-    """Completions that ``rollout=hf`` writes at a time on a GPU."""
+    """Return completions that ``rollout=hf`` writes at a time on a GPU."""
     share = -(-setting.problems // setting.gpus) * setting.completions
     return int(min(max(setting.engine_options["max_rows"], setting.completions), share))

@@ -30,12 +30,12 @@ class Plan:
 
 
 def plan_of(cfg: DictConfig) -> Plan:
-    """The plan of a composed config; raises UserError as :meth:`Setting.of` does."""
+    """Return the plan of a composed config; raises UserError as :meth:`Setting.of` does."""
     return plan_setting(Setting.of(cfg))
 
 
 def plan_setting(setting: Setting) -> Plan:
-    """The plan of a setting."""
+    """Return the plan of a setting."""
     memory = planned(setting)
     return Plan(setting, memory, work(setting), fits(memory, setting), remedy(setting))
 

@@ -15,7 +15,8 @@ LOWEST_SHARE, MOST_GPUS = 0.2, 1024
 
 
 def remedy(setting: Setting) -> str:
-    """The first change in the order of :func:`changes` that suffices, else the fewest of them found.
+    """Return the first change in the order of :func:`changes` that suffices, else the fewest of them
+    found.
 
     Empty where it fits as it is; a sentence where nothing suffices.
     """
@@ -35,12 +36,14 @@ def remedy(setting: Setting) -> str:
 
 
 def suffices(setting: Setting) -> bool:
-    """Whether it fits."""
+    """Return whether it fits."""
     return fits(planned(setting), setting)
 
 
 def applied(setting: Setting, keys: Sequence[str] | None) -> tuple[list[str], Setting]:
-    """The changes of these keys, or all until it fits, each derived from what those before led to."""
+    """Return the changes of these keys, or all until it fits, each derived from what those before led
+    to.
+    """
     taken: list[str] = []
     while keys is not None or not suffices(setting):
         left = [
@@ -56,7 +59,7 @@ def applied(setting: Setting, keys: Sequence[str] | None) -> tuple[list[str], Se
 
 
 def fewest(setting: Setting, keys: list[str]) -> list[str]:
-    """The overrides of these keys, without those that are not needed."""
+    """Return the overrides of these keys, without those that are not needed."""
     for key in list(keys):
         without = [k for k in keys if k != key]
         if suffices(applied(setting, without)[1]):
@@ -65,7 +68,7 @@ def fewest(setting: Setting, keys: list[str]) -> list[str]:
 
 
 def name(override: str) -> str:
-    """The key of an override."""
+    """Return the key of an override."""
     return override.partition("=")[0]
 
 
@@ -102,7 +105,7 @@ def changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def smaller_budgets(setting: Setting) -> Iterator[tuple[str, Setting]]:
-    """The largest budget of halves that fits; else the smallest that has effect."""
+    """Yield the largest budget of halves that fits; else the smallest that has effect."""
     budget, found = setting.budget, None
     while budget // 2 >= setting.longest_row and not setting.whole_groups:
         budget //= 2

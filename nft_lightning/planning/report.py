@@ -12,7 +12,7 @@ from nft_lightning.planning.memory import PARTS
 
 
 def report(data: dict[str, Any]) -> Group:
-    """What :func:`nft_lightning.planning.plan.as_data` holds, on one screen."""
+    """Return what :func:`nft_lightning.planning.plan.as_data` holds, on one screen."""
     trained = data["trainable_parameters"]
     size = f"{data['parameters']:,} parameters" + (
         f", {trained:,} train" if trained != data["parameters"] else ""
@@ -34,7 +34,7 @@ def memory_table(data: dict[str, Any]) -> Table:
 
 
 def verdict(data: dict[str, Any]) -> Text:
-    """Whether it fits, and what would make it."""
+    """Return whether it fits, and what would make it."""
     peak = f"{data['peak_gib']:.1f} GiB in {data['peak_phase']}, {data['usable_gib']:.1f} usable"
     if data["fits"]:
         return Text(f"fits: {peak}", style="green")
@@ -43,7 +43,7 @@ def verdict(data: dict[str, Any]) -> Text:
 
 
 def work_table(data: dict[str, Any]) -> Table:
-    """FLOPs and seconds of an iteration by phase."""
+    """Return FLOPs and seconds of an iteration by phase."""
     found = data["iteration"]
     table = Table("an iteration", "PFLOPs", "seconds", box=None, padding=(0, 1))
     for phase, seconds in found["seconds"].items():
@@ -55,7 +55,7 @@ def work_table(data: dict[str, Any]) -> Table:
 
 
 def totals(data: dict[str, Any]) -> Text:
-    """Tokens of an iteration, hours of the run, and what was taken for granted."""
+    """Return tokens of an iteration, hours of the run, and what was taken for granted."""
     found, assumed = data["iteration"], data["assumptions"]
     percent = ", ".join(
         f"{name} {assumed[key]:.0%}"

@@ -72,18 +72,18 @@ class Setting:
 
     @property
     def longest_row(self) -> int:
-        """Tokens of the longest prompt with the longest completion."""
+        """Return tokens of the longest prompt with the longest completion."""
         whole = self.assumed.longest_prompt_tokens + self.max_new_tokens
         return min(whole, self.architecture.context)
 
     @property
     def mean_response(self) -> float:
-        """Tokens of a completion."""
+        """Return tokens of a completion."""
         return float(self.assumed.mean_response_tokens or math.ceil(0.3 * self.max_new_tokens))
 
     @property
     def mean_row(self) -> float:
-        """Tokens of a prompt with a completion."""
+        """Return tokens of a prompt with a completion."""
         return self.assumed.mean_prompt_tokens + self.mean_response
 
     @property
@@ -93,11 +93,11 @@ class Setting:
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """Where parameters are cast at each use; sharded ones are cast as they are gathered."""
+        """Return where parameters are cast at each use; sharded ones are cast as they are gathered."""
         return self.computed if self.computed != self.stored and self.strategy != FSDP2 else None
 
     def passing(self, gradient: bool = True) -> Pass:
-        """The largest micro-batch, forward and backward or forward alone."""
+        """Return the largest micro-batch, forward and backward or forward alone."""
         width = self.longest_row
         rows = max(1, self.budget // width, self.completions if self.whole_groups else 1)
         return Pass(
@@ -162,7 +162,7 @@ class Setting:
 
 
 def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
-    """The strategy by our name, and how many GPUs there are."""
+    """Return the strategy by our name, and how many GPUs there are."""
     given = trainer.get("strategy", "auto")
     check_strategy(str(given))
     if not isinstance(given, str) or given not in STRATEGIES:
@@ -180,7 +180,7 @@ def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
 
 
 def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
-    """The types of parameters and of products."""
+    """Return the types of parameters and of products."""
     precision = cfg.trainer.get("precision", "32-true")
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
@@ -194,7 +194,7 @@ def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
 
 
 def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
-    """The engine's name and options; the engine itself need not be installed."""
+    """Return the engine's name and options; the engine itself need not be installed."""
     cls = target(node, "rollout.engine")
     known = list(cls.__dataclass_fields__)
     for key in node:
@@ -212,7 +212,7 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:
-    """Whether training computes a group of wrong answers alone, beside a mixed one."""
+    """Return whether training computes a group of wrong answers alone, beside a mixed one."""
     count = 4
     rewards = torch.tensor([1.0, 1.0, 0.0, 0.0] + [0.0] * count)
     lengths = torch.full((2 * count,), max_new_tokens // 2 + 1)

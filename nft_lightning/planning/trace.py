@@ -73,12 +73,12 @@ class Cost:
 
     @property
     def activations(self) -> float:
-        """The decoder's share at the peak."""
+        """Return the decoder's share at the peak."""
         return self.body if self.body >= self.kept + self.head else self.kept
 
     @property
     def logits(self) -> float:
-        """The head's share at the peak: nothing where a layer's backward pass needs more."""
+        """Return the head's share at the peak: nothing where a layer's backward pass needs more."""
         return max(self.body, self.kept + self.head) - self.activations
 
 
@@ -93,7 +93,7 @@ class Tracker(TorchDispatchMode):
 
     @staticmethod
     def storage(tensor: Tensor) -> int:
-        """What tells storages apart: the address of the storage object."""
+        """Return what tells storages apart: the address of the storage object."""
         return tensor.untyped_storage()._cdata
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,7 +145,7 @@ def adapt(model: nn.Module, rank: int) -> None:
 
 
 def cost(given: Pass) -> Cost:
-    """The pass at full depth.
+    """Return the pass at full depth.
 
     Raises:
         UserError: an architecture that does not run without data.

@@ -44,7 +44,7 @@ class Work:
 
     @property
     def iteration_seconds(self) -> float:
-        """One after the other."""
+        """Return one after the other."""
         return sum(self.seconds.values())
 
 
@@ -86,7 +86,9 @@ def work(setting: Setting) -> Work:
 
 
 def groups(setting: Setting) -> tuple[float, float]:
-    """Groups asked for, uniform ones again where they are dropped, and groups that training computes."""
+    """Return groups asked for, uniform ones again where they are dropped, and groups that training
+    computes.
+    """
     uniform, problems = setting.assumed.uniform_fraction, float(setting.problems)
     if not setting.drops_uniform or not setting.generates:
         return problems, problems * (1 if setting.computes_uniform else 1 - uniform)
@@ -95,19 +97,19 @@ def groups(setting: Setting) -> tuple[float, float]:
 
 
 def trained_flops(setting: Setting, rows: float) -> float:
-    """A forward pass over all rows, with logits of answers alone."""
+    """Return a forward pass over all rows, with logits of answers alone."""
     shape = setting.architecture
     return shape.forward_flops(rows * setting.mean_row, setting.mean_row, rows * setting.mean_response)
 
 
 def decode_flops(setting: Setting, completions: float) -> float:
-    """Each token attends to what is there: the prompt and, on average, half the response."""
+    """Return each token attends to what is there: the prompt and, on average, half the response."""
     seen = setting.assumed.mean_prompt_tokens + setting.mean_response / 2
     return setting.architecture.forward_flops(completions * setting.mean_response, seen)
 
 
 def rate(setting: Setting, utilization: float) -> float:
-    """FLOPs a second of all GPUs."""
+    """Return FLOPs a second of all GPUs."""
     gpu = setting.assumed.type
     peak = gpu.bf16_tflops if setting.in_half else gpu.fp32_tflops
     return setting.gpus * peak * 1e12 * utilization
@@ -121,7 +123,7 @@ def copies(setting: Setting) -> float:
 
 
 def concurrency(setting: Setting, completions: float) -> float:
-    """Completions in flight in one copy."""
+    """Return completions in flight in one copy."""
     if not completions:
         return 0.0
     share = completions / copies(setting)
@@ -157,7 +159,7 @@ def micro_batches(setting: Setting, trained: float) -> int:
 
 
 def bandwidth(setting: Setting) -> float:
-    """Bytes a second that a GPU exchanges with the others."""
+    """Return bytes a second that a GPU exchanges with the others."""
     gpu, assumed = setting.assumed.type, setting.assumed
     alone = setting.gpus <= assumed.gpus_per_node
     return (
@@ -199,7 +201,7 @@ def step_seconds(setting: Setting) -> float:
 
 
 def sync_seconds(setting: Setting) -> float:
-    """Every tensor whole on each GPU, once."""
+    """Return every tensor whole on each GPU, once."""
     if setting.strategy != FSDP2 or setting.gpus == 1:
         return 0.0
     return setting.architecture.parameters * setting.stored.itemsize / bandwidth(setting)

@@ -65,7 +65,7 @@ class PolicyConfig:
                 )
 
     def load_options(self) -> dict[str, Any]:
-        """How the model loads its weights, where not as they are."""
+        """Return how the model loads its weights, where not as they are."""
         if self.quantize == "none":
             return {}
         from transformers import BitsAndBytesConfig
@@ -79,7 +79,7 @@ class PolicyConfig:
         return {"quantization": four_bits}
 
     def with_adapters(self, model: nn.Module) -> nn.Module:
-        """The model that trains; raises UserError where ``lora_targets`` does not fit it."""
+        """Return the model that trains; raises UserError where ``lora_targets`` does not fit it."""
         if not self.lora_rank:
             return model
         return adapted(model, self.lora_rank, self.lora_alpha, self.lora_targets)
@@ -92,7 +92,7 @@ class PolicyConfig:
             recompute(decoder_layers(model))
 
     def free_of_padding(self, policy: Policy) -> bool:
-        """Whether rows go end to end; UserError where the model mixes them: it is tried."""
+        """Return whether rows go end to end; UserError where the model mixes them: it is tried."""
         if not self.padding_free:
             return False
         if keeps_rows_apart(policy):

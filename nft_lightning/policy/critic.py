@@ -22,7 +22,7 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """The expected return before each token."""
+        """Return the expected return before each token."""
         # Autocast would leave three digits of values that are clipped at 0.2.
         with torch.autocast(hidden.device.type, enabled=False):
             inner = nn.functional.silu(self.inner(hidden.to(self.inner.weight.dtype)))

@@ -16,7 +16,7 @@ LARGE_VOCABULARY = 32_768
 
 
 def head_of(model: Any, temperature: float, logprobs: str) -> Head | None:
-    """What the fused way needs to know of ``model``; None is the plain way.
+    """Return what the fused way needs to know of ``model``; None is the plain way.
 
     Raises:
         UserError: ``fused`` was asked for, and the model's head is no plain linear layer.
@@ -40,7 +40,7 @@ def head_of(model: Any, temperature: float, logprobs: str) -> Head | None:
 
 @torch.no_grad()
 def agrees(model: Any, head: Head) -> bool:
-    """Whether both ways give a few tokens the same log-probabilities: tried, not guessed."""
+    """Return whether both ways give a few tokens the same log-probabilities: tried, not guessed."""
     words = shape_of(model.config).vocab_size
     ids = torch.arange(1, 9, device=next(model.parameters()).device)[None] % words
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1]

@@ -14,7 +14,7 @@ from nft_lightning.errors import UserError
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:
-    """The layers of a causal language model, from the first to the last.
+    """Return the layers of a causal language model, from the first to the last.
 
     Raises:
         UserError: the model has no list of layers.

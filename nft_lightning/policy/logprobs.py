@@ -21,7 +21,7 @@ class Head:
     softcap: float | None = None
 
     def scaled(self, raw: Tensor) -> Tensor:
-        """The scaled logits; ``raw`` is overwritten."""
+        """Return the scaled logits; ``raw`` is overwritten."""
         if self.softcap:
             raw = raw.div_(self.softcap).tanh_().mul_(self.softcap)
         return raw if self.temperature == 1 else raw.div_(self.temperature)
@@ -37,7 +37,7 @@ class Head:
 def fused_logprobs(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target and entropy, both [N] in fp32 or wider, with gradients.
+    """Return log-probability of each target and entropy, both [N] in fp32 or wider, with gradients.
 
     Args:
         hidden: [N, H]; weight: [V, H]; bias: [V] or None; targets: [N] int64.
@@ -130,7 +130,7 @@ class FusedLogProbs(torch.autograd.Function):
 
 
 def raw_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, words: slice) -> Tensor:
-    """[n, words] logits, summed in fp32 or wider."""
+    """Return [n, words] logits, summed in fp32 or wider."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
     logits = hidden.to(wide) @ weight[words].to(wide).T
     return logits if bias is None else logits.add_(bias[words])

@@ -26,7 +26,9 @@ class View(NamedTuple):
 
 
 def padded(batch: TokenBatch) -> View:
-    """The rows as they are. They are padded on the right, so a causal model needs no attention mask."""
+    """Return the rows as they are. They are padded on the right, so a causal model needs no attention
+    mask.
+    """
     columns = batch.mask.any(0).nonzero()[:, 0]
     if len(columns) == 0:
         columns = torch.zeros(1, dtype=torch.long, device=batch.mask.device)
@@ -35,7 +37,8 @@ def padded(batch: TokenBatch) -> View:
 
 
 def flat(batch: TokenBatch) -> View:
-    """All rows in one, end to end: positions begin anew with each, by which models keep them apart.
+    """Return all rows in one, end to end: positions begin anew with each, by which models keep them
+    apart.
 
     transformers reads the restarts as separate sequences: for flash attention as lengths, for the
     others as a mask of blocks.

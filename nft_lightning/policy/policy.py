@@ -48,7 +48,7 @@ class Policy(nn.Module):
     def forward(
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
     ) -> PolicyOutput:
-        """Log-probability of each predicted token; positions outside ``batch.mask`` hold 0."""
+        """Return log-probability of each predicted token; positions outside ``batch.mask`` hold 0."""
         view = flat(batch) if self.padding_free else padded(batch)
         if self.fused is None:
             chosen, spread, last = self.plainly(view, entropy_gradient, hidden)
@@ -91,7 +91,7 @@ class Policy(nn.Module):
 
 
 def asked(view: View) -> dict[str, Any]:
-    """The arguments of a forward pass."""
+    """Return the arguments of a forward pass."""
     given: dict[str, Any] = {"input_ids": view.input_ids, "use_cache": False}
     if view.position_ids is not None:
         given["position_ids"] = view.position_ids

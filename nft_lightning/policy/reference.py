@@ -36,7 +36,7 @@ class Frozen:
         self.mark = checksum((name, p) for name, p in named if not p.requires_grad)
 
     def logprobs(self, policy: Policy, micro: TokenBatch) -> Tensor:
-        """[B, T] by the reference; ``policy`` is the one in training."""
+        """Return [B, T] by the reference; ``policy`` is the one in training."""
         if self.copy is not None:
             return self.copy.to(micro.mask.device)(micro).logprobs
         with without_adapters(policy.model):

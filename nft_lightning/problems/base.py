@@ -40,14 +40,14 @@ def check_ids(problems: Iterable[Problem]) -> None:
 
 
 def shuffled_index(index: int, size: int, seed: int) -> int:
-    """The position drawn at ``index`` when a list of ``size`` is reshuffled every pass."""
+    """Return the position drawn at ``index`` when a list of ``size`` is reshuffled every pass."""
     passes, offset = divmod(index, size)
     return shuffled(size, f"{seed}/{passes}")[offset]
 
 
 @lru_cache(maxsize=4)
 def shuffled(size: int, seed: str) -> tuple[int, ...]:
-    """The order of one pass, made once and not for every problem drawn from it."""
+    """Return the order of one pass, made once and not for every problem drawn from it."""
     order = list(range(size))
     random.Random(seed).shuffle(order)
     return tuple(order)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def selected(
     problems: Sequence[Problem], exclude: str | None, max_characters: int | None
 ) -> list[Problem]:
-    """The problems that are left.
+    """Return the problems that are left.
 
     Args:
         problems: in their own order, which stays.

@@ -15,27 +15,27 @@ class Columns(Protocol):
 
     @property
     def path(self) -> str:
-        """The data set."""
+        """Return the data set."""
         ...
 
     @property
     def problem_field(self) -> str:
-        """The problems' column."""
+        """Return the problems' column."""
         ...
 
     @property
     def answer_field(self) -> str:
-        """The answers' column."""
+        """Return the answers' column."""
         ...
 
     @property
     def solution_field(self) -> str | None:
-        """The column of worked solutions, if there is one."""
+        """Return the column of worked solutions, if there is one."""
         ...
 
     @property
     def answer_after(self) -> str | None:
-        """The mark that an answer follows."""
+        """Return the mark that an answer follows."""
         ...
 
 

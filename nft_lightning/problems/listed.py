@@ -25,12 +25,12 @@ class ListedProblems:
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """Every problem of the source, in its own order."""
+        """Return every problem of the source, in its own order."""
         raise NotImplementedError
 
     @cached_property
     def evaluation(self) -> list[Problem] | None:
-        """A separate evaluation set, or None to split it off ``problems``."""
+        """Return a separate evaluation set, or None to split it off ``problems``."""
         return None
 
     @cached_property
@@ -53,7 +53,7 @@ class ListedProblems:
 
     @property
     def training(self) -> list[Problem]:
-        """Every training problem, so that all can be looked at before a run starts."""
+        """Return every training problem, so that all can be looked at before a run starts."""
         return self.split[0]
 
     def problem(self, index: int, seed: int) -> Problem:
@@ -62,7 +62,7 @@ class ListedProblems:
         return train[shuffled_index(index, len(train), seed)]
 
     def held_out(self, count: int) -> list[Problem]:
-        """The first ``count`` evaluation problems."""
+        """Return the first ``count`` evaluation problems."""
         return self.split[1][:count]
 
 
@@ -89,12 +89,12 @@ class JsonlProblems(ListedProblems):
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The lines of ``path`` that are not left out."""
+        """Return the lines of ``path`` that are not left out."""
         return selected(read_jsonl(self.path, "problems.path"), self.exclude, self.max_characters)
 
     @cached_property
     def evaluation(self) -> list[Problem] | None:
-        """The lines of ``eval_path``."""
+        """Return the lines of ``eval_path``."""
         return read_jsonl(self.eval_path, "problems.eval_path") if self.eval_path else None
 
 
@@ -124,7 +124,7 @@ class HubProblems(ListedProblems):
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The rows of the split that are not left out."""
+        """Return the rows of the split that are not left out."""
         try:
             from datasets import load_dataset
         except ImportError as error:

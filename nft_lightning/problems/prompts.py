@@ -71,17 +71,17 @@ class PromptConfig:
 
     @property
     def is_file(self) -> bool:
-        """Whether the template is a Jinja file."""
+        """Return whether the template is a Jinja file."""
         return self.template.endswith(JINJA) and "{problem}" not in self.template
 
     @property
     def is_chat(self) -> bool:
-        """Whether the prompt is a conversation: the tokenizer's chat template or a file's."""
+        """Return whether the prompt is a conversation: the tokenizer's chat template or a file's."""
         return self.template == CHAT or self.is_file
 
     @cached_property
     def jinja(self) -> str | None:
-        """The Jinja file's text; None where the template is no file.
+        """Return the Jinja file's text; None where the template is no file.
 
         Raises:
             UserError: it cannot be read.

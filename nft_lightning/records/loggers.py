@@ -30,7 +30,7 @@ def check_write_rule(rule: str, field: str) -> str:
 
 @contextmanager
 def written(what: Path, rule: str) -> Iterator[None]:
-    """A full disk or the like ends the run, or costs it this file alone, by ``rule``."""
+    """Yield a full disk or the like ends the run, or costs it this file alone, by ``rule``."""
     try:
         yield
     except OSError as error:
@@ -91,7 +91,7 @@ class MetricsTable(Logger):
             self.waiting, self.names = [], names
 
     def read(self) -> list[dict[str, Any]]:
-        """The rows of the file."""
+        """Return the rows of the file."""
         if not self.path.exists():
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
@@ -102,7 +102,7 @@ class MetricsTable(Logger):
         write_text_whole(self.path, text_of(names, [dict(zip(names, names, strict=True)), *rows]))
 
     def position(self) -> int:
-        """Rows so far, safe on the disk."""
+        """Return rows so far, safe on the disk."""
         self.save()
         if self.path.exists():
             flush(self.path)
@@ -121,7 +121,7 @@ class MetricsTable(Logger):
 
 
 def text_of(names: list[str], rows: list[dict[str, Any]]) -> str:
-    """Lines of CSV."""
+    """Return lines of CSV."""
     out = io.StringIO(newline="")
     csv.DictWriter(out, names, extrasaction="ignore").writerows(rows)
     return out.getvalue()
@@ -153,11 +153,11 @@ class EventLog(TensorBoardLogger):
             super().finalize(status)
 
     def event_files(self) -> list[Path]:
-        """Those there are."""
+        """Return those there are."""
         return sorted(Path(self.log_dir).glob("events.out.tfevents.*"))
 
     def position(self) -> dict[str, int]:
-        """The length of each file."""
+        """Return the length of each file."""
         self.save()
         return {path.name: path.stat().st_size for path in self.event_files()}
 

@@ -61,7 +61,7 @@ class RolloutRecord(L.Callback):
 
 
 def rollout_file(run_dir: str | Path, epoch: int) -> Path:
-    """Where the rollout of an epoch is recorded."""
+    """Return where the rollout of an epoch is recorded."""
     return Path(run_dir) / "rollouts" / f"epoch_{epoch:04d}.parquet"
 
 
@@ -122,7 +122,7 @@ class EvaluationRecord(L.Callback):
         self.pause()
 
     def state_dict(self) -> dict[str, float]:
-        """The clock, so that a resumed run goes on counting."""
+        """Return the clock, so that a resumed run goes on counting."""
         running = 0.0 if self.started is None else time.perf_counter() - self.started
         return {"seconds": self.seconds + running}
 
@@ -132,7 +132,7 @@ class EvaluationRecord(L.Callback):
 
 
 def answers(groups: Iterable[Group], more: Sequence[tuple[str, Any]] = ()) -> pa.Table:
-    """Groups as rows, one a completion; ``more`` adds columns of ``TOKENS``."""
+    """Return groups as rows, one a completion; ``more`` adds columns of ``TOKENS``."""
     rows = [
         {
             "policy_version": completion.policy_version,

@@ -50,7 +50,7 @@ DECIDES = (
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of plain data with its dotted name; an empty container counts as a value."""
+    """Yield every value of plain data with its dotted name; an empty container counts as a value."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         name = f"{prefix}{key}"
@@ -61,7 +61,8 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def without_secrets(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config; what an environment variable or a key that names a secret holds is masked.
+    """Return the resolved config; what an environment variable or a key that names a secret holds is
+    masked.
 
     A value from the environment stays as its interpolation; so does every other text that holds it.
     """
@@ -95,7 +96,7 @@ def without_secrets(cfg: DictConfig) -> dict[str, Any]:
 
 
 def secret_override(override: str) -> bool:
-    """True where a command-line override gives a secret, which is then not kept."""
+    """Return whether a command-line override gives a secret, which is then not kept."""
     key, _, value = override.lstrip("+~").partition("=")
     return bool(SECRET.search(key.rpartition(".")[2].lower())) and not ENVIRONMENT.search(value)
 

@@ -32,7 +32,9 @@ def need(package: str, word: str, module: str = "") -> None:
 
 
 def kept_id(save_dir: str | Path, word: str) -> str:
-    """The run's id at a tracker, the same after a resume: in ``tracker_WORD.txt`` of the run folder."""
+    """Return the run's id at a tracker, the same after a resume: in ``tracker_WORD.txt`` of the run
+    folder.
+    """
     path = Path(save_dir) / f"tracker_{word}.txt"
     if path.exists():
         return path.read_text(encoding="utf-8").strip()
@@ -173,16 +175,16 @@ class TrackioTracker(Logger):
 
     @property
     def name(self) -> str:
-        """The project."""
+        """Return the project."""
         return self.project
 
     @property
     def version(self) -> str:
-        """The run."""
+        """Return the run."""
         return self.title
 
     def begin(self) -> Any:
-        """The package, a run begun."""
+        """Return the package, a run begun."""
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         import trackio
 

@@ -47,7 +47,7 @@ class Collector:
     def collect(
         self, cursor: int, seed: int, rollout_index: int, drop_uniform: bool
     ) -> tuple[Rollout, int]:
-        """The rollout and the cursor behind the last problem that was drawn."""
+        """Return the rollout and the cursor behind the last problem that was drawn."""
 
         def keep(group: Group) -> bool:
             return usable(group) and (not drop_uniform or varied(group))
@@ -71,7 +71,7 @@ class Collector:
         return Rollout(kept, self.engine.policy_version, metrics), drawn.cursor
 
     def generate_and_refill(self, drawn: Drawn, keep: Callable[[Group], bool]) -> list[Group]:
-        """What rounds of :meth:`generate` would give, with verification beside generation."""
+        """Return what rounds of :meth:`generate` would give, with verification beside generation."""
         rounds = Rounds(0, self.plan.problems_per_rollout, self.plan.max_generation_rounds)
         refill = Refill(
             rounds,
@@ -89,7 +89,9 @@ class Collector:
         return groups
 
     def drawn(self, cursor: int, seed: int, rollout_index: int) -> Drawn:
-        """The questions of a rollout: problems from ``cursor`` on, prompts, completions' seeds."""
+        """Return the questions of a rollout: problems from ``cursor`` on, prompts, completions'
+        seeds.
+        """
         count = self.plan.completions_per_problem
 
         def seeds(position: int) -> list[int]:
@@ -98,7 +100,7 @@ class Collector:
         return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, cursor)
 
     def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
-        """Those of ``problems`` whose prompts can be made and leave room for the answer."""
+        """Return those of ``problems`` whose prompts can be made and leave room for the answer."""
         room, found = replace(self.room, new_tokens=new_tokens), []
         drawn = Drawn(problems.__getitem__, self.encode, lambda _: [], room, 0)
         for problem in problems:
@@ -108,7 +110,9 @@ class Collector:
         return found
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
-        """The data set's worked solutions in place of completions; problems without one are left out."""
+        """Return the data set's worked solutions in place of completions; problems without one are left
+        out.
+        """
         if self.encode_solution is None:
             raise RuntimeError("reading solutions needs a way to encode them")
         count, limit = self.plan.problems_per_rollout, self.plan.max_new_tokens
@@ -152,7 +156,7 @@ class Collector:
         seeds: Sequence[Sequence[int]],
         phases: tuple[str, str] = ("generate", "verify"),
     ) -> list[Group]:
-        """Groups for the given problems; seconds and tokens are counted under ``phases``."""
+        """Return groups for the given problems; seconds and tokens are counted under ``phases``."""
         prompts = [self.encode(p.text) for p in problems]
         with self.timer.phase(phases[0]):
             answers = self.generated(prompts, sampling, seeds)
@@ -167,7 +171,7 @@ class Collector:
         prompts: Sequence[Prompt],
         answers: Sequence[Sequence[Completion]],
     ) -> list[Group]:
-        """Groups with their verdicts and rewards."""
+        """Return groups with their verdicts and rewards."""
         verdicts = iter(
             self.verifier.verify(
                 [c.text for group in answers for c in group],
@@ -186,7 +190,9 @@ class Collector:
     def generated(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
     ) -> list[list[Completion]]:
-        """What the engine writes; where it fails the run stops with a sentence, and can be resumed."""
+        """Return what the engine writes; where it fails the run stops with a sentence, and can be
+        resumed.
+        """
         try:
             return self.engine.generate(prompts, sampling, seeds)
         except (UserError, EngineError, RunStoppedError):

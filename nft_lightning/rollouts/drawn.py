@@ -78,7 +78,7 @@ class Drawn:
 
     @property
     def refused_fraction(self) -> float:
-        """The share of the problems that were passed over, of all that were looked at."""
+        """Return the share of the problems that were passed over, of all that were looked at."""
         return self.refused / max(1, self.refused + len(self.questions))
 
 

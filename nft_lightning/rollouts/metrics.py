@@ -14,12 +14,12 @@ def usable(group: Group) -> bool:
 
 
 def varied(group: Group) -> bool:
-    """The rewards differ, so that there is something to learn."""
+    """Return the rewards differ, so that there is something to learn."""
     return min(group.rewards) < max(group.rewards)
 
 
 def rollout_metrics(seen: Sequence[Group], kept: int, wanted: int) -> dict[str, float]:
-    """What a rollout looked like before anything was left out."""
+    """Return what a rollout looked like before anything was left out."""
     completions = [c for g in seen for c in g.completions]
     outcomes = Counter(v.outcome for g in seen for v in g.verdicts)
     total = len(completions)

@@ -40,7 +40,7 @@ class Mismatch:
 
 
 def mismatch_metrics(moments: Tensor, largest: Tensor) -> dict[str, float]:
-    """The metrics of an epoch from sums over all ranks, and the largest gap of any."""
+    """Return the metrics of an epoch from sums over all ranks, and the largest gap of any."""
     tokens, gap, multiplied, ratios, squares, divergence = moments.tolist()
     if not tokens:
         return {}

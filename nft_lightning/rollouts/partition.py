@@ -20,7 +20,7 @@ def engine_copies(engine: Engine) -> tuple[int, int]:
 
 
 def share(prompts: Sequence[Prompt], place: int, shares: int) -> list[int]:
-    """The indices that fall to share number ``place``: prompts dealt out in the order of length.
+    """Return the indices that fall to share number ``place``: prompts dealt out in the order of length.
 
     Shares differ by one prompt at most, and by less than the longest prompt in tokens; where there
     are fewer prompts than shares, some are empty.
@@ -32,7 +32,7 @@ def share(prompts: Sequence[Prompt], place: int, shares: int) -> list[int]:
 def generate_and_gather(
     engine: Engine, prompts: Sequence[Prompt], write: Callable[[list[int]], list[Group]]
 ) -> list[Group]:
-    """A group for each prompt, on every rank: each writes its share, and one gather follows.
+    """Return a group for each prompt, on every rank: each writes its share, and one gather follows.
 
     ``write`` takes the indices of a share; what it raises on one rank is raised on all.
     """

@@ -42,11 +42,11 @@ class Rounds:
         self.round_of: dict[int, int] = {}
 
     def first(self) -> list[int]:
-        """The first round's positions."""
+        """Return the first round's positions."""
         return self.issue(0, self.sizes[0] or 0)
 
     def verdict(self, position: int, kept: bool) -> list[int]:
-        """The positions to ask for now that this one's group was kept or dropped."""
+        """Return the positions to ask for now that this one's group was kept or dropped."""
         r = self.round_of[position]
         self.verified[r] += 1
         self.dropped[r] += not kept
@@ -97,7 +97,7 @@ class Refill:
         self.verify_seconds = 0.0
 
     def run(self, engine: Any, sampling: Sampling) -> list[Group]:
-        """All groups, dropped ones too, in the order of their positions."""
+        """Return all groups, dropped ones too, in the order of their positions."""
         first = list(self.questions.values())
         verifying = threading.Thread(target=self.verify_all, daemon=True)
         verifying.start()
@@ -126,7 +126,7 @@ class Refill:
             batch[0][2](more)
 
     def waiting(self) -> list[Any] | None:
-        """All answers that wait, one at least; None at the end."""
+        """Return all answers that wait, one at least; None at the end."""
         found = [self.answered.get()]
         while not self.answered.empty():
             found.append(self.answered.get())
@@ -135,7 +135,7 @@ class Refill:
     def verify(
         self, answers: Sequence[tuple[int, list[Completion]]]
     ) -> list[tuple[Prompt, Sequence[int]]]:
-        """The prompts and seeds that replace what these answers' verdicts drop."""
+        """Return the prompts and seeds that replace what these answers' verdicts drop."""
         places = [self.positions[i] for i, _ in answers]
         asked = [self.questions[p] for p in places]
         started = time.perf_counter()

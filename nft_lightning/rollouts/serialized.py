@@ -16,14 +16,14 @@ Packed = dict[str, Any]
 
 
 def pack_ragged(rows: Iterable[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows of any lengths as one flat tensor and [N] lengths."""
+    """Return rows of any lengths as one flat tensor and [N] lengths."""
     listed = list(rows)
     flat = torch.tensor([x for row in listed for x in row], dtype=dtype)
     return flat, torch.tensor([len(row) for row in listed], dtype=torch.int64)
 
 
 def unpack_ragged(packed: tuple[Tensor, Tensor]) -> list[tuple[Any, ...]]:
-    """The rows of :func:`pack_ragged`."""
+    """Return the rows of :func:`pack_ragged`."""
     flat, lengths = packed[0].tolist(), packed[1].tolist()
     return [tuple(flat[a:b]) for a, b in pairwise(accumulate(lengths, initial=0))]
 
@@ -52,7 +52,7 @@ def pack_groups(groups: Sequence[Group]) -> Packed:
 
 
 def unpack_groups(packed: Packed) -> list[Group]:
-    """The groups of :func:`pack_groups`."""
+    """Return the groups of :func:`pack_groups`."""
     completions = [
         Completion(ids, text, logprobs, truncated, version)
         for ids, text, logprobs, truncated, version in zip(
@@ -79,7 +79,7 @@ def unpack_groups(packed: Packed) -> list[Group]:
 
 
 def pack_rollout(rollout: Rollout) -> Packed:
-    """A rollout with its metrics."""
+    """Return a rollout with its metrics."""
     return {
         "groups": pack_groups(rollout.groups),
         "policy_version": rollout.policy_version,
@@ -88,7 +88,7 @@ def pack_rollout(rollout: Rollout) -> Packed:
 
 
 def unpack_rollout(packed: Packed) -> Rollout:
-    """The rollout of :func:`pack_rollout`."""
+    """Return the rollout of :func:`pack_rollout`."""
     groups = tuple(unpack_groups(packed["groups"]))
     return Rollout(groups, packed["policy_version"], packed["metrics"])
 
@@ -105,6 +105,6 @@ def pack_batch(batch: OptimizerBatch) -> Packed:
 
 
 def unpack_batch(packed: Packed) -> OptimizerBatch:
-    """The batch of :func:`pack_batch`, on the CPU."""
+    """Return the batch of :func:`pack_batch`, on the CPU."""
     micro = [TokenBatch(**given) for given in packed["micro"]]
     return OptimizerBatch(micro, packed["step"], packed["policy_version"])

@@ -40,7 +40,7 @@ class SyncCheck:
         check_bounds(self, "rollout.sync_check")
 
     def probe(self, prompts: Sequence[Prompt], context_tokens: int | None) -> list[Prompt]:
-        """Fixed prompts made of ``prompts``, each long enough where the context allows it."""
+        """Return fixed prompts made of ``prompts``, each long enough where the context allows it."""
         joined = [token for prompt in prompts for token in prompt]
         room = self.prompt_tokens
         if context_tokens is not None:
@@ -54,7 +54,7 @@ class SyncCheck:
 
     @torch.no_grad()
     def check(self, engine: Engine, policy: Policy, probe: Sequence[Prompt], version: int) -> float:
-        """The largest gap of any token.
+        """Return the largest gap of any token.
 
         Raises:
             SyncError: the engine says another version, or its log-probabilities are too far off.
@@ -74,7 +74,9 @@ class SyncCheck:
         return gap
 
     def gap(self, engine: Engine, policy: Policy, probe: Sequence[Prompt]) -> float:
-        """The largest gap of any token that ``engine`` writes; infinite where one is not a number."""
+        """Return the largest gap of any token that ``engine`` writes; infinite where one is not a
+        number.
+        """
         sampling = Sampling(policy.temperature, self.new_tokens)
         seeds = [[completion_seed(0, "probe", 0, i, 0)] for i in range(len(probe))]
         groups = engine.generate(probe, sampling, seeds)
@@ -89,12 +91,14 @@ class SyncCheck:
 
 
 def bound_of(engine: Engine, policy: Policy) -> float:
-    """What rounding explains: the trainer's, and the engine's where it has a type of its own."""
+    """Return what rounding explains: the trainer's, and the engine's where it has a type of its own."""
     return max(BOUNDS[computed_in(policy)], BOUNDS.get(getattr(engine, "dtype", None), 0.0))
 
 
 def computed_in(policy: Policy) -> torch.dtype:
-    """The type of the forward passes that are going on: autocast's, 4-bit layers' or the weights'."""
+    """Return the type of the forward passes that are going on: autocast's, 4-bit layers' or the
+    weights'.
+    """
     parameter = next(policy.parameters())
     if torch.is_autocast_enabled(parameter.device.type):
         return torch.get_autocast_dtype(parameter.device.type)

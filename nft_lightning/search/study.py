@@ -92,7 +92,9 @@ class StudySweeperImpl(OptunaSweeperImpl):
         return found
 
     def open_study(self) -> optuna.Study:
-        """The study, new or as it stands; a sampler that goes on draws other numbers than before."""
+        """Return the study, new or as it stands; a sampler that goes on draws other numbers than
+        before.
+        """
         study = optuna.create_study(
             study_name=self.study_name,
             storage=storage_of(self.storage),
@@ -147,7 +149,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
         log.info("trial %d %s: %s %s", trial.number, state.name.lower(), trial.params, shown)
 
     def run_seeds(self, trial: Trial, overrides: list[str], folder: Path) -> list[Outcome]:
-        """The trial's runs, one seed after another, until one fails or is pruned."""
+        """Return the trial's runs, one seed after another, until one fails or is pruned."""
         search_path = [o for o in self.config.hydra.overrides.hydra if "hydra.searchpath" in o]
         outcomes = []
         for index, seed in enumerate(self.seeds or [None]):
@@ -251,7 +253,9 @@ def storage_of(given: str | None) -> optuna.storages.BaseStorage | None:
 
 
 def database(address: str) -> optuna.storages.BaseStorage:
-    """A database's storage. Processes that meet in a new one race to make its tables; losers retry."""
+    """Return a database's storage. Processes that meet in a new one race to make its tables; losers
+    retry.
+    """
     for _ in range(TRIES):
         try:
             return optuna.storages.RDBStorage(address)
@@ -261,7 +265,9 @@ def database(address: str) -> optuna.storages.BaseStorage:
 
 
 def objective(name: str, summaries: Sequence[dict[str, Any]]) -> float:
-    """A trial's value; of several seeds the accuracy is the lower end of the mean's 95 % interval."""
+    """Return a trial's value; of several seeds the accuracy is the lower end of the mean's 95 %
+    interval.
+    """
     if name == "accuracy":
         values = [final_accuracy(s) for s in summaries]
         return values[0] if len(values) == 1 else over_seeds(values).low

@@ -117,7 +117,7 @@ def final_accuracy(summary: dict[str, Any]) -> float:
 
 
 def proposed(overrides: list[str]) -> dict[str, Any]:
-    """The values that overrides give, by dotted name; choices of config groups are left out."""
+    """Return the values that overrides give, by dotted name; choices of config groups are left out."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     return {
         o.key_or_group: o.value()
@@ -127,7 +127,7 @@ def proposed(overrides: list[str]) -> dict[str, Any]:
 
 
 def check_resolved(overrides: list[str], config: DictConfig, summary: dict[str, Any]) -> dict[str, Any]:
-    """What the finished run really used under each proposed name; SystemExit where it differs."""
+    """Return what the finished run really used under each proposed name; SystemExit where it differs."""
     used = {name: OmegaConf.select(config, name) for name in proposed(overrides)}
     if "optimizer.learning_rate" in used:
         used["optimizer.learning_rate"] = summary["learning_rate"]

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def crossed(values: Values) -> Interval:
-    """The mean of ``values`` [S, P] as an estimate for new seeds and new problems.
+    """Return the mean of ``values`` [S, P] as an estimate for new seeds and new problems.
 
     Two-way random effects without replication (Satterthwaite, Biometrics 2, 1946; Searle, Casella and
     McCulloch, Variance Components, ch. 4): the variance of the mean is
@@ -92,7 +92,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def cost_to_reach(costs: Sequence[float], accuracies: Sequence[float], target: float) -> float:
-    """The cost at which a curve, straight between its points, first meets ``target``; inf if never."""
+    """Return the cost at which a curve, straight between its points, first meets ``target``; inf if
+    never.
+    """
     if accuracies[0] >= target:
         return costs[0]
     for i in range(1, len(costs)):

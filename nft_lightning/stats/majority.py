@@ -10,7 +10,7 @@ from nft_lightning.verdict import Verdict
 
 
 def majority_at_k(verdicts: Sequence[Verdict], k: int) -> float:
-    """The mean of the vote's result over all choices of k of the samples, exactly.
+    """Return the mean of the vote's result over all choices of k of the samples, exactly.
 
     Right answers are one class, whatever their form; wrong ones are classes by their text; a sample
     without an answer does not vote. Where t other answers have as many votes as the right one, the

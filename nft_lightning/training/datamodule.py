@@ -86,7 +86,7 @@ class RolloutDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> LazyRollout:
-        """A fresh rollout each time Lightning begins an epoch."""
+        """Return a fresh rollout each time Lightning begins an epoch."""
         return LazyRollout(self.next_rollout, self.batching.updates_per_rollout)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
@@ -104,12 +104,12 @@ class RolloutDataModule(L.LightningDataModule):
 
     @property
     def world_size(self) -> int:
-        """How many processes train."""
+        """Return how many processes train."""
         return self.trainer.world_size if self.trainer else 1
 
     @property
     def policy_module(self) -> Any:
-        """The module in training."""
+        """Return the module in training."""
         assert self.trainer is not None
         return self.trainer.lightning_module
 
@@ -133,7 +133,8 @@ class RolloutDataModule(L.LightningDataModule):
         return Rounding(getattr(self.engine, "dtype", None))
 
     def next_rollout(self) -> list[OptimizerBatch]:
-        """The epoch's batches, computed in the precision that trains: else the ratio would not be 1.
+        """Return the epoch's batches, computed in the precision that trains: else the ratio would not
+        be 1.
 
         After a resume in mid-epoch, those that were left.
         """
@@ -221,7 +222,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     @property
     def evaluation_sampling(self) -> Sampling:
-        """How answers to held-out problems are drawn; they end where training's end."""
+        """Return how answers to held-out problems are drawn; they end where training's end."""
         plan, training = self.evaluation, self.collector.plan.sampling
         return replace(
             training,
@@ -253,7 +254,7 @@ class RolloutDataModule(L.LightningDataModule):
         return self.empty_rollouts >= self.batching.stop_after_empty_rollouts
 
     def progress(self) -> dict[str, float]:
-        """The axes of every curve, problems, completions and tokens so far, and the last sync."""
+        """Return the axes of every curve, problems, completions and tokens so far, and the last sync."""
         assert self.last_sync is not None
         merge = {} if self.survived is None else {"sync/merge_rounding": self.survived}
         return {

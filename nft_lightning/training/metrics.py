@@ -35,7 +35,7 @@ class EpochMetrics:
         self.tallies[name] = self.tallies[name] + found if name in self.tallies else found
 
     def reduced(self, reduce: Reduce, device: torch.device, world_size: int) -> dict[str, float]:
-        """The epoch's metrics: sums over micro-batches and ranks, then one division."""
+        """Return the epoch's metrics: sums over micro-batches and ranks, then one division."""
         logged: dict[str, float] = {}
         for name in sorted(self.sums):
             pair = reduce(torch.stack(self.sums[name]).sum(0).to(device), reduce_op="sum")
@@ -52,7 +52,7 @@ class EpochMetrics:
         return logged
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was added since the epoch began."""
+        """Return all that was added since the epoch began."""
         return {
             "sums": {name: torch.stack(pairs) for name, pairs in self.sums.items()},
             "tallies": dict(self.tallies),

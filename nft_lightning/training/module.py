@@ -83,7 +83,7 @@ class PolicyModule(L.LightningModule):
 
     @property
     def data(self) -> RolloutDataModule:
-        """The attached data module."""
+        """Return the attached data module."""
         found = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(found, RolloutDataModule)
         return found
@@ -100,7 +100,7 @@ class PolicyModule(L.LightningModule):
 
     @property
     def learning_rates(self) -> list[float]:
-        """The full rate of each of ``trained``."""
+        """Return the full rate of each of ``trained``."""
         own = self.optimizer_config.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
@@ -174,7 +174,7 @@ class PolicyModule(L.LightningModule):
             self.epoch.tally(name, tally)
 
     def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
-        """One forward pass, and the objective on it."""
+        """Return one forward pass, and the objective on it."""
         needs = objective.needed_inputs
         out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.values)
         inputs = micro.inputs()
@@ -299,6 +299,6 @@ class PolicyModule(L.LightningModule):
 
 
 def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Each item with whether it is the last."""
+    """Yield each item with whether it is the last."""
     listed = list(items)
     return ((item, i == len(listed) - 1) for i, item in enumerate(listed))

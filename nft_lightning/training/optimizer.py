@@ -62,7 +62,7 @@ class MasterAdamW(torch.optim.AdamW):
         self.copies = [(p, m) for p, m in zip(self.trained, self.masters, strict=True) if m is not p]
 
     def master_of(self, parameter: Tensor) -> Tensor:
-        """What is stepped on in its place; a shard's is a shard."""
+        """Return what is stepped on in its place; a shard's is a shard."""
         dtype = wide(parameter)
         if parameter.dtype == dtype and not self.on_host:
             return parameter
@@ -112,5 +112,5 @@ class MasterAdamW(torch.optim.AdamW):
 
 
 def wide(parameter: Tensor) -> torch.dtype:
-    """The type that its steps are made in: its own, fp32 at least."""
+    """Return the type that its steps are made in: its own, fp32 at least."""
     return torch.promote_types(parameter.dtype, torch.float32)

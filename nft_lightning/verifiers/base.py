@@ -25,14 +25,14 @@ class RewardRules:
     error: float | None = None
 
     def reward(self, outcome: str) -> float | None:
-        """The reward of one outcome."""
+        """Return the reward of one outcome."""
         if outcome not in OUTCOMES:
             raise UserError("outcome", outcome, "is not a verdict", f"use one of {', '.join(OUTCOMES)}")
         value: float | None = getattr(self, outcome)
         return value
 
     def reward_for(self, verdict: Verdict) -> float:
-        """The verdict's own score, else its outcome's reward; NaN counts as nothing."""
+        """Return the verdict's own score, else its outcome's reward; NaN counts as nothing."""
         if verdict.score is not None:
             return verdict.score
         value = self.reward(verdict.outcome)
@@ -48,7 +48,7 @@ class Verifier(Protocol):
 
     @property
     def rewards(self) -> RewardRules:
-        """What each outcome is worth."""
+        """Return what each outcome is worth."""
         ...
 
     def verify(
@@ -57,7 +57,7 @@ class Verifier(Protocol):
         golds: Sequence[str],
         truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
-        """One verdict for each completion, in the same order.
+        """Return one verdict for each completion, in the same order.
 
         ``truncated`` says which completions met the token limit; None means that none did.
         """

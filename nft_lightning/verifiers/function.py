@@ -40,7 +40,7 @@ class FunctionVerifier:
 
     @cached_property
     def call(self) -> Callable[[str, str], object]:
-        """The function itself."""
+        """Return the function itself."""
         module, _, name = self.function.rpartition(".")
         try:
             found: Callable[[str, str], object] = getattr(importlib.import_module(module), name)
@@ -68,7 +68,7 @@ class FunctionVerifier:
         ]
 
     def judge(self, text: str, gold: str) -> Verdict:
-        """One verdict."""
+        """Return one verdict."""
         started = time.perf_counter()
         try:
             said = self.call(text, gold)

@@ -46,7 +46,7 @@ class ExactVerifier:
         return judge_answers(self, completions, golds, truncated, self.outcome)
 
     def outcome(self, answer: str, gold: str) -> str:
-        """The outcome of an answer that is not empty."""
+        """Return the outcome of an answer that is not empty."""
         gold = gold.strip()
         if not gold:
             return "bad_gold"
@@ -92,7 +92,7 @@ class NumericVerifier:
         return judge_answers(self, completions, golds, truncated, self.outcome)
 
     def outcome(self, answer: str, gold: str) -> str:
-        """The outcome of an answer that is not empty."""
+        """Return the outcome of an answer that is not empty."""
         expected = number_said(gold_answer(gold))
         if expected is None:
             return "bad_gold"

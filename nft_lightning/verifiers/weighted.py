@@ -49,12 +49,12 @@ class WeightedVerifier:
 
     @property
     def judges(self) -> dict[str, Verifier]:
-        """The parts' verifiers by name."""
+        """Return the parts' verifiers by name."""
         return {name: part["verifier"] for name, part in self.parts.items()}
 
     @property
     def rewards(self) -> RewardRules:
-        """The first part's."""
+        """Return the first part's."""
         return next(iter(self.judges.values())).rewards
 
     def verify(
@@ -65,7 +65,7 @@ class WeightedVerifier:
         return [self.combine(row) for row in zip(*columns, strict=True)]
 
     def combine(self, verdicts: Sequence[Verdict]) -> Verdict:
-        """One verdict from the parts'."""
+        """Return one verdict from the parts'."""
         worth = {
             name: judge.rewards.reward_for(verdict)
             for (name, judge), verdict in zip(self.judges.items(), verdicts, strict=True)
@@ -81,7 +81,7 @@ class WeightedVerifier:
 
 
 def has_box(completion: str, gold: str) -> bool:
-    r"""True where the completion shows a complete ``\boxed{}``, right or wrong: a format reward."""
+    r"""Return whether the completion shows a complete ``\boxed{}``, right or wrong: a format reward."""
     from nft_lightning.verifiers.extract import last_boxed
 
     return last_boxed(completion) is not None

@@ -59,7 +59,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def make_room(states: Tensor, least: int = 0) -> Tensor:
-    """A copy [B, heads, T + room, size] of states [B, heads, T, size]."""
+    """Return a copy [B, heads, T + room, size] of states [B, heads, T, size]."""
     rows, heads, used, size = states.shape
     room = states.new_empty(rows, heads, used + max(ROOM_TOKENS, least), size)
     room[:, :, :used] = states

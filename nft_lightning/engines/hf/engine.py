@@ -41,7 +41,7 @@ class HFEngineConfig:
             raise UserError("rollout.engine.max_rows", self.max_rows, "is below 1", "use 512")
 
     def build(self, model: nn.Module, tokenizer: Any) -> HFEngine:
-        """The engine over the trainer's model."""
+        """Return the engine over the trainer's model."""
         return HFEngine(model, tokenizer, self.max_rows)
 
 
@@ -84,7 +84,7 @@ class HFEngine:
         return SyncReport(version, len(tally), copied, time.perf_counter() - started)
 
     def replicas(self) -> list[HFEngine]:
-        """One copy of the weights."""
+        """Return one copy of the weights."""
         return [self]
 
     def sleep(self) -> None:
@@ -118,7 +118,7 @@ class HFEngine:
     def sample_batch(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
     ) -> list[list[Completion]]:
-        """Completions of prompts that fit in memory together."""
+        """Return completions of prompts that fit in memory together."""
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id
         ends = torch.tensor(sorted({*self.ends, *sampling.stop_token_ids}), device=device)
@@ -161,7 +161,7 @@ class HFEngine:
         lengths: Tensor,
         done: Tensor,
     ) -> list[list[Completion]]:
-        """Rows of tensors as completions, grouped by prompt."""
+        """Return rows of tensors as completions, grouped by prompt."""
         all_ids, all_logprobs = tokens.tolist(), logprobs.tolist()
         ends, complete = lengths.tolist(), done.tolist()
         ids = [tuple(row[:n]) for row, n in zip(all_ids, ends, strict=True)]
@@ -174,7 +174,9 @@ class HFEngine:
 
 
 def stopped(watches: Sequence[StopWatch], active: Tensor, token: Tensor, finished: Tensor) -> Tensor:
-    """[A] bool: which of the ``active`` [A] rows, not ``finished`` [B], end with ``token`` [A]."""
+    """Return [A] bool: which of the ``active`` [A] rows, not ``finished`` [B], end with ``token``
+    [A].
+    """
     over = finished[active].tolist()
     rows = zip(active.tolist(), token.tolist(), over, strict=True)
     found = [not done and watches[row].add(new) for row, new, done in rows]
@@ -197,13 +199,17 @@ def weights_cast_once(device: str) -> Iterator[None]:
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:
-    """[len(seeds), count] fp32 numbers in [0, 1), each row from its own counter-based generator."""
+    """Return [len(seeds), count] fp32 numbers in [0, 1), each row from its own counter-based
+    generator.
+    """
     rows = [np.random.Generator(np.random.Philox(key=s)).random(count, dtype=np.float32) for s in seeds]
     return np.stack(rows)
 
 
 def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """One token a row from logits [B, V] and its log-probability under the sampled distribution."""
+    """Return one token a row from logits [B, V] and its log-probability under the sampled
+    distribution.
+    """
     if sampling.temperature == 0:
         token = logits.argmax(-1)
         return token, torch.zeros_like(uniform)

@@ -111,7 +111,7 @@ class VLLMEngineConfig:
         check_known(config, engine_dtype(self.dtype) or dtype)
 
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
-        """The engine, with weights that mean nothing until the first sync."""
+        """Return the engine, with weights that mean nothing until the first sync."""
         return VLLMEngine(self, model, tokenizer)
 
 
@@ -201,7 +201,7 @@ class VLLMEngine:
         return [self.completions(o.outputs) * same for o, same in zip(outputs, copies, strict=True)]
 
     def completions(self, outputs: Sequence[Any]) -> list[Completion]:
-        """One request's samples in the order of their index."""
+        """Return one request's samples in the order of their index."""
         ordered = sorted(outputs, key=lambda o: o.index)
         ids = [list(o.token_ids) for o in ordered]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -217,7 +217,7 @@ class VLLMEngine:
         ]
 
     def replicas(self) -> list[VLLMEngine]:
-        """One copy of the weights, however many GPUs hold it."""
+        """Return one copy of the weights, however many GPUs hold it."""
         return [self]
 
     def sleep(self) -> None:
@@ -229,7 +229,7 @@ class VLLMEngine:
 
 @contextmanager
 def one_sentence(when: str) -> Iterator[None]:
-    """What vLLM raises, as an EngineError; its processes may have died for want of memory."""
+    """Yield what vLLM raises, as an EngineError; its processes may have died for want of memory."""
     try:
         yield
     except EngineError:
@@ -260,7 +260,7 @@ def prepare(config: VLLMEngineConfig) -> None:
 
 
 def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
-    """A vLLM ``LLM`` of the model's shape, with dummy weights."""
+    """Return a vLLM ``LLM`` of the model's shape, with dummy weights."""
     prepare(config)
     on_gpu = torch.cuda.is_available()
     from vllm import LLM

@@ -88,7 +88,7 @@ def retie(model: nn.Module) -> None:
 
 
 def parameter_names(model: nn.Module) -> list[str]:
-    """What vLLM's loader must report as written; runs inside the worker."""
+    """Return what vLLM's loader must report as written; runs inside the worker."""
     return [name for name, _ in model.named_parameters()]
 
 

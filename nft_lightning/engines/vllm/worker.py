@@ -91,7 +91,7 @@ class ServedWorker:
         return {"backend": backend, "parameters": len(worker.nft_names), "dtype": dtype}
 
     def nft_unwritten(self) -> list[str]:
-        """The parameters that nothing has been written to since :meth:`nft_prepare`."""
+        """Return the parameters that nothing has been written to since :meth:`nft_prepare`."""
         worker: Any = self
         return sorted(worker.nft_names - worker.nft_written)
 

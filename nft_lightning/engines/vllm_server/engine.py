@@ -105,7 +105,9 @@ class VLLMServerConfig:
             )
 
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMServerEngine:
-        """The engine; servers are first asked at the first sync, so they may still be starting."""
+        """Return the engine; servers are first asked at the first sync, so they may still be
+        starting.
+        """
         return VLLMServerEngine(self, model, tokenizer)
 
 
@@ -181,7 +183,7 @@ class VLLMServerEngine:
             server.failures, server.rest_until = 0, 0.0
 
     def answering(self) -> list[Server]:
-        """The servers that are well, once there is one; EngineError where none comes in time."""
+        """Return the servers that are well, once there is one; EngineError where none comes in time."""
         limit = self.config.wait_for_server_seconds
         deadline = time.monotonic() + limit
         while True:
@@ -213,7 +215,9 @@ class VLLMServerEngine:
 
     @property
     def follows(self) -> bool:
-        """Whether :meth:`generate_streaming` may be used: ranks would each ask for other things."""
+        """Return whether :meth:`generate_streaming` may be used: ranks would each ask for other
+        things.
+        """
         return not several()
 
     def generate_streaming(
@@ -236,7 +240,7 @@ class VLLMServerEngine:
         self.finish(spread)
 
     def request(self, prompt: Prompt, seeds: Sequence[int], sampling: Sampling) -> Request:
-        """One prompt as a job."""
+        """Return one prompt as a job."""
         return Request(tuple(prompt), tuple(seeds), sampling, self.ends)
 
     def spread(
@@ -266,7 +270,7 @@ class VLLMServerEngine:
             self.give_weights_again(version)
 
     def last_fault(self) -> str:
-        """The fault to tell of: rather what a server said than that it cannot be reached."""
+        """Return the fault to tell of: rather what a server said than that it cannot be reached."""
         faults = sorted((s.fault for s in self.servers if s.fault), key=lambda f: f.gone)
         return str(faults[0]) if faults else "no server has weights"
 
@@ -284,7 +288,7 @@ class VLLMServerEngine:
             )
 
     def completions(self, written: Sequence[Written]) -> list[Completion]:
-        """One request's samples, with their texts."""
+        """Return one request's samples, with their texts."""
         texts = self.tokenizer.batch_decode([ids for ids, _, _ in written], skip_special_tokens=True)
         return [
             Completion(tuple(ids), text, tuple(logprobs), truncated, self.policy_version)
@@ -292,7 +296,7 @@ class VLLMServerEngine:
         ]
 
     def replicas(self) -> list[VLLMServerEngine]:
-        """One engine for each server in use: each must be proved to play the policy."""
+        """Return one engine for each server in use: each must be proved to play the policy."""
         up = broadcast_from_rank0(lambda: [i for i, s in enumerate(self.servers) if s.up])
         made = []
         for i in up:

@@ -33,7 +33,7 @@ class Fleet:
         self.servers, self.seconds = list(servers), seconds
 
     def post(self, path: str, body: Any = None) -> list[Any]:
-        """The answers of all servers, asked side by side."""
+        """Return the answers of all servers, asked side by side."""
         return self.post_each(path, [body] * len(self.servers))
 
     def post_each(self, path: str, bodies: Sequence[Any]) -> list[Any]:
@@ -60,7 +60,7 @@ class Fleet:
         return [answer for _, answer in found]
 
     def rpc(self, method: str) -> list[Any]:
-        """What each server's first worker answers to a method of ``ServedWorker``."""
+        """Return what each server's first worker answers to a method of ``ServedWorker``."""
         return [answer["results"] for answer in self.post("/collective_rpc", {"method": method})]
 
     def update(
@@ -146,7 +146,7 @@ class FileSender:
             ) from error
 
     def chunks(self, stream: Stream) -> Iterator[dict[str, Tensor]]:
-        """Tensors on the CPU, together no more than ``chunk_bytes``."""
+        """Yield tensors on the CPU, together no more than ``chunk_bytes``."""
         chunk: dict[str, Tensor] = {}
         for name, tensor in stream:
             if chunk and sum(t.nbytes for t in chunk.values()) + tensor.nbytes > self.chunk_bytes:

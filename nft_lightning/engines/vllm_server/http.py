@@ -64,7 +64,7 @@ class Server:
         self.failures, self.rest_until = 0, 0.0
 
     def call(self, method: str, path: str, body: Any = None, *, seconds: float) -> Any:
-        """The JSON answer, all of it within ``seconds``.
+        """Return the JSON answer, all of it within ``seconds``.
 
         Raises:
             ServerError: no answer, a late one, a 5xx status or no JSON.
@@ -121,7 +121,7 @@ class Server:
             connection.close()
 
     def healthy(self) -> bool:
-        """Whether it says so itself, within seconds."""
+        """Return whether it says so itself, within seconds."""
         try:
             return self.exchange("GET", "/health", None, HEALTH_SECONDS)[0] == 200
         except ServerError as fault:
@@ -130,7 +130,7 @@ class Server:
 
 
 def short(text: bytes) -> str:
-    """The beginning of an answer, on one line; vLLM's message where there is one."""
+    """Return the beginning of an answer, on one line; vLLM's message where there is one."""
     try:
         found = json.loads(text)
         error = found.get("error", found.get("detail", text.decode()))
@@ -142,7 +142,7 @@ def short(text: bytes) -> str:
 
 
 def refusal(address: str, path: str, status: int, text: bytes) -> str:
-    """The sentence for a request that a server refused."""
+    """Return the sentence for a request that a server refused."""
     remedy = {
         401: "give it the key that the server was started with in the variable that "
         "rollout.engine.api_key_variable names",

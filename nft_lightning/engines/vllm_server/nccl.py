@@ -143,7 +143,7 @@ def within(seconds: float, work: Callable[[], None]) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as found:
         found.bind(("", 0))
         port: int = found.getsockname()[1]

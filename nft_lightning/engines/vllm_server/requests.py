@@ -25,7 +25,9 @@ class Request:
 
     @property
     def samples(self) -> int:
-        """How many vLLM is to write: one where it is greedy, since the others would be the same."""
+        """Return how many vLLM is to write: one where it is greedy, since the others would be the
+        same.
+        """
         return len(self.seeds) if self.sampling.temperature else 1
 
     def body(self) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class Request:
 
 
 def ask(server: Server, request: Request, label: str, seconds: float) -> list[Written]:
-    """The completions of one prompt, all written by the weights known as ``label``.
+    """Return the completions of one prompt, all written by the weights known as ``label``.
 
     Raises:
         ServerError: what came is late, incomplete, of another form, or from other weights.
@@ -81,7 +83,9 @@ def ask(server: Server, request: Request, label: str, seconds: float) -> list[Wr
 
 
 def read_choices(answer: Any) -> tuple[list[Written], set[str], set[str]]:
-    """Completions in the order of their index, the weights that wrote them, and how they ended."""
+    """Return completions in the order of their index, the weights that wrote them, and how they
+    ended.
+    """
     written, versions, ends = [], set(), set()
     for choice in sorted(answer["choices"], key=lambda c: int(c["index"])):
         ids = [int(token) for token in choice["token_ids"]]

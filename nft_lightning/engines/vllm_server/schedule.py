@@ -60,7 +60,7 @@ class Spread(Generic[Job, Answer]):
 
     @property
     def done(self) -> bool:
-        """Whether every job has its answer, and nothing more can come of one."""
+        """Return whether every job has its answer, and nothing more can come of one."""
         return len(self.answers) == len(self.jobs) and not self.followed
 
     def go_on(self, more: Sequence[Job]) -> None:
@@ -126,7 +126,9 @@ class Spread(Generic[Job, Answer]):
                     self.follow(i, answer)
 
     def next_job(self, server: Server) -> int | None:
-        """The next job once the server has rested; None where there is nothing left for it to do."""
+        """Return the next job once the server has rested; None where there is nothing left for it to
+        do.
+        """
         with self.change:
             while not (self.fatal or self.done) and server.up:
                 rest = server.rest_until - time.monotonic()
@@ -156,7 +158,7 @@ class Spread(Generic[Job, Answer]):
             self.change.notify_all()
 
     def rest(self, failures: int) -> float:
-        """Seconds of rest after so many bursts; none after none."""
+        """Return seconds of rest after so many bursts; none after none."""
         if not failures:
             return 0.0
         return min(self.retries.backoff_seconds * 2.0 ** (failures - 1), LONGEST_REST_SECONDS)

@@ -15,7 +15,7 @@ PARAMETERS_CUT = (FSDP2, ZERO_3)
 
 
 def strategy_of(name: Any) -> Any:
-    """What Lightning's trainer takes for ``name``."""
+    """Return what Lightning's trainer takes for ``name``."""
     if name == FSDP2:
         return FullySharded()
     if name in (ZERO_2, ZERO_3):

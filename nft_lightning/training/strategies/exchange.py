@@ -26,7 +26,7 @@ def micro_batch(trainer: L.Trainer, last: bool) -> Iterator[None]:
 
 
 def has_masters(trainer: L.Trainer) -> bool:
-    """Whether the strategy keeps fp32 masters itself, under the optimizer."""
+    """Return whether the strategy keeps fp32 masters itself, under the optimizer."""
     return isinstance(trainer.strategy, ZeRO)
 
 
@@ -37,5 +37,5 @@ def leave_out(trainer: L.Trainer) -> None:
 
 
 def can_begin_again(trainer: L.Trainer) -> bool:
-    """Whether a step that broke off leaves nothing behind: in other ranks, or in ZeRO's sums."""
+    """Return whether a step that broke off leaves nothing behind: in other ranks, or in ZeRO's sums."""
     return trainer.world_size == 1 and not isinstance(trainer.strategy, ZeRO)

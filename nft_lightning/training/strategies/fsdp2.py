@@ -37,7 +37,7 @@ class FullySharded(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Every tensor whole, on the host of the first rank; empty elsewhere."""
+        """Return every tensor whole, on the host of the first rank; empty elsewhere."""
         assert self.lightning_module is not None
         return self.on_first(self.lightning_module.state_dict())
 

@@ -46,12 +46,12 @@ class ZeRO(DDPStrategy):
 
     @property
     def shards_parameters(self) -> bool:
-        """Whether parameters are whole within a forward pass alone."""
+        """Return whether parameters are whole within a forward pass alone."""
         return self.stage == 3
 
     @property
     def module(self) -> Any:
-        """The LightningModule."""
+        """Return the LightningModule."""
         return self.lightning_module
 
     def setup(self, trainer: L.Trainer) -> None:
@@ -126,7 +126,7 @@ class ZeRO(DDPStrategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        """The engine is there before a checkpoint is read."""
+        """Return the engine is there before a checkpoint is read."""
         return True
 
     @property
@@ -135,7 +135,7 @@ class ZeRO(DDPStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Every tensor whole, on the host of the first rank; empty elsewhere."""
+        """Return every tensor whole, on the host of the first rank; empty elsewhere."""
         state = dict(self.module.state_dict(keep_vars=True))
         found: dict[str, Any] = on_host(state, keep=self.is_global_zero)
         return found if self.is_global_zero else {}
@@ -178,7 +178,9 @@ def remove_stale_locks() -> None:
 
 
 def imported(device: torch.device) -> Any:
-    """The library, which asks the environment for its device, with warnings alone on the screen."""
+    """Return the library, which asks the environment for its device, with warnings alone on the
+    screen.
+    """
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     remove_stale_locks()

@@ -68,7 +68,7 @@ def flat_masters(optimizer: Any) -> Sequence[Tensor]:
 
 
 def whole_wide(optimizer: Any, parameter: Any, key: str | None) -> Tensor:
-    """A moment, or the fp32 master where ``key`` is None, of all ranks: a collective call."""
+    """Return a moment, or the fp32 master where ``key`` is None, of all ranks: a collective call."""
     if hasattr(parameter, "ds_id"):
         found: Tensor = optimizer.get_full_hp_param(parameter, key)
         return found

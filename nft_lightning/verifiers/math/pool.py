@@ -70,7 +70,7 @@ class WorkerPool:
             self.end(self.idle.pop())
 
     def run(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """A verdict for each job."""
+        """Return a verdict for each job."""
         if not jobs:
             return []
         self.disown()
@@ -86,7 +86,7 @@ class WorkerPool:
             return verdicts
 
     def take(self) -> Worker:
-        """An idle worker, or a new one."""
+        """Return an idle worker, or a new one."""
         while self.idle:
             worker = self.idle.pop()
             if worker.alive():
@@ -95,7 +95,7 @@ class WorkerPool:
         return self.fork()
 
     def fork(self) -> Worker:
-        """A new worker; a fork server that is gone is replaced, once."""
+        """Return a new worker; a fork server that is gone is replaced, once."""
         assert self.server is not None
         try:
             return self.server.fork(self.timeout_seconds)
@@ -180,12 +180,14 @@ class Batch:
             self.lose(selector, worker, "timeout" if isinstance(error, TimeoutError) else "error")
 
     def stuck(self) -> int:
-        """How many workers need someone to stand in for them."""
+        """Return how many workers need someone to stand in for them."""
         before = time.perf_counter() - STUCK_SECONDS
         return min(self.pool.width, sum(w.started < before for w in self.busy))
 
     def patience(self) -> float:
-        """Seconds until the next deadline; the stuck and the starved are looked at now and then."""
+        """Return seconds until the next deadline; the stuck and the starved are looked at now and
+        then.
+        """
         if self.waiting:
             return LOOK_SECONDS
         oldest = min((w.started for w in self.busy), default=0.0)

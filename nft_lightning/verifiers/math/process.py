@@ -46,7 +46,7 @@ class ForkServer:
         self.control.settimeout(START_SECONDS)
 
     def fork(self, timeout_seconds: float) -> Worker:
-        """A new worker, ready for jobs.
+        """Return a new worker, ready for jobs.
 
         Raises:
             OSError: the server is gone.
@@ -83,7 +83,7 @@ class ForkServer:
             self.receive()
 
     def receive(self) -> bytes:
-        """One answer; an OSError where there will never be one."""
+        """Return one answer; an OSError where there will never be one."""
         said = self.control.recv(65536)
         if not said:
             raise ConnectionError("the verifier's fork server ended")
@@ -127,7 +127,7 @@ class Worker:
         return not select.select([self.channel], [], [], 0)[0]
 
     def replies(self) -> list[tuple[str, str | None, float, bool]] | None:
-        """What came in, None where the worker is gone."""
+        """Return what came in, None where the worker is gone."""
         try:
             chunk = self.channel.recv(2**16)
         except OSError:
@@ -138,7 +138,7 @@ class Worker:
         return [tuple(json.loads(line)) for line in lines]
 
     def overdue(self, timeout_seconds: float, now: float) -> bool:
-        """True where the job in work is past its deadline through its own fault.
+        """Return whether the job in work is past its deadline through its own fault.
 
         A runnable process that got less than a fifth of the time as CPU time is starved by a busy
         machine and is given up to four deadlines. One that sleeps or is stopped is not.

@@ -44,7 +44,7 @@ class Reading:
 
     @cached_property
     def key(self) -> str:
-        """The text without the spaces that say nothing; equal keys are equal answers."""
+        """Return the text without the spaces that say nothing; equal keys are equal answers."""
         return key_of(self.text)
 
 

@@ -121,7 +121,7 @@ class MathVerifier:
         return outcome or (f"box+{self.gold}", mine, theirs)
 
     def gold_form(self, gold: str) -> str:
-        """The gold as the workers get it; empty where it cannot be an answer."""
+        """Return the gold as the workers get it; empty where it cannot be an answer."""
         return answer_form(gold) if self.gold == "answer" else text_form(gold)
 
     def check_golds(self, golds: Sequence[str]) -> list[str]:

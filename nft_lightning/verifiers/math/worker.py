@@ -77,7 +77,9 @@ def resident_mb() -> float:
 
 
 def safe_judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
-    """A failure is an error, never a wrong answer; what no deadline would see done is a timeout now."""
+    """Return a failure is an error, never a wrong answer; what no deadline would see done is a timeout
+    now.
+    """
     try:
         return score(how, answer, gold)
     except TooLarge:
