@@ -43,8 +43,9 @@ def rehearsed(start, tmp_path):
     return run
 
 
-def test_there_are_four():
-    assert SCRIPTS == ["attention.py", "memory.py", "rollouts.py", "strategies.py"]
+def test_there_are_six():
+    names = ["adapters.py", "attention.py", "memory.py", "rollouts.py", "strategies.py"]
+    assert [*names, "vllm_ranks.py"] == SCRIPTS
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -133,6 +134,32 @@ def test_memory_rehearsed(rehearsed):
     assert 0 < ran["planned_gib"] < ran["allocated_gib"]
     assert rows["adamw_cpu_offload"]["not_run"].endswith("needs CUDA: use adamw.")
     assert f"| adamw_cpu_offload | not run: {rows['adamw_cpu_offload']['not_run']} |" in text
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_adapters_rehearsed(rehearsed):
+    for package in ("vllm", "peft", "bitsandbytes"):
+        pytest.importorskip(package)
+    rows, text = rehearsed("adapters.py", "policy", "--problems", 4, "--completions", 2)
+    assert len(rows) == 5
+    for lora in ("LoRA", "QLoRA"):
+        merged, alone = rows[f"{lora}, merged"], rows[f"{lora}, alone"]
+        assert 0 < alone["sync_mib"] < merged["sync_mib"]
+        assert max(merged["probe_gap"], alone["probe_gap"]) < (0.5 if lora == "QLoRA" else 1e-3)
+    assert f"| LoRA, alone | {rows['LoRA, alone']['sync_mib']:.1f} | " in text
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_ranks_rehearsed(rehearsed):
+    pytest.importorskip("vllm")
+    rows, text = rehearsed("vllm_ranks.py", "ranks", "--problems", 4, "--completions", 2)
+    assert list(rows) == ["one process", "ddp, a copy a rank", "ddp, one copy", "fsdp2, a copy a rank"]
+    for row in rows.values():
+        assert row["probe_gap"] < 1e-3
+        assert row["tokens_per_second"] > 0
+    assert "not run" not in text
 
 
 @pytest.mark.slow

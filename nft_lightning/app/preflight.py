@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 from nft_lightning.app.build import Parts
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
+from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, room_for
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES, HFModel
+from nft_lightning.policy.lora import linear_names, outside_decoder, without_weights
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
@@ -40,6 +42,29 @@ def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: 
         half = precision.startswith("bf16") or quantize != "none"
         own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
         check(config, torch.bfloat16 if half else own)
+
+
+def check_lora(model: Any, engine: Any, plan: Any) -> None:
+    """Raise UserError where LoRA does not fit the model or the engine; before weights are loaded.
+
+    Args:
+        model, engine, plan: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
+    """
+    alone = getattr(engine, "adapters", MERGED) == ALONE
+    if alone and not plan.lora_rank:
+        remedy = f"set policy.lora_rank=16, or use {MERGED}"
+        raise UserError(FIELD, ALONE, "has no effect without LoRA", remedy)
+    config = getattr(model.inspect(), "config", None)
+    if not plan.lora_rank or config is None:
+        return
+    adapted = plan.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
+    if not alone:
+        return
+    room_for(plan.lora_rank)
+    if layer := outside_decoder(adapted):
+        problem = f"adapts {layer!r}, which does not fit {FIELD}={ALONE}"
+        remedy = f"name layers: {linear_names(adapted)}"
+        raise UserError("policy.lora_targets", plan.lora_targets, problem, remedy)
 
 
 def check_devices(cfg: DictConfig, parts: Parts) -> None:

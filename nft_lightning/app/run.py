@@ -29,7 +29,7 @@ from nft_lightning.app.build import (
     check_run_dir,
     conditions_hash,
 )
-from nft_lightning.app.preflight import check_engine, check_machine, check_started
+from nft_lightning.app.preflight import check_engine, check_lora, check_machine, check_started
 from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
@@ -111,6 +111,7 @@ def train_and_sum_up(
     trainer = build_trainer(cfg, parts, state)
     join(trainer.strategy.root_device)
     check_engine(parts.model, parts.engine, str(trainer.precision), parts.policy.quantize)
+    check_lora(parts.model, parts.engine, parts.policy)
     policy, played = load_policy(cfg, parts, trainer)
     module, data = assemble(cfg, parts, policy, played)
     folder = Path(cfg.run_dir)

@@ -39,6 +39,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     """
     from nft_lightning.app.build import build, check_renamed, without
     from nft_lightning.app.prompting import choose, room_of
+    from nft_lightning.engines.adapters_alone import FIELD, MERGED
     from nft_lightning.evaluation.evaluate import EvalContext, EvalTask
     from nft_lightning.evaluation.trained import trained_model
     from nft_lightning.problems.prompt_checks import check_prompt
@@ -53,6 +54,8 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     plan = build(without(cfg.eval, "path", "data_dir"), "eval")
     engine = build(cfg.rollout.engine, "rollout.engine")
     sync_check = build(cfg.rollout.sync_check, "rollout.sync_check")
+    if getattr(engine, "adapters", MERGED) != MERGED:
+        raise UserError(FIELD, engine.adapters, "has no effect on an evaluation", f"use {MERGED}")
     inspected = model.inspect()
     check_prompt(plan.prompt, inspected.tokenizer, "eval.prompt")
     check_stops("eval", plan.stop, plan.stop_token_ids, inspected.tokenizer)

@@ -21,11 +21,12 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
         targets: ``all-linear`` (all but the head), or names of layers with commas between them.
 
     Raises:
-        UserError: no layer has such a name.
+        UserError: no layer has such a name, or peft adapts experts, which no sync merges.
     """
     from peft import LoraConfig, get_peft_model
 
     named = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
+    others = "use all-linear" if isinstance(named, list) else f"name layers: {linear_names(model)}"
     config = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules=named)
     try:
         # Drawn from the seed, but not out of the run's own stream.
@@ -34,9 +35,33 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
     except ValueError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
-            "policy.lora_targets", targets, f"does not fit the model ({reason})", "use all-linear"
+            "policy.lora_targets", targets, f"does not fit the model ({reason})", others
         ) from error
+    if experts := [name for name, module in found.named_modules() if hasattr(module, "parameter_name")]:
+        problem = f"adapts {experts[0].removeprefix('base_model.model.')!r}, which is no linear layer"
+        raise UserError("policy.lora_targets", targets, problem, f"name layers: {linear_names(found)}")
     return found
+
+
+def linear_names(model: nn.Module) -> str:
+    """Return the last names of the decoder's linear layers, with commas between."""
+    plain: Any = model
+    head = plain.get_output_embeddings()
+    heads = {id(head), id(getattr(head, "base_layer", None))}
+    named = [(n.removesuffix(".base_layer"), m) for n, m in model.named_modules() if id(m) not in heads]
+    found = dict.fromkeys(n.rpartition(".")[2] for n, m in named if isinstance(m, nn.Linear))
+    # peft's own matrices are linear layers, too, and Mamba's last projection takes no adapter.
+    return ",".join(n for n in found if n not in ("default", "out_proj"))
+
+
+def outside_decoder(model: nn.Module) -> str | None:
+    """Return the first layer with an adapter that is the head or no linear layer; None where none is."""
+    plain: Any = model
+    head = plain.get_output_embeddings()
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and (module is head or not len(module.lora_A)):
+            return name.removeprefix("base_model.model.")
+    return None
 
 
 @contextmanager
@@ -51,3 +76,12 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
+
+
+def without_weights(config: Any, trust: bool) -> nn.Module:
+    """Return the model of a transformers config on the meta device, where nothing takes memory."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    return model

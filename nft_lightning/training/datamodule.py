@@ -118,7 +118,7 @@ class RolloutDataModule(L.LightningDataModule):
         module = self.policy_module
         with self.timer.phase("sync"):
             rounding = self.merge_rounding(module.policy.model)
-            stream = full_tensors(module.policy.model, *(() if rounding is None else (rounding,)))
+            stream = self.stream(module.policy.model, rounding)
             self.last_sync = self.engine.load_weights(stream, module.policy_version)
             self.survived = None if rounding is None else rounding.survived()
         check_sync = self.check_sync
@@ -126,9 +126,18 @@ class RolloutDataModule(L.LightningDataModule):
             with self.timer.phase("sync_check"):
                 self.logprob_gap = max(gather_or_raise(lambda: check_sync(module.policy_version)))
 
+    def stream(self, model: Any, rounding: Rounding | None) -> Iterator[tuple[str, Tensor]]:
+        """Return what the next sync sends: all weights, or what an engine itself asks for."""
+        if hasattr(self.engine, "stream"):
+            found: Iterator[tuple[str, Tensor]] = self.engine.stream(model)
+            return found
+        return full_tensors(model, *(() if rounding is None else (rounding,)))
+
     def merge_rounding(self, model: Any) -> Rounding | None:
         """Return what measures a merge of adapters; None where none is merged."""
         if not hasattr(model, "peft_config") or getattr(self.engine, "model", None) is model:
+            return None
+        if hasattr(self.engine, "stream"):
             return None
         return Rounding(getattr(self.engine, "dtype", None))
 

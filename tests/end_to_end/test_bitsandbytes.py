@@ -10,7 +10,7 @@ from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.evaluation.trained import trained_model
-from tests.end_to_end.rank_runs import run_here
+from tests.end_to_end.rank_runs import run_here, runs
 
 pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.slow
@@ -87,3 +87,12 @@ def test_what_is_announced_is_what_is_sent(folder):
     sent = {n: (t.shape, t.dtype) for n, t in full_tensors(policy.model)}
     announced = {name: (shape, dtype) for name, shape, dtype in CheckpointFormat(policy.model).shapes}
     assert announced == sent
+
+
+def test_two_ranks_train_the_adapters_of_one(folder, tmp_path):
+    words = [*MODEL, *CASES["qlora"], "trainer=ddp", "trainer.devices=2", "trainer.max_epochs=2"]
+    # The second rollout begins with a check that both ranks hold the same.
+    runs(tmp_path, {"two": words}, 2)
+    one, two = (last(f)["state_dict"] for f in (folder / "qlora" / "whole", tmp_path / "two"))
+    assert one.keys() == two.keys()
+    print(max(float((v - two[k]).abs().max()) for k, v in one.items()))

@@ -73,3 +73,11 @@ def test_two_ranks_hold_one_copy_together(alone, tmp_path):
     whole = noted(alone, 0)["held"]
     for found in check_one_policy(run, alone, 2):
         assert 0.45 * whole < found["held"] < 0.6 * whole
+
+
+def test_sharded_adapters_reach_one_copy_on_two_ranks(tmp_path):
+    adapters = ["policy.lora_rank=4", "optimizer.learning_rate=1e-3", "rollout.engine.adapters=alone"]
+    one = train(tmp_path / "one", *adapters)
+    tensor_parallel = "rollout.engine.tensor_parallel_size=2"
+    run = train(tmp_path / "two", "trainer=fsdp2", "trainer.devices=2", tensor_parallel, *adapters)
+    check_one_policy(run, one, 2)

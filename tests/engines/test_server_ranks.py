@@ -14,7 +14,7 @@ from tests.engines.shared import ROOT, shared_vllm_server
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("trainer", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp2", "zero2"])
 def test_two_ranks_with_one_server(tmp_path, quick, trainer):
     address, run = shared_vllm_server().address, tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]

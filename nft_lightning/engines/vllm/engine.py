@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import several
+from nft_lightning.engines.adapters_alone import ALONE, MERGED, check_way
 from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids, stop_options
@@ -51,6 +52,8 @@ class VLLMEngineConfig:
             compute in: bfloat16 under bf16-mixed.
         head_dtype: float32 computes the logits in it whatever ``dtype`` is, model in ``dtype``; auto is
             float32 where the trainer's are, which is with fused log-probabilities.
+        adapters: of a policy with LoRA: ``merged`` into the weights, all of which each sync sends; or
+            ``alone``, vLLM adds their product itself and a sync sends nothing else after the first.
     """
 
     gpu_memory_utilization: float = 0.4
@@ -62,6 +65,7 @@ class VLLMEngineConfig:
     sleep: bool = True
     dtype: str = "auto"
     head_dtype: str = "auto"
+    adapters: str = MERGED
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -79,6 +83,7 @@ class VLLMEngineConfig:
                 "use 0.4",
             )
         engine_dtype(self.dtype)
+        check_way(self.adapters)
         if self.head_dtype not in HEAD_DTYPES:
             known = ", ".join(HEAD_DTYPES)
             raise UserError(
@@ -106,12 +111,19 @@ class VLLMEngineConfig:
             dtype: what the trainer's layers compute in.
         """
         prepare(self)
-        from nft_lightning.engines.vllm.models import check_known
+        from nft_lightning.engines.vllm.models import check_adapted, check_known
 
-        check_known(config, engine_dtype(self.dtype) or dtype)
+        computed = engine_dtype(self.dtype) or dtype
+        check_known(config, computed)
+        if self.adapters == ALONE:
+            check_adapted(config, computed)
 
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
         """Return the engine, with weights that mean nothing until the first sync."""
+        if self.adapters == ALONE:
+            from nft_lightning.engines.vllm_adapters import VLLMAdapterEngine
+
+            return VLLMAdapterEngine(self, model, tokenizer)
         return VLLMEngine(self, model, tokenizer)
 
 
@@ -120,7 +132,14 @@ class VLLMEngine:
 
     It starts from the model's config alone: weights come by sync, so a forgotten sync cannot go
     unnoticed. Each prompt is one request for its K completions, which share the prompt's cache.
+
+    Attributes:
+        sleep_level: 2 forgets the weights while the trainer trains, 1 keeps them on the host.
+        adapter: vLLM's name for the adapter that requests are answered with; None is none.
     """
+
+    sleep_level = 2
+    adapter: Any = None
 
     def __init__(self, config: VLLMEngineConfig, model: nn.Module, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
@@ -128,13 +147,18 @@ class VLLMEngine:
         self.manifest, self.format = Manifest.of(model), CheckpointFormat(model, text=True)
         self.ends = end_ids(model, tokenizer)
         self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
-        self.llm = start(config, model, self.dtype)
+        self.llm = start(config, model, self.dtype, self.options(model))
         # Stop strings are found in text, and this engine was started without a tokenizer of its own.
         self.llm.llm_engine.output_processor.tokenizer = tokenizer
         from nft_lightning.engines.vllm.transfer import parameter_names
 
         (names,) = self.llm.apply_model(parameter_names)
-        self.own_names = set(names)
+        # vLLM wraps the layers that it adapts, and its loader knows the names without.
+        self.own_names = {name.replace(".base_layer.", ".") for name in names}
+
+    def options(self, model: nn.Module) -> dict[str, Any]:
+        """Return what this kind of engine gives vLLM's ``LLM`` beside the rest."""
+        return {}
 
     @property
     def ranks_per_copy(self) -> int:
@@ -146,11 +170,27 @@ class VLLMEngine:
         started = time.perf_counter()
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        tally: dict[str, int] = {}
-        written: set[str] = set()
-        checked = self.manifest.checked(cast(named_tensors, self.dtype), version, tally)
-        stream = self.format.applied(checked)
         self.policy_version = -1  # until all is written, this engine plays no version
+        tally = self.take(named_tensors, version)
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        # Cached keys and values are looked up by token, not by weights.
+        if not self.llm.reset_prefix_cache():
+            raise SyncError(f"weight sync {version}: vLLM did not reset its prefix cache")
+        self.policy_version = version
+        return SyncReport(version, len(tally), sum(tally.values()), time.perf_counter() - started)
+
+    def take(self, named: Iterable[tuple[str, Tensor]], version: int) -> dict[str, int]:
+        """Check the stream and write it; the bytes of each tensor."""
+        tally: dict[str, int] = {}
+        self.write(self.manifest.checked(cast(named, self.dtype), version, tally), version)
+        return tally
+
+    def write(self, checked: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Give vLLM its weights; SyncError where one of its parameters is left unwritten."""
+        written: set[str] = set()
+        stream = self.format.applied(checked)
         with one_sentence(f"in weight sync {version}"):
             self.llm.start_weight_update()
             self.llm.update_weights({"update_info": {"weights": stream, "written": written}})
@@ -160,14 +200,6 @@ class VLLMEngine:
                 f"weight sync {version}: vLLM left {len(unwritten)} of its {len(self.own_names)} "
                 f"parameters unwritten, {min(unwritten)!r} among them"
             )
-        if self.asleep:
-            self.llm.wake_up(tags=["kv_cache"])
-            self.asleep = False
-        # Cached keys and values are looked up by token, not by weights.
-        if not self.llm.reset_prefix_cache():
-            raise SyncError(f"weight sync {version}: vLLM did not reset its prefix cache")
-        self.policy_version = version
-        return SyncReport(version, len(tally), sum(tally.values()), time.perf_counter() - started)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
@@ -194,9 +226,10 @@ class VLLMEngine:
         ]
         # Ranks that hold one copy together must not leave it one by one.
         leaving = at_once() if self.ranks_per_copy == 1 else nullcontext()
+        named = {} if self.adapter is None else {"lora_request": self.adapter}
         with one_sentence("while it wrote completions"), leaving:
             outputs = self.llm.generate(
-                [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False
+                [{"prompt_token_ids": list(p)} for p in prompts], requests, use_tqdm=False, **named
             )
         return [self.completions(o.outputs) * same for o, same in zip(outputs, copies, strict=True)]
 
@@ -223,7 +256,7 @@ class VLLMEngine:
     def sleep(self) -> None:
         """Give the GPU's memory to the trainer until the next sync."""
         if self.config.sleep and torch.cuda.is_available() and not self.asleep:
-            self.llm.sleep(level=2)
+            self.llm.sleep(level=self.sleep_level)
             self.asleep = True
 
 
@@ -259,8 +292,10 @@ def prepare(config: VLLMEngineConfig) -> None:
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
 
 
-def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
-    """Return a vLLM ``LLM`` of the model's shape, with dummy weights."""
+def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict[str, Any]) -> Any:
+    """Return a vLLM ``LLM`` of the model's shape, with dummy weights; ``others`` are further options of
+    it.
+    """
     prepare(config)
     on_gpu = torch.cuda.is_available()
     from vllm import LLM
@@ -281,6 +316,7 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype) -> Any:
         "enforce_eager": config.enforce_eager or not on_gpu,
         # Its kernels for CPUs keep a prompt's last state only.
         "enable_prefix_caching": on_gpu or not keeps_states(played),
+        **others,
     }
     if on_gpu:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization

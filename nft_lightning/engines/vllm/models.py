@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED
 from nft_lightning.errors import UserError
 from nft_lightning.policy.shape import text_architecture, text_config
 
@@ -22,6 +23,9 @@ NOT_ON_CPUS = {
     "MambaForCausalLM": "has no selective scan",
 }
 NEED_BFLOAT16_ON_CPUS = ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM")
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""How configs of transformers say how many experts a layer has."""
 
 
 def played_config(model: Any) -> Any:
@@ -71,3 +75,22 @@ def check_known(config: Any, dtype: torch.dtype) -> None:
     if name in NEED_BFLOAT16_ON_CPUS and dtype != torch.bfloat16:
         problem = f"runs {name} without a GPU in bfloat16 only"
         raise UserError("rollout", "vllm", problem, f"{remedy}, or rollout.engine.dtype=bfloat16")
+
+
+def check_adapted(config: Any, dtype: torch.dtype) -> None:
+    """Raise UserError where vLLM adds no LoRA product to such a model, computed in ``dtype``."""
+    from vllm.model_executor.models import supports_lora
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    name = text_architecture(config) or config.architectures[0]
+    # What vLLM has no code of its own for, it runs by a class that takes adapters.
+    known = ModelRegistry.models.get(name)
+    if known is not None and not supports_lora(known.load_model_cls()):
+        problem = f"does not fit {name}, which vLLM does not adapt"
+        raise UserError(FIELD, ALONE, problem, f"use {MERGED}")
+    if not torch.cuda.is_available() and any(getattr(text_config(config), n, 0) for n in EXPERTS):
+        problem = f"does not fit {name}: without a GPU, vLLM adapts no model with experts"
+        raise UserError(FIELD, ALONE, problem, f"use {MERGED}")
+    if torch.cuda.is_available() and dtype == torch.float32:
+        remedy = f"set rollout.engine.dtype=bfloat16, or use {MERGED}"
+        raise UserError(FIELD, ALONE, "is computed in 16 bits only on a GPU", remedy)

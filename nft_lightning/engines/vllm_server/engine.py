@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import broadcast_from_rank0, first, gather_objects, several
+from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, check_way
 from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids
@@ -50,6 +51,7 @@ class VLLMServerConfig:
         trainer_address: where servers with ``--transfer nccl`` reach this host.
         dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the
             parameters as they are, to servers of any type.
+        adapters: ``merged``: a policy with LoRA is sent as the weights that it amounts to.
     """
 
     addresses: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000"])
@@ -64,6 +66,7 @@ class VLLMServerConfig:
     trainer_address: str = "127.0.0.1"
     dtype: str = "auto"
     max_model_len: int | None = None
+    adapters: str = MERGED
 
     def __post_init__(self) -> None:
         if not self.addresses:
@@ -74,6 +77,10 @@ class VLLMServerConfig:
                 "give one like [http://127.0.0.1:8000]",
             )
         engine_dtype(self.dtype)
+        check_way(self.adapters)
+        if self.adapters == ALONE:
+            remedy = f"use {MERGED}, or rollout=vllm"
+            raise UserError(FIELD, ALONE, "is not built for servers", remedy)
         twice = [a for i, a in enumerate(self.addresses) if a in self.addresses[:i]]
         if twice:
             raise UserError("rollout.engine.addresses", twice[0], "is given twice", "give it once")
