@@ -121,7 +121,7 @@ class VLLMEngineConfig:
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMEngine:
         """Return the engine, with weights that mean nothing until the first sync."""
         if self.adapters == ALONE:
-            from nft_lightning.engines.vllm_adapters import VLLMAdapterEngine
+            from nft_lightning.engines.vllm.adapters import VLLMAdapterEngine
 
             return VLLMAdapterEngine(self, model, tokenizer)
         return VLLMEngine(self, model, tokenizer)
