@@ -36,12 +36,11 @@ def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: 
         model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
         precision: the trainer's. quantize: the policy's.
     """
-    check = getattr(engine, "check_model", None)
     config = getattr(model.inspect(), "config", None)
-    if check is not None and config is not None:
+    if config is not None:
         half = precision.startswith("bf16") or quantize != "none"
         own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
-        check(config, torch.bfloat16 if half else own)
+        engine.check_model(config, torch.bfloat16 if half else own)
 
 
 def check_lora(model: Any, engine: Any, plan: Any) -> None:
@@ -50,7 +49,7 @@ def check_lora(model: Any, engine: Any, plan: Any) -> None:
     Args:
         model, engine, plan: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
     """
-    alone = getattr(engine, "adapters", MERGED) == ALONE
+    alone = engine.sends_adapters_alone()
     if alone and not plan.lora_rank:
         remedy = f"set policy.lora_rank=16, or use {MERGED}"
         raise UserError(FIELD, ALONE, "has no effect without LoRA", remedy)

@@ -39,7 +39,7 @@ def room_of(inspected: Any, engine: Any, new_tokens: int, field: str) -> Room:
 
 def context_of(inspected: Any, engine: Any) -> int | None:
     """Return the smaller of the model's context and the engine's; None where neither has a limit."""
-    limits = (inspected.context_tokens, getattr(engine, "max_model_len", None))
+    limits = (inspected.context_tokens, engine.context_tokens())
     return min((limit for limit in limits if limit is not None), default=None)
 
 

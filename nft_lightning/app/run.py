@@ -42,7 +42,6 @@ from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
-from nft_lightning.engines.base import like_trainer
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
@@ -195,7 +194,7 @@ def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Poli
         cast_to_half(policy.model, half)
     played = None
     sharded = getattr(trainer.strategy, "shards_parameters", False)
-    if sharded and getattr(parts.engine, "uses_trainer_model", False):
+    if sharded and parts.engine.uses_trainer_model:
         played = copy.deepcopy(policy.model).requires_grad_(False).to(device)
         if trainer.precision == "bf16-mixed":
             cast_to_half(played, torch.bfloat16)
@@ -277,7 +276,7 @@ def assemble(
     timer = PhaseTimer()
     ends = end_ids(policy.model, policy.tokenizer, parts.rollout.stop_token_ids)
     encode = partial(parts.prompt.encode, policy.tokenizer)
-    engine = like_trainer(parts.engine, policy.numbers).build(played, policy.tokenizer)
+    engine = parts.engine.like_trainer(policy.numbers).build(played, policy.tokenizer)
     collector = Collector(
         parts.source,
         engine,

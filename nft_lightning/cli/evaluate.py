@@ -54,7 +54,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     plan = build(without(cfg.eval, "path", "data_dir"), "eval")
     engine = build(cfg.rollout.engine, "rollout.engine")
     sync_check = build(cfg.rollout.sync_check, "rollout.sync_check")
-    if getattr(engine, "adapters", MERGED) != MERGED:
+    if engine.sends_adapters_alone():
         raise UserError(FIELD, engine.adapters, "has no effect on an evaluation", f"use {MERGED}")
     inspected = model.inspect()
     check_prompt(plan.prompt, inspected.tokenizer, "eval.prompt")

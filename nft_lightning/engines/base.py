@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nft_lightning.types import Completion, Numbers, Sampling
 
@@ -23,30 +25,6 @@ class SyncReport:
     bytes: int
     seconds: float
     replicas: int = 1
-
-
-class Engine(Protocol):
-    """Generates from the weights it was given last, and says which those are."""
-
-    policy_version: int
-
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
-        """Take the policy's tensors; every parameter exactly once, or SyncError."""
-        ...
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
-    ) -> list[list[Completion]]:
-        """For each prompt as many completions as it has seeds, in the same order."""
-        ...
-
-    def replicas(self) -> Sequence[Engine]:
-        """Engines that each write with one copy of the weights; the sync check asks every one."""
-        ...
-
-    def sleep(self) -> None:
-        """Give memory back to the trainer until the next sync; no more is generated before it."""
-        ...
 
 
 class Follow(Protocol):
@@ -67,6 +45,96 @@ class Follow(Protocol):
         ...
 
 
+class Engine(ABC):
+    """Generates from the weights it was given last, and says which those are.
+
+    Attributes:
+        policy_version: the version of the weights; -1 before the first sync and within one.
+        dtype: what it stores weights in; None is as they are given.
+        resync: gives the current weights once more; whoever owns the policy sets it.
+    """
+
+    policy_version: int = -1
+    dtype: torch.dtype | None = None
+    resync: Callable[[], None] | None = None
+
+    @abstractmethod
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
+        """Take the policy's tensors; every parameter exactly once, or SyncError."""
+
+    @abstractmethod
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[Sequence[int]]
+    ) -> list[list[Completion]]:
+        """Return for each prompt as many completions as it has seeds, in the same order."""
+
+    @abstractmethod
+    def replicas(self) -> Sequence[Engine]:
+        """Return engines that each write with one copy of the weights; the sync check asks every one."""
+
+    @abstractmethod
+    def sleep(self) -> None:
+        """Give memory back to the trainer until the next sync; no more is generated before it."""
+
+    @property
+    def ranks_per_copy(self) -> int:
+        """Return how many ranks hold one copy of the weights together, and must ask the same."""
+        return 1
+
+    @property
+    def streams(self) -> bool:
+        """Return whether :meth:`generate_streaming` may be used."""
+        return False
+
+    def generate_streaming(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        seeds: Sequence[Sequence[int]],
+        follow: Follow,
+    ) -> None:
+        """Tell ``follow`` of each prompt's completions as soon as they are there."""
+        raise NotImplementedError
+
+    def runs(self, model: nn.Module) -> bool:
+        """Return whether it generates with this very module, so that a sync copies nothing."""
+        return False
+
+
+class EngineConfig:
+    """What every ``rollout.engine`` answers before a model is loaded.
+
+    Attributes:
+        uses_trainer_model: it generates with a transformers module in the trainer's process; where
+            parameters are sharded, with a whole copy.
+    """
+
+    uses_trainer_model: ClassVar[bool] = False
+
+    def build(self, model: nn.Module, tokenizer: Any) -> Engine:
+        """Return the engine for a policy like ``model``."""
+        raise NotImplementedError
+
+    def context_tokens(self) -> int | None:
+        """Return the longest prompt and completion that it takes; None is the model's context."""
+        return None
+
+    def like_trainer(self, numbers: Numbers) -> EngineConfig:
+        """Return this config with what it leaves to the trainer's precision filled in."""
+        return self
+
+    def check_model(self, config: Any, dtype: torch.dtype) -> None:
+        """Raise UserError where it cannot run a model of this transformers config.
+
+        Args:
+            dtype: what the trainer's layers compute in.
+        """
+
+    def sends_adapters_alone(self) -> bool:
+        """Return whether LoRA's matrices are sent by themselves, without the weights they adapt."""
+        return False
+
+
 class EngineError(RuntimeError):
     """The engine cannot go on; the message is one sentence for the person who runs it."""
 
@@ -82,9 +150,3 @@ def completion_seed(run_seed: int, purpose: str, index: int, position: int, k: i
     """
     text = f"{run_seed}/{purpose}/{index}/{position}/{k}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def like_trainer(engine: Any, numbers: Numbers) -> Any:
-    """Return the engine's config with what it leaves to the trainer's precision filled in."""
-    fitted = getattr(engine, "like_trainer", None)
-    return engine if fitted is None else fitted(numbers)

@@ -53,7 +53,7 @@ class Collector:
             return usable(group) and (not drop_uniform or varied(group))
 
         drawn = self.drawn(cursor, seed, rollout_index)
-        if getattr(self.engine, "follows", False):
+        if self.engine.streams:
             seen = self.generate_and_refill(drawn, keep)
         else:
             seen = []

@@ -15,7 +15,7 @@ def engine_copies(engine: Engine) -> tuple[int, int]:
     """(this rank's copy of the engine's weights, copies in all): ranks of one copy ask the same."""
     if not several():
         return 0, 1
-    together = getattr(engine, "ranks_per_copy", 1)
+    together = engine.ranks_per_copy
     return dist.get_rank() // together, dist.get_world_size() // together
 
 

@@ -92,7 +92,7 @@ class SyncCheck:
 
 def bound_of(engine: Engine, policy: Policy) -> float:
     """Return what rounding explains: the trainer's, and the engine's where it has a type of its own."""
-    return max(BOUNDS[computed_in(policy)], BOUNDS.get(getattr(engine, "dtype", None), 0.0))
+    return max(BOUNDS[computed_in(policy)], BOUNDS.get(engine.dtype, 0.0))
 
 
 def computed_in(policy: Policy) -> torch.dtype:

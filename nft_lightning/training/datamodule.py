@@ -65,9 +65,8 @@ class RolloutDataModule(L.LightningDataModule):
         # The share of the adapters' sums that the engine's type kept at the last sync; None without.
         self.survived: float | None = None
         self.collector, self.engine, self.objective = collector, engine, objective
-        if hasattr(engine, "resync"):
-            # Servers may come back without their weights between two syncs.
-            engine.resync = self.sync
+        # Servers may come back without their weights between two syncs.
+        engine.resync = self.sync
         self.batching, self.evaluation = batching, evaluation
         self.seed, self.timer = seed, timer
         self.cursor = self.rollout_index = self.empty_rollouts = 0
@@ -135,11 +134,11 @@ class RolloutDataModule(L.LightningDataModule):
 
     def merge_rounding(self, model: Any) -> Rounding | None:
         """Return what measures a merge of adapters; None where none is merged."""
-        if not hasattr(model, "peft_config") or getattr(self.engine, "model", None) is model:
+        if not hasattr(model, "peft_config") or self.engine.runs(model):
             return None
         if hasattr(self.engine, "stream"):
             return None
-        return Rounding(getattr(self.engine, "dtype", None))
+        return Rounding(self.engine.dtype)
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """Return the epoch's batches, computed in the precision that trains: else the ratio would not

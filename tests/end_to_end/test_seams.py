@@ -13,7 +13,7 @@ import torch
 from nft_lightning.app import run as running
 from nft_lightning.app.build import build_parts
 from nft_lightning.common.timing import PhaseTimer
-from nft_lightning.engines.base import SyncReport
+from nft_lightning.engines.base import Engine, SyncReport
 from nft_lightning.objectives import NFT
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.policy.loading import TinyModel
@@ -30,7 +30,7 @@ from tests.test_config import cli
 pytestmark = pytest.mark.slow
 
 
-class RecordingEngine:
+class RecordingEngine(Engine):
     def __init__(self, events, stale=False, short=False):
         self.events, self.stale, self.short = events, stale, short
         self.policy_version = -1
@@ -49,6 +49,9 @@ class RecordingEngine:
             for group in seeds
         ]
         return made[:-1] if self.short else made
+
+    def replicas(self):
+        return [self]
 
     def sleep(self):
         pass

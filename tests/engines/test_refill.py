@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nft_lightning.common.timing import PhaseTimer
-from nft_lightning.engines.base import EngineError, completion_seed
+from nft_lightning.engines.base import Engine, EngineError, completion_seed
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
@@ -25,8 +25,17 @@ def write(prompt, seeds):
     return [Completion((5, 2), text, (-1.0, -1.0), False, 3) for text in texts]
 
 
-class OneAfterTheOther:
+class OneAfterTheOther(Engine):
     policy_version = 3
+
+    def load_weights(self, named_tensors, version):
+        raise NotImplementedError
+
+    def replicas(self):
+        return [self]
+
+    def sleep(self):
+        pass
 
     def generate(self, prompts, sampling, seeds):
         return [write(p, s) for p, s in zip(prompts, seeds, strict=True)]
@@ -35,7 +44,7 @@ class OneAfterTheOther:
 class AllAtOnce(OneAfterTheOther):
     """Each answer comes from a thread of its own, after a while of its own."""
 
-    follows = True
+    streams = True
 
     def __init__(self, seed, slowest=0.02):
         self.random, self.slowest, self.failure = random.Random(seed), slowest, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nft_lightning.common.timing import PhaseTimer
+from nft_lightning.engines.base import Engine
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
@@ -13,8 +14,17 @@ from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier
 
 
-class Engine:
+class Written(Engine):
     policy_version = 3
+
+    def load_weights(self, named_tensors, version):
+        raise NotImplementedError
+
+    def replicas(self):
+        return [self]
+
+    def sleep(self):
+        pass
 
     def generate(self, prompts, sampling, seeds):
         return [
@@ -27,7 +37,7 @@ def collect(verifier, drop_uniform=False):
     plan = RolloutConfig(problems_per_rollout=2, completions_per_problem=3, max_generation_rounds=1)
     collector = Collector(
         ArithmeticProblems(),
-        Engine(),
+        Written(),
         verifier,
         verifier.rewards,
         lambda text: (1,),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
-from nft_lightning.engines.base import Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import Engine, EngineConfig, Prompt, SyncError, SyncReport
 from nft_lightning.engines.ends import StopWatch, end_ids
 from nft_lightning.engines.hf.rows import Starter
 from nft_lightning.engines.weight_sync import Manifest
@@ -26,7 +26,7 @@ MOST_IN_FLIGHT = 7 / 8
 
 
 @dataclass(frozen=True)
-class HFEngineConfig:
+class HFEngineConfig(EngineConfig):
     """``rollout=hf``: the trainer's own process and parameters.
 
     ``max_rows`` completions are in flight at a time; fewer need less memory.
@@ -45,7 +45,7 @@ class HFEngineConfig:
         return HFEngine(model, tokenizer, self.max_rows)
 
 
-class HFEngine:
+class HFEngine(Engine):
     """Samples from a transformers model in this process.
 
     It shares the trainer's parameters, so a sync copies nothing where the storage is the same.
@@ -82,6 +82,10 @@ class HFEngine:
                 copied += tensor.nbytes
         self.policy_version = version
         return SyncReport(version, len(tally), copied, time.perf_counter() - started)
+
+    def runs(self, model: nn.Module) -> bool:
+        """Return whether ``model`` is the module that it samples from."""
+        return model is self.model
 
     def replicas(self) -> list[HFEngine]:
         """Return one copy of the weights."""

@@ -20,7 +20,7 @@ from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.adapters_alone import ALONE, MERGED, check_way
-from nft_lightning.engines.base import EngineError, Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import Engine, EngineConfig, EngineError, Prompt, SyncError, SyncReport
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids, stop_options
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class VLLMEngineConfig:
+class VLLMEngineConfig(EngineConfig):
     """``rollout=vllm``: one vLLM engine beside the trainer.
 
     Attributes:
@@ -95,6 +95,14 @@ class VLLMEngineConfig:
                     f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
                 )
 
+    def context_tokens(self) -> int | None:
+        """Return the longest prompt and completion; None is the model's context."""
+        return self.max_model_len
+
+    def sends_adapters_alone(self) -> bool:
+        """Return whether LoRA's matrices are sent by themselves."""
+        return self.adapters == ALONE
+
     def like_trainer(self, numbers: Numbers) -> VLLMEngineConfig:
         """Return this config with ``auto`` replaced by what the trainer computes in."""
         names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -127,7 +135,7 @@ class VLLMEngineConfig:
         return VLLMEngine(self, model, tokenizer)
 
 
-class VLLMEngine:
+class VLLMEngine(Engine):
     """A vLLM ``LLM`` in this process; see :class:`nft_lightning.engines.base.Engine`.
 
     It starts from the model's config alone: weights come by sync, so a forgotten sync cannot go
@@ -146,8 +154,9 @@ class VLLMEngine:
         self.policy_version, self.asleep = -1, False
         self.manifest, self.format = Manifest.of(model), CheckpointFormat(model, text=True)
         self.ends = end_ids(model, tokenizer)
-        self.dtype: torch.dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
-        self.llm = start(config, model, self.dtype, self.options(model))
+        dtype = engine_dtype(config.dtype) or next(model.parameters()).dtype
+        self.dtype = dtype
+        self.llm = start(config, model, dtype, self.options(model))
         # Stop strings are found in text, and this engine was started without a tokenizer of its own.
         self.llm.llm_engine.output_processor.tokenizer = tokenizer
         from nft_lightning.engines.vllm.transfer import parameter_names

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import broadcast_from_rank0, first, gather_objects, several
 from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, check_way
-from nft_lightning.engines.base import EngineError, Follow, Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import (
+    Engine,
+    EngineConfig,
+    EngineError,
+    Follow,
+    Prompt,
+    SyncError,
+    SyncReport,
+)
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids
 from nft_lightning.engines.vllm_server.fleet import FileSender, Fleet
@@ -33,7 +41,7 @@ POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class VLLMServerConfig:
+class VLLMServerConfig(EngineConfig):
     """``rollout=vllm_server``: servers that ``nft-serve`` started.
 
     Attributes:
@@ -111,6 +119,10 @@ class VLLMServerConfig:
                 "give one that trainer and servers see, or null for shared memory",
             )
 
+    def context_tokens(self) -> int | None:
+        """Return the longest prompt and completion; None is the model's context."""
+        return self.max_model_len
+
     def build(self, model: nn.Module, tokenizer: Any) -> VLLMServerEngine:
         """Return the engine; servers are first asked at the first sync, so they may still be
         starting.
@@ -118,15 +130,12 @@ class VLLMServerConfig:
         return VLLMServerEngine(self, model, tokenizer)
 
 
-class VLLMServerEngine:
+class VLLMServerEngine(Engine):
     """Servers as one engine; see :class:`nft_lightning.engines.base.Engine`.
 
     Weights go to every server that answers, under a label of this run, and every completion must
     carry it. A server that fails is left out until the next sync; where none is left, the weights
     go again to whichever comes back. With several ranks the first speaks to the servers for all.
-
-    Attributes:
-        resync: gives the current weights once more; whoever owns the policy sets it.
     """
 
     def __init__(self, config: VLLMServerConfig, model: nn.Module, tokenizer: Any) -> None:
@@ -136,7 +145,6 @@ class VLLMServerEngine:
         self.format, self.ends = CheckpointFormat(model), end_ids(model, tokenizer)
         key = os.environ.get(config.api_key_variable)
         self.servers = [Server(address, key) for address in config.addresses]
-        self.resync: Callable[[], None] | None = None
         self.run_label, self.label = uuid.uuid4().hex[:8], ""
         self.files = FileSender(config.transfer_folder, config.transfer_chunk_mib * 2**20)
         seconds = config.request_timeout_seconds
@@ -221,10 +229,8 @@ class VLLMServerEngine:
         return [self.completions(answers[index[job]]) for job in mine]
 
     @property
-    def follows(self) -> bool:
-        """Return whether :meth:`generate_streaming` may be used: ranks would each ask for other
-        things.
-        """
+    def streams(self) -> bool:
+        """Return whether this is the only rank: several would each ask for other things."""
         return not several()
 
     def generate_streaming(
