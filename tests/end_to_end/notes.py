@@ -18,7 +18,7 @@ def elements(model):
 
 
 class Note(L.Callback):
-    """Writes ``rank_R.json``: the group's size, a checksum of the policy, and vLLM's share of it."""
+    """Writes ``rank_R.json``: the group's size, a checksum of the policy, and vLLM's share of it, if any."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -28,7 +28,8 @@ class Note(L.Callback):
         whole = checksum(
             (name, tensor.detach()) for name, tensor in full_tensors(pl_module.policy.model)
         )
-        (held,) = trainer.datamodule.engine.llm.apply_model(elements)
+        llm = getattr(trainer.datamodule.engine, "llm", None)
+        (held,) = [None] if llm is None else llm.apply_model(elements)
         found = {
             "world_size": dist.get_world_size() if dist.is_initialized() else 1,
             "checksum": whole,
