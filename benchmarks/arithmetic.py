@@ -3,7 +3,7 @@
     python benchmarks/arithmetic.py default --algorithms nft --out benchmarks/results/default
     python benchmarks/arithmetic.py default --algorithms nft nft+rollout=vllm --out OUT
 
-Each run is a process of its own with one thread; ``--jobs`` of them go on at a time. Finished runs
+Each run is a process of its own with one thread; ``--jobs`` of them run at a time. Finished runs
 are not run again. Writes ``results.json``, ``results.md`` and ``curves.png``.
 """
 

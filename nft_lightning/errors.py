@@ -17,4 +17,4 @@ class UserError(Exception):
 
 
 class RunStoppedError(Exception):
-    """The run cannot go on; the message is one sentence with what to do."""
+    """The run cannot continue; the message is one sentence with what to do."""

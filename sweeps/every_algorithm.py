@@ -8,7 +8,7 @@ For each algorithm it runs, through Hydra's multirun,
     nft-train -m experiment=... algorithm=... seed=0,1,2 optimizer.learning_rate=BEST
 
 The search tunes on seed 100, apart from the seeds that are reported. What is finished is not run
-again: a search goes on until its study in ``OUT/sweeps.sqlite3`` holds ``--trials`` trials, and a
+again: a search continues until its study in ``OUT/sweeps.sqlite3`` holds ``--trials`` trials, and a
 seed that has its summary is kept. Writes ``results.json`` and ``results.md``. On two cores count
 about a minute a run: 22 algorithms x (12 + 3) runs, one after another.
 """

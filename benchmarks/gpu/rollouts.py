@@ -101,7 +101,7 @@ def table(found: dict[str, Any], given: argparse.Namespace) -> str:
     """Markdown, a row a figure."""
     import torch
 
-    # The first wake-up fills the caches of CUDA and vLLM; a leak would go on after it.
+    # The first wake-up fills the caches of CUDA and vLLM; a leak would continue after it.
     awake, asleep = found["awake_gib"][1:], found["asleep_gib"][1:]
     speed = found["tokens_per_second"]
     rows = {

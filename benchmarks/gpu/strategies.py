@@ -102,7 +102,7 @@ class Bench:
             ]
 
     def run(self, name: str, epochs: int, words: Sequence[str], processes: int = 1) -> str | None:
-        """Train ``epochs`` of ``UPDATES`` updates, or go on to them; why it could not."""
+        """Train ``epochs`` of ``UPDATES`` updates, or continue to them; why it could not."""
         also = [f"run_dir={self.parent / name}", "resume=auto", f"trainer.max_epochs={epochs}"]
         words = [*words, f"trainer.devices={processes}", *self.words, *also]
         return train(words, processes, NVIDIA_TF32_OVERRIDE="0")

@@ -24,7 +24,7 @@ class LearningCurve(L.Callback):
         return {"points": list(self.points)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the saved points."""
+        """Continue with the saved points."""
         self.points = list(state_dict["points"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

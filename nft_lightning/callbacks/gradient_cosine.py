@@ -90,7 +90,7 @@ class GradientCosine(L.Callback):
         return {"rows": list(self.rows), "batches": packed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what was saved."""
+        """Continue with what was saved."""
         self.rows = [tuple(row) for row in state_dict["rows"]]
         self.batches = [[unpack_batch(p) for p in packed] for packed in state_dict["batches"]]
 

@@ -41,7 +41,7 @@ class SampleTable(L.Callback):
         return {"history": [(version, packing.pack_groups(groups)) for version, groups in self.history]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what was saved."""
+        """Continue with what was saved."""
         self.history = [(v, packing.unpack_groups(packed)) for v, packed in state_dict["history"]]
 
 

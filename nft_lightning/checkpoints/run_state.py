@@ -57,7 +57,7 @@ class RunState(L.Callback):
         }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The last moment before training goes on. Lightning's own handlers give way to ours."""
+        """The last moment before training continues. Lightning's own handlers give way to ours."""
         self.preemption.install()
         if self.random is not None:
             set_random_states(self.random)

@@ -115,7 +115,7 @@ def evaluate(cfg: DictConfig) -> None:
     try:
         missing = broadcast_from_rank0(lambda: begin(context, store, own))
         if first():
-            hint = f"an interrupted evaluation goes on with out={store.folder}"
+            hint = f"an interrupted evaluation continues with out={store.folder}"
             say(f"Answers go to {store.folder}; {hint}")
             for task in context.tasks:
                 if task.told:

@@ -36,7 +36,7 @@ EPILOG = r"""Each output line has the input's keys and
   seconds    wall time of the verification
 
 A line that is not such an object is reported by its number on standard error and left out; the rest
-goes on. Exit code: 0, or 1 where a line was left out (with --check-golds: where a gold cannot be
+continues. Exit code: 0, or 1 where a line was left out (with --check-golds: where a gold cannot be
 read), 2 for bad arguments. docs/verifier.md tells the rules.
 """
 

@@ -95,7 +95,7 @@ def conclusions(comparison: Comparison) -> list[str]:
     ]
     same = [d.second for d in own if d not in told]
     if same:
-        found.append(f"Not told apart from {comparison.baseline}: {', '.join(same)}.")
+        found.append(f"Not significantly different from {comparison.baseline}: {', '.join(same)}.")
     return found
 
 

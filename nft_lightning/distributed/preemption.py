@@ -12,7 +12,7 @@ from typing import Any
 
 ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 EXIT_PREEMPTED = 75
-"""EX_TEMPFAIL: the run was asked to leave, and goes on with ``resume``."""
+"""EX_TEMPFAIL: the run was asked to leave, and continues with ``resume``."""
 EXIT_INTERRUPTED = 130
 
 

@@ -136,7 +136,7 @@ class EngineConfig:
 
 
 class EngineError(RuntimeError):
-    """The engine cannot go on; the message is one sentence for the person who runs it."""
+    """The engine cannot continue; the message is one sentence for the person who runs it."""
 
 
 class SyncError(EngineError):

@@ -72,7 +72,7 @@ class CheckpointFormat:
         return found
 
     def applied(self, named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Yield the stream in the checkpoint's names and shapes; a group goes on when all of it is
+        """Yield the stream in the checkpoint's names and shapes; a group continues when all of it is
         there.
         """
         waiting: dict[tuple[str, ...], dict[str, Tensor]] = {}

@@ -45,7 +45,7 @@ class EvalSet:
         """Return the problems, in order.
 
         Raises:
-            UserError: two of them have one id, so that results could not be told apart.
+            UserError: two of them have one id, so that results could not be distinguished.
         """
         if self.part == "held_out":
             assert self.problems is not None

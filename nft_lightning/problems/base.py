@@ -35,7 +35,7 @@ def check_ids(problems: Iterable[Problem]) -> None:
     seen: set[str] = set()
     for problem in problems:
         if problem.id in seen:
-            raise UserError("id", problem.id, "stands twice in one set", "give every problem its own")
+            raise UserError("id", problem.id, "appears twice in one set", "give every problem its own")
         seen.add(problem.id)
 
 

@@ -17,7 +17,7 @@ def read_jsonl(path: str, field: str) -> list[Problem]:
     """Return the problems of a file.
 
     Raises:
-        UserError: a line is bad, or an id stands twice; names the first such line.
+        UserError: a line is bad, or an id appears twice; names the first such line.
     """
     if not Path(path).is_file():
         raise UserError(field, path, "is not a file", "give a JSON Lines file")

@@ -95,7 +95,7 @@ class EvaluationRecord(L.Callback):
         self.pause()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write, then let the clock go on."""
+        """Write, then let the clock continue."""
         assert isinstance(pl_module, PolicyModule)
         data = pl_module.data
         if not trainer.sanity_checking:
@@ -122,7 +122,7 @@ class EvaluationRecord(L.Callback):
         self.pause()
 
     def state_dict(self) -> dict[str, float]:
-        """Return the clock, so that a resumed run goes on counting."""
+        """Return the clock, so that a resumed run continues counting."""
         running = 0.0 if self.started is None else time.perf_counter() - self.started
         return {"seconds": self.seconds + running}
 

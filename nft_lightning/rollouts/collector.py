@@ -201,7 +201,7 @@ class Collector:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunStoppedError(
                 f"the engine failed while it wrote completions ({type(error).__name__}: {reason}); "
-                "--debug shows where, and resume goes on from the last checkpoint"
+                "--debug shows where, and resume continues from the last checkpoint"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Proof, after every weight sync, that the engine plays the trainer's current policy."""
+"""Check, after every weight sync, that the engine holds the trainer's current policy."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class SyncCheck:
         """
         if engine.policy_version != version:
             raise SyncError(
-                f"after weight sync {version} the engine says it plays version {engine.policy_version}"
+                f"after weight sync {version} the engine says it holds version {engine.policy_version}"
             )
         gap = max(self.gap(one, policy, probe) for one in engine.replicas())
         bound = self.max_logprob_gap or bound_of(engine, policy)
         if gap > bound:
             raise SyncError(
-                f"the engine does not play policy version {version}: after the weight sync, "
+                f"the engine does not hold policy version {version}: after the weight sync, "
                 f"log-probabilities of the probe differ by {gap:.3g} where {bound:g} is allowed "
                 "(rollout.sync_check.max_logprob_gap)"
             )

@@ -92,7 +92,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
         return found
 
     def open_study(self) -> optuna.Study:
-        """Return the study, new or as it stands; a sampler that goes on draws other numbers than
+        """Return the study, new or as it stands; a sampler that continues draws other numbers than
         before.
         """
         study = optuna.create_study(
@@ -165,7 +165,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
     def watcher(self, trial: Trial, index: int) -> Callable[[Path], bool]:
         """Reports each new evaluation of seed number ``index``; true once the trial is to be pruned.
 
-        Steps go on from seed to seed, so that a trial is compared with others at the same seed.
+        Steps continue from seed to seed, so that a trial is compared with others at the same seed.
         """
         seen: set[str] = set()
         per_seed = 1 + int(self.config.trainer.max_epochs) // int(self.config.evaluation.every_epochs)

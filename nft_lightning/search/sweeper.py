@@ -44,7 +44,7 @@ class StudySweeper(OptunaSweeper):
     Beyond the official sweeper: trials start as soon as one of ``n_jobs`` places is free; a pruner
     sees every evaluation of a run and may end it; a trial may be several seeds, judged by the lower
     end of the 95 % interval of their mean; several objectives; several hosts share a study, and an
-    interrupted one goes on until it holds ``n_trials``; failures are recorded and end nothing.
+    interrupted one continues until it holds ``n_trials``; failures are recorded and end nothing.
 
     Args:
         sampler, study_name, params, custom_search_space: as the official sweeper takes them.

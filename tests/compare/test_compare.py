@@ -65,7 +65,7 @@ def test_levels_and_paired_differences(three):
     assert all(d.final_p >= d.final.p_value for d in found.differences)
     said = conclusions(found)
     assert said[0].startswith("rft is above nft: +0.")
-    assert said[1] == "Not told apart from nft: grpo."
+    assert said[1] == "Not significantly different from nft: grpo."
 
 
 def test_a_target_that_some_seeds_miss_gets_no_mean(three):

@@ -54,7 +54,7 @@ def test_a_search_goes_on_where_it_stood(tmp_path):
 def test_a_failed_run_ends_nothing_but_itself(tmp_path, launcher):
     if launcher == "ray":
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    # The floor of 0 is refused; the runs around it go on, and the command says that one failed.
+    # The floor of 0 is refused; the runs around it continue, and the command says that one failed.
     floors = "algorithm.negative_floor=1.0,0.0,0.5"
     more = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}")
     result = cli("-m", floors, *more, *BRIEF, cwd=tmp_path)

@@ -88,7 +88,7 @@ def test_every_engine_plays_the_adapted_policy(make):
     engine.load_weights(full_tensors(policy.model), 1)
     assert SyncCheck().check(engine, policy, PROBE, 1) < 1e-3
     assert all(torch.equal(before[name], p) for name, p in policy.model.named_parameters())
-    with pytest.raises(SyncError, match="does not play policy version 1"):
+    with pytest.raises(SyncError, match="does not hold policy version 1"):
         SyncCheck().check(engine, TinyModel().load(1.0), PROBE, 1)
 
 

@@ -175,7 +175,7 @@ def test_the_engine_follows_adapters_that_come_without_weights(start):
         assert all(torch.equal(before[name], p) for name, p in policy.model.named_parameters())
     assert moved == [everything + matrices, matrices, matrices, matrices]
     assert matrices < everything / 20
-    with pytest.raises(SyncError, match="does not play policy version 3"):
+    with pytest.raises(SyncError, match="does not hold policy version 3"):
         SyncCheck().check(engine, old, PROBE, 3)
     # What is short or strange is found before anything is written, and the version is gone.
     sent = list(engine.stream(policy.model))

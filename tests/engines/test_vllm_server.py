@@ -126,7 +126,7 @@ def test_weights_that_another_put_there_under_the_same_label_fail_the_proof():
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.mul_(1.05)
-    with pytest.raises(SyncError, match="does not play policy version 1"):
+    with pytest.raises(SyncError, match="does not hold policy version 1"):
         SyncCheck().check(engine, policy, probe, 1)
 
 

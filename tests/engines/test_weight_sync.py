@@ -58,7 +58,7 @@ def test_a_skipped_sync(start, engine, monkeypatch):
         return SyncReport(version, 0, 0, 0.0)
 
     monkeypatch.setattr(engine, "load_weights", skip)
-    with pytest.raises(SyncError, match=r"does not play policy version 2: .* differ by"):
+    with pytest.raises(SyncError, match=r"does not hold policy version 2: .* differ by"):
         start()
 
 
@@ -66,7 +66,7 @@ def test_a_sync_that_forgets_the_version(start, engine, monkeypatch):
     monkeypatch.setattr(
         engine, "load_weights", lambda named_tensors, version: SyncReport(version, 0, 0, 0.0)
     )
-    with pytest.raises(SyncError, match="the engine says it plays version -1"):
+    with pytest.raises(SyncError, match="the engine says it holds version -1"):
         start()
 
 
@@ -80,7 +80,7 @@ def test_the_first_checkpoint_loaded_over_the_synced_weights(start, engine, monk
         return report
 
     monkeypatch.setattr(engine, "load_weights", reload)
-    with pytest.raises(SyncError, match="does not play policy version 2"):
+    with pytest.raises(SyncError, match="does not hold policy version 2"):
         start()
 
 
@@ -99,7 +99,7 @@ def test_a_prefix_cache_that_is_not_reset(start, engine, monkeypatch):
         return real() if len(calls) == 1 else True
 
     monkeypatch.setattr(engine.llm, "reset_prefix_cache", only_once)
-    with pytest.raises(SyncError, match="does not play policy version 2"):
+    with pytest.raises(SyncError, match="does not hold policy version 2"):
         start()
 
 
@@ -196,7 +196,7 @@ def test_a_tied_head(tied, monkeypatch, stale):
     if not stale:
         assert proof.check(engine, policy, probe, 1) < 1e-3
         return
-    with pytest.raises(SyncError, match="does not play policy version 1"):
+    with pytest.raises(SyncError, match="does not hold policy version 1"):
         proof.check(engine, policy, probe, 1)
 
 
@@ -217,7 +217,7 @@ def test_an_engine_in_bf16_beside_weights_in_fp32():
     gap = SyncCheck().check(engine, policy, probe, 1)
     assert 1e-3 < gap < 0.25, gap
     moved(policy.model)
-    with pytest.raises(SyncError, match="does not play policy version 1"):
+    with pytest.raises(SyncError, match="does not hold policy version 1"):
         SyncCheck().check(engine, policy, probe, 1)
 
 

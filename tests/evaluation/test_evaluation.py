@@ -226,7 +226,7 @@ def test_the_command(tmp_path):
     out = tmp_path / "out"
     finished = run_command(f"out={out}", *SMALL)
     assert finished.returncode == 0, finished.stderr
-    assert f"goes on with out={out}" in finished.stdout
+    assert f"continues with out={out}" in finished.stdout
     assert "arithmetic" in finished.stdout
     assert "part 3 of 3" in finished.stderr
     refused = run_command(f"out={out}", *SMALL, "eval.temperatur=0.5")

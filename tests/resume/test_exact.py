@@ -1,4 +1,4 @@
-"""A run that was asked to leave anywhere goes on as if nothing had happened, to the last bit."""
+"""A run that was asked to leave anywhere continues as if nothing had happened, to the last bit."""
 
 from __future__ import annotations
 

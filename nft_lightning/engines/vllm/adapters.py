@@ -113,7 +113,7 @@ class VLLMAdapterEngine(VLLMEngine):
 def layer_names(model: nn.Module, format: CheckpointFormat) -> dict[str, str]:
     """Return the checkpoint's names of adapted layers, by their weights' names in the policy.
 
-    Those that the engine does not play are left out: the vision tower of a wrapper.
+    Those that the engine does not hold are left out: the vision tower of a wrapper.
 
     Raises:
         UserError: the checkpoint has the weight in another shape, so that the adapter would not fit.

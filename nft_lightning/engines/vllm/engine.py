@@ -179,7 +179,7 @@ class VLLMEngine(Engine):
         started = time.perf_counter()
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        self.policy_version = -1  # until all is written, this engine plays no version
+        self.policy_version = -1  # until all is written, this engine holds no version
         tally = self.take(named_tensors, version)
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])

@@ -157,7 +157,7 @@ class VLLMServerEngine(Engine):
         named = iter(named_tensors)
         checked = self.manifest.checked(cast(named, self.dtype), version, tally)
         stream = self.format.applied(checked)
-        self.policy_version = -1  # until all is written, this engine plays no version
+        self.policy_version = -1  # until all is written, this engine holds no version
         error: Exception | None = None
         try:
             if first():
@@ -177,7 +177,7 @@ class VLLMServerEngine(Engine):
         return SyncReport(version, len(tally), sum(tally.values()), seconds, replicas)
 
     def update(self, stream: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Send the stream to the servers that answer, which play ``version`` from then on."""
+        """Send the stream to the servers that answer, which hold ``version`` from then on."""
         fleet = Fleet(self.answering(), self.config.request_timeout_seconds)
         label = f"{self.run_label}/{version}"
 
@@ -297,7 +297,7 @@ class VLLMServerEngine(Engine):
         self.resync()
         if self.policy_version != version:
             raise EngineError(
-                f"the servers now play version {self.policy_version} where version {version} was asked"
+                f"the servers now hold version {self.policy_version} where version {version} was asked"
             )
 
     def completions(self, written: Sequence[Written]) -> list[Completion]:
@@ -309,7 +309,7 @@ class VLLMServerEngine(Engine):
         ]
 
     def replicas(self) -> list[VLLMServerEngine]:
-        """Return one engine for each server in use: each must be proved to play the policy."""
+        """Return one engine for each server in use: each must be shown to hold the policy."""
         up = broadcast_from_rank0(lambda: [i for i, s in enumerate(self.servers) if s.up])
         made = []
         for i in up:

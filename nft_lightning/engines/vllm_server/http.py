@@ -18,7 +18,7 @@ HEALTH_SECONDS = 5.0
 class ServerError(Exception):
     """A request that another try, another server or a fresh sync may answer.
 
-    ``gone``: nobody listens, or the server plays other weights: it is of no use before a sync.
+    ``gone``: nobody listens, or the server holds other weights: it is of no use before a sync.
     """
 
     def __init__(self, address: str, came: str, remedy: str, gone: bool = False) -> None:

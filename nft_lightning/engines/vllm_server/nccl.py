@@ -39,7 +39,7 @@ class NcclSender:
         """Broadcast the stream, which the servers know as ``label`` afterwards."""
         told = [s.call("GET", "/weight_info", seconds=fleet.seconds) for s in fleet.servers]
         found = [(s.address, t["weight_version"]) for s, t in zip(fleet.servers, told, strict=True)]
-        # Servers that still play what they got last are those of the group, and were not restarted.
+        # Servers that still hold what they got last are those of the group, and were not restarted.
         holds, self.members = self.engine is not None and found == self.members, []
         within(self.seconds, lambda: self.broadcast(fleet, stream, holds))
         self.members = [(s.address, label) for s in fleet.servers]

@@ -13,7 +13,7 @@ LARGEST_FACTORIAL = 2_000_000
 
 
 class TooLarge(BaseException):
-    """Would not be done by any deadline. Not an Exception: math-verify goes on after those."""
+    """Would not be done by any deadline. Not an Exception: math-verify continues after those."""
 
 
 def install() -> None:
