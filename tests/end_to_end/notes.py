@@ -18,7 +18,7 @@ def elements(model):
 
 
 class Note(L.Callback):
-    """Writes ``rank_R.json``: the group's size, a checksum of the policy, and vLLM's share of it, if any."""
+    """Writes ``rank_R.json``: the group's size, a checksum of the policy, vLLM's share of it, if any."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
