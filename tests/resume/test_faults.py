@@ -182,7 +182,7 @@ def broken_loss(monkeypatch, updates):
 
 
 def test_a_loss_that_is_not_finite(tmp_path, monkeypatch):
-    """A loss that is not finite: the update is left out and counted, its rows saved, the run continues."""
+    """A loss that is not finite: it is left out and counted, its rows are saved, the run continues."""
     broken_loss(monkeypatch, {1})
     summary = running.run(brief(f"run_dir={tmp_path}", "trainer.max_epochs=2"))
     assert summary["updates"] == 5
