@@ -20,13 +20,15 @@ from nft_lightning.verdict import Verdict as Verdict
 class Problem:
     """A question with its gold answer: ``Problem("arith-7+12-5", "7+12-5", "14")``.
 
-    ``solution`` is a worked answer as the data set gives it, where it gives one.
+    ``solution`` is a worked answer as the data set gives it, where it gives one; ``extra`` holds the
+    data set's other columns, for verifiers that need more than the answer.
     """
 
     id: str
     text: str
     answer: str
     solution: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Completion:
     ``token_ids`` ends with an end id, or with the token that completes a stop string, unless
     ``truncated``; ``text`` is all of it without special tokens; ``logprobs`` are the engine's, one a
     token, at the sampling temperature; ``policy_version`` counts the optimizer updates behind the
-    weights that wrote it.
+    weights that wrote it. ``mask`` says which tokens the policy wrote, where some are not its own, such
+    as a tool's output: those are read and not trained on.
     """
 
     token_ids: tuple[int, ...]
@@ -44,6 +47,21 @@ class Completion:
     logprobs: tuple[float, ...]
     truncated: bool
     policy_version: int
+    mask: tuple[bool, ...] | None = None
+
+    @property
+    def written(self) -> int:
+        """Return the number of tokens that the policy wrote."""
+        return len(self.token_ids) if self.mask is None else sum(self.mask)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion as a verifier sees it: with its problem, and the prompt that was asked."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    completion: Completion
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class Rollout:
     @property
     def lengths(self) -> Tensor:
         """Return [N] int64, tokens per completion."""
-        return torch.tensor([len(c.token_ids) for g in self.groups for c in g.completions])
+        return torch.tensor([c.written for g in self.groups for c in g.completions])
 
     @property
     def truncated(self) -> Tensor:

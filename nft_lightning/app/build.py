@@ -256,7 +256,7 @@ def check_rewards(parts: Parts) -> None:
     if not parts.objective.required_inputs.binary_rewards:
         return
     name = type(parts.objective).__name__
-    if getattr(parts.verifier, "continuous", False):
+    if parts.verifier.is_continuous():
         raise UserError(
             "verifier",
             type(parts.verifier).__name__,

@@ -143,7 +143,8 @@ def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
         start, stop = len(row.prompt_ids), row.tokens
         ids[i, :stop] = torch.tensor(row.prompt_ids + row.completion.token_ids)
         attention[i, :stop] = 1
-        mask[i, start - 1 : stop - 1] = True
+        own = row.completion.mask
+        mask[i, start - 1 : stop - 1] = True if own is None else torch.tensor(own)
         engine[i, start - 1 : stop - 1] = torch.tensor(row.completion.logprobs)
     weight = torch.tensor([r.weight for r in rows])[:, None] * mask
     index = torch.tensor([r.index for r in rows])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nft_lightning.errors import UserError
-from nft_lightning.problems.values import NotTextError, is_blank, text_of
+from nft_lightning.problems.values import NotTextError, is_blank, other_columns, text_of
 from nft_lightning.types import Problem
 
 
@@ -60,7 +60,8 @@ def problem_of_row(row: Mapping[str, Any], number: int, columns: Columns) -> Pro
             f"{error} in row {number} of {columns.path}",
             "leave such rows out of the data set, or use another column",
         ) from error
-    return Problem(f"{columns.path}:{number}", text, answer, worked)
+    used = (columns.problem_field, columns.answer_field, columns.solution_field)
+    return Problem(f"{columns.path}:{number}", text, answer, worked, other_columns(row, used))
 
 
 def answer_text(value: Any, after: str | None) -> str:

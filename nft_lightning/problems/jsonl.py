@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nft_lightning.errors import UserError
-from nft_lightning.problems.values import NotTextError, is_blank, text_of
+from nft_lightning.problems.values import NotTextError, is_blank, other_columns, text_of
 from nft_lightning.types import Problem
 
 SHAPE = 'give each line as {"problem": ..., "answer": ...}'
@@ -75,7 +75,8 @@ def parse_line(line: str, path: str, number: int, field: str) -> Problem:
                 "mend or remove that line",
             ) from error
     name = texts.get("id", f"line-{number}")
-    return Problem(name, texts["problem"], texts["answer"], texts.get("solution"))
+    extra = other_columns(row, given)
+    return Problem(name, texts["problem"], texts["answer"], texts.get("solution"), extra)
 
 
 def parse_object(line: str, path: str, number: int, field: str) -> dict[str, Any]:

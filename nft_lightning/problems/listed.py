@@ -11,7 +11,7 @@ from nft_lightning.problems.base import check_ids, is_held_out, shuffled_index
 from nft_lightning.problems.exclusion import selected
 from nft_lightning.problems.hub_rows import problem_of_row
 from nft_lightning.problems.jsonl import read_jsonl
-from nft_lightning.problems.values import NotTextError, text_of
+from nft_lightning.problems.values import NotTextError, plain, text_of
 from nft_lightning.types import Problem
 
 
@@ -194,12 +194,17 @@ class ReasoningGymProblems(ListedProblems):
             raise UserError(
                 "problems.task", self.task, f"is refused ({error})", "use a generator that exists"
             ) from error
-        unique = {}
+        unique: dict[str, tuple[str, dict[str, Any]]] = {}
         for item in items:
+            entry = {"task": self.task, "entry": dict(item)}
             try:
-                unique[text_of(item["question"])] = text_of(item["answer"])
+                answer = text_of(item["answer"])
+                unique[text_of(item["question"])] = answer, entry if plain(entry) else {}
             except NotTextError as error:
                 raise UserError(
                     "problems.task", self.task, f"has an answer that {error}", "use another generator"
                 ) from error
-        return [Problem(f"{self.task}:{i}", q, a) for i, (q, a) in enumerate(unique.items())]
+        return [
+            Problem(f"{self.task}:{i}", question, answer, extra=extra)
+            for i, (question, (answer, extra)) in enumerate(unique.items())
+        ]

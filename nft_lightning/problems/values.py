@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -52,6 +53,20 @@ def number_text(value: Any) -> str:
         return str(value)
     except ValueError as error:  # Python writes no integer of more than 4,300 digits
         raise NotTextError("is an integer of thousands of digits") from error
+
+
+def plain(value: Any) -> bool:
+    """Return whether ``value`` is plain data, which a checkpoint can hold."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(member) for key, member in value.items())
+    if isinstance(value, list | tuple):
+        return all(plain(member) for member in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def other_columns(row: Mapping[str, Any], used: Iterable[str | None]) -> dict[str, Any]:
+    """Return what a row holds beside the columns ``used``, as far as it is plain data."""
+    return {name: value for name, value in row.items() if name not in set(used) and plain(value)}
 
 
 def is_blank(value: Any) -> bool:

@@ -17,7 +17,7 @@ from nft_lightning.rollouts.drawn import Drawn, Namer
 from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
 from nft_lightning.rollouts.partition import generate_and_gather
 from nft_lightning.rollouts.refill import Refill, Rounds
-from nft_lightning.types import Completion, Group, Problem, Rollout, Sampling, Verdict
+from nft_lightning.types import Answer, Completion, Group, Problem, Rollout, Sampling, Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
 
 
@@ -172,13 +172,12 @@ class Collector:
         answers: Sequence[Sequence[Completion]],
     ) -> list[Group]:
         """Return groups with their verdicts and rewards."""
-        verdicts = iter(
-            self.verifier.verify(
-                [c.text for group in answers for c in group],
-                [p.answer for p, group in zip(problems, answers, strict=True) for _ in group],
-                [c.truncated for group in answers for c in group],
-            )
-        )
+        given = [
+            Answer(problem, prompt, completion)
+            for problem, prompt, completions in zip(problems, prompts, answers, strict=True)
+            for completion in completions
+        ]
+        verdicts = iter(self.verifier.score(given))
         groups = []
         for problem, prompt, completions in zip(problems, prompts, answers, strict=True):
             scored = tuple(next(verdicts) for _ in completions)

@@ -34,7 +34,7 @@ def pack_groups(groups: Sequence[Group]) -> Packed:
     verdicts = [v for g in groups for v in g.verdicts]
     return {
         "problems": [
-            (g.problem.id, g.problem.text, g.problem.answer, g.problem.solution) for g in groups
+            (p.id, p.text, p.answer, p.solution, dict(p.extra)) for p in (g.problem for g in groups)
         ],
         "prompts": pack_ragged((g.prompt_ids for g in groups), torch.int64),
         "sizes": [len(g.completions) for g in groups],
@@ -44,6 +44,7 @@ def pack_groups(groups: Sequence[Group]) -> Packed:
         "texts": [c.text for c in completions],
         "truncated": [c.truncated for c in completions],
         "versions": [c.policy_version for c in completions],
+        "masks": [c.mask for c in completions],
         "verdicts": [
             (v.outcome, v.extracted, v.seconds, v.score, None if v.parts is None else dict(v.parts))
             for v in verdicts
@@ -54,13 +55,14 @@ def pack_groups(groups: Sequence[Group]) -> Packed:
 def unpack_groups(packed: Packed) -> list[Group]:
     """Return the groups of :func:`pack_groups`."""
     completions = [
-        Completion(ids, text, logprobs, truncated, version)
-        for ids, text, logprobs, truncated, version in zip(
+        Completion(*columns)
+        for columns in zip(
             unpack_ragged(packed["token_ids"]),
             packed["texts"],
             unpack_ragged(packed["logprobs"]),
             packed["truncated"],
             packed["versions"],
+            packed["masks"],
             strict=True,
         )
     ]

@@ -1,13 +1,17 @@
-"""Who judges completions, and what a verdict counts as."""
+"""The verifier's protocol, and what a verdict counts as."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import OUTCOMES, Verdict
+
+if TYPE_CHECKING:
+    # Worker processes import this module, and have no need of torch.
+    from nft_lightning.types import Answer
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,30 @@ class RewardRules:
         return float("nan") if value is None else value
 
 
-class Verifier(Protocol):
-    """Judges texts against golds.
+class Verifier:
+    """Scores completions.
 
-    A verifier whose verdicts carry scores that are not 0 or 1 says ``continuous = True``; an
-    algorithm that needs binary rewards then refuses it.
+    One that reads texts only has ``verify``; one that needs the problem's other columns, the prompt or
+    token ids overrides ``score``. Its verdicts may carry scores that are not 0 or 1: then
+    ``is_continuous`` says so, and an algorithm that needs binary rewards refuses it.
+
+    Attributes:
+        rewards: what each outcome is worth.
     """
 
-    @property
-    def rewards(self) -> RewardRules:
-        """Return what each outcome is worth."""
-        ...
+    rewards: RewardRules
+
+    def is_continuous(self) -> bool:
+        """Return whether rewards may lie between right and wrong."""
+        return False
+
+    def score(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return one verdict for each answer, in the same order."""
+        return self.verify(
+            [a.completion.text for a in answers],
+            [a.problem.answer for a in answers],
+            [a.completion.truncated for a in answers],
+        )
 
     def verify(
         self,
@@ -61,11 +78,10 @@ class Verifier(Protocol):
 
         ``truncated`` says which completions met the token limit; None means that none did.
         """
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """End whatever was started."""
-        ...
 
 
 def check_choice(field: str, value: object, choices: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +11,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nft_lightning.errors import UserError
+from nft_lightning.types import Answer
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, check_choice
+from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionVerifier:
-    """``function(completion, gold)`` decides, in the trainer's own process and without a deadline.
+class FunctionVerifier(Verifier):
+    """A function decides, in the trainer's own process and without a deadline.
+
+    It is called as ``function(completion, gold)``, with texts; or, where it takes one argument, as
+    ``function(answer)`` with a :class:`nft_lightning.types.Answer`: the problem with its other columns,
+    the prompt and the completion with its tokens.
 
     It returns a bool, 0 or 1; with ``continuous`` any finite number, which is the reward, and 1.0 or
     more counts as correct. What it raises, or anything else it returns, is an ``error``.
@@ -39,11 +47,11 @@ class FunctionVerifier:
             raise UserError("verifier.function", self.function, "cannot be called", "name a function")
 
     @cached_property
-    def call(self) -> Callable[[str, str], object]:
+    def call(self) -> Callable[..., object]:
         """Return the function itself."""
         module, _, name = self.function.rpartition(".")
         try:
-            found: Callable[[str, str], object] = getattr(importlib.import_module(module), name)
+            found: Callable[..., object] = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(
                 "verifier.function",
@@ -52,6 +60,29 @@ class FunctionVerifier:
                 "give package.module.function",
             ) from error
         return found
+
+    def is_continuous(self) -> bool:
+        """Return whether any finite number is a reward."""
+        return self.continuous
+
+    @property
+    def takes_answers(self) -> bool:
+        """Return whether the function takes one argument, the whole answer."""
+        try:
+            parameters = inspect.signature(self.call).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        needed = [p for p in parameters if p.default is p.empty and p.kind in POSITIONAL]
+        return len(needed) == 1
+
+    def score(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """See :class:`nft_lightning.verifiers.base.Verifier`."""
+        if not self.takes_answers:
+            return super().score(answers)
+        cut = self.truncated == "unparsable"
+        return [
+            Verdict("unparsable") if cut and a.completion.truncated else self.verdict(a) for a in answers
+        ]
 
     def verify(
         self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
@@ -63,15 +94,15 @@ class FunctionVerifier:
             else [False] * len(golds)
         )
         return [
-            Verdict("unparsable") if c else self.judge(text, gold)
+            Verdict("unparsable") if c else self.verdict(text, gold)
             for text, gold, c in zip(completions, golds, cut, strict=True)
         ]
 
-    def judge(self, text: str, gold: str) -> Verdict:
-        """Return one verdict."""
+    def verdict(self, *given: object) -> Verdict:
+        """Return the verdict on what the function is called with."""
         started = time.perf_counter()
         try:
-            said = self.call(text, gold)
+            said = self.call(*given)
             value = math.nan if isinstance(said, str) else float(said)  # type: ignore[arg-type]
         except Exception:
             return Verdict("error", seconds=time.perf_counter() - started)

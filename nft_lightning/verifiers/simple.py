@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.base import RewardRules, Verifier
 from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer
 from nft_lightning.verifiers.math.number import number_said
 
@@ -17,7 +17,7 @@ WHOLE = ("whole",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExactVerifier:
+class ExactVerifier(Verifier):
     r"""Right where the answer is the gold, character by character, spaces around them aside.
 
     With ``extract=official`` this is the reward of the official NFT code (``strict_box_verify``).
@@ -59,7 +59,7 @@ class ExactVerifier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumericVerifier:
+class NumericVerifier(Verifier):
     r"""Right where answer and gold are numbers that differ by no more than a tolerance.
 
     Numbers are integers, decimals, fractions and mixed numbers, powers of ten in any way of writing,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from nft_lightning.errors import UserError
+from nft_lightning.types import Answer
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightedVerifier:
+class WeightedVerifier(Verifier):
     """The reward is the sum of weight x reward over the parts; each part is logged.
 
     Outcome and answer are the first part's: it decides what is right. Where a part's verdict counts
@@ -23,7 +24,6 @@ class WeightedVerifier:
         parts: by name, each ``{weight: 1.0, verifier: {_target_: ...}}``.
     """
 
-    continuous: ClassVar[bool] = True
     parts: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class WeightedVerifier:
                 or not math.isfinite(weight)
             ):
                 raise UserError(f"verifier.parts.{name}.weight", weight, "is no weight", "use a number")
-            if not hasattr(part["verifier"], "verify"):
+            if not isinstance(part["verifier"], Verifier):
                 raise UserError(
                     f"verifier.parts.{name}.verifier",
                     part["verifier"],
@@ -47,28 +47,38 @@ class WeightedVerifier:
                     "give a _target_",
                 )
 
+    def is_continuous(self) -> bool:
+        """Return that a sum may be any number."""
+        return True
+
     @property
-    def judges(self) -> dict[str, Verifier]:
+    def verifiers(self) -> dict[str, Verifier]:
         """Return the parts' verifiers by name."""
         return {name: part["verifier"] for name, part in self.parts.items()}
 
     @property
-    def rewards(self) -> RewardRules:
+    def rewards(self) -> RewardRules:  # type: ignore[override]
         """Return the first part's."""
-        return next(iter(self.judges.values())).rewards
+        return next(iter(self.verifiers.values())).rewards
+
+    def score(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return one verdict for each answer, its score the sum over the parts."""
+        columns = [verifier.score(answers) for verifier in self.verifiers.values()]
+        return [self.combine(row) for row in zip(*columns, strict=True)]
 
     def verify(
         self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None
     ) -> list[Verdict]:
         """See :class:`nft_lightning.verifiers.base.Verifier`."""
-        columns = [judge.verify(completions, golds, truncated) for judge in self.judges.values()]
+        parts = self.verifiers.values()
+        columns = [verifier.verify(completions, golds, truncated) for verifier in parts]
         return [self.combine(row) for row in zip(*columns, strict=True)]
 
     def combine(self, verdicts: Sequence[Verdict]) -> Verdict:
         """Return one verdict from the parts'."""
         worth = {
-            name: judge.rewards.reward_for(verdict)
-            for (name, judge), verdict in zip(self.judges.items(), verdicts, strict=True)
+            name: verifier.rewards.reward_for(verdict)
+            for (name, verifier), verdict in zip(self.verifiers.items(), verdicts, strict=True)
         }
         score = sum(self.parts[name]["weight"] * value for name, value in worth.items())
         first = verdicts[0]
@@ -76,8 +86,8 @@ class WeightedVerifier:
 
     def close(self) -> None:
         """End what the parts started."""
-        for judge in self.judges.values():
-            judge.close()
+        for verifier in self.verifiers.values():
+            verifier.close()
 
 
 def has_box(completion: str, gold: str) -> bool:

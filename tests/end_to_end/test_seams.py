@@ -24,7 +24,7 @@ from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.training.datamodule import BatchingConfig, EvaluationConfig, RolloutDataModule
 from nft_lightning.training.module import OptimizerConfig, PolicyModule
 from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.base import RewardRules, Verifier
 from tests.test_config import cli
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ class RecordingEngine(Engine):
         pass
 
 
-class RecordingVerifier:
+class RecordingVerifier(Verifier):
     def __init__(self, events, outcomes=("correct", "wrong")):
         self.events, self.outcomes = events, outcomes
         self.rewards = RewardRules()

@@ -15,7 +15,7 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.refill import Rounds
 from nft_lightning.types import Completion, Verdict
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.base import RewardRules, Verifier
 
 
 def write(prompt, seeds):
@@ -84,7 +84,7 @@ class AllAtOnce(OneAfterTheOther):
             raise self.failure
 
 
-class Verifier:
+class ScriptedVerifier(Verifier):
     def __init__(self, seconds=0.0, fails=False):
         self.seconds, self.fails, self.ends = seconds, fails, []
 
@@ -100,7 +100,7 @@ def collector(engine, verifier=None, problems=12, rounds=4):
     plan = RolloutConfig(
         problems_per_rollout=problems, completions_per_problem=3, max_generation_rounds=rounds
     )
-    verifier = verifier or Verifier()
+    verifier = verifier or ScriptedVerifier()
     encode = lambda text: tuple(map(ord, text))  # noqa: E731
     return Collector(ArithmeticProblems(), engine, verifier, RewardRules(), encode, plan, PhaseTimer())
 
@@ -116,7 +116,7 @@ def test_the_same_groups_in_the_same_order(drop, rounds):
 
 
 def test_refills_go_out_while_the_verifier_works():
-    engine, verifier = AllAtOnce(0, slowest=0.3), Verifier(seconds=0.03)
+    engine, verifier = AllAtOnce(0, slowest=0.3), ScriptedVerifier(seconds=0.03)
     collector(engine, verifier, problems=16, rounds=2).collect(0, 0, 0, True)
     first_refill = engine.asked_at[16]
     verified_before = sum(end < first_refill for end in verifier.ends)
@@ -125,7 +125,7 @@ def test_refills_go_out_while_the_verifier_works():
 
 def test_a_verifier_that_fails_ends_the_rollout():
     with pytest.raises(ZeroDivisionError):
-        collector(AllAtOnce(0), Verifier(fails=True)).collect(0, 0, 0, True)
+        collector(AllAtOnce(0), ScriptedVerifier(fails=True)).collect(0, 0, 0, True)
 
 
 def test_an_engine_that_fails_ends_the_rollout():

@@ -10,7 +10,7 @@ from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.types import Completion, Verdict
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.base import RewardRules, Verifier
 from nft_lightning.verifiers.simple import ExactVerifier
 
 
@@ -47,7 +47,7 @@ def collect(verifier, drop_uniform=False):
     return collector.collect(0, 0, 0, drop_uniform)[0]
 
 
-class Scripted:
+class Scripted(Verifier):
     rewards = RewardRules()
 
     def __init__(self, verdicts):

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, check_choice
+from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
 from nft_lightning.verifiers.extract import (
     SEARCH_RULES,
     balanced,
@@ -27,7 +27,7 @@ HAS_E = re.compile(r"\d\.?[eE][-+]?\d")
 
 
 @dataclass(frozen=True)
-class MathVerifier:
+class MathVerifier(Verifier):
     r"""A completion's final answer against the gold, read by our rules and compared by math-verify.
 
     Plain numbers are compared at once; everything else goes to a worker.
