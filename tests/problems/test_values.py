@@ -89,7 +89,7 @@ def test_equal_ids_are_refused_by_line(tmp_path):
 
 def test_equal_ids_of_any_source_are_refused():
     problems = [Problem("a", "x", "1"), Problem("a", "y", "2")]
-    with pytest.raises(UserError, match="id='a' stands twice in one set"):
+    with pytest.raises(UserError, match="id='a' appears twice in one set"):
         check_ids(problems)
 
 
