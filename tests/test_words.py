@@ -41,12 +41,9 @@ def test_a_group_that_a_run_needs_is_one_sentence(away):
 
 
 def test_searches_and_experiments_may_be_null():
-    assert ready(["experiment=null", "sweep=null", "seed=3", "-m"]) == [
-        "experiment=null",
-        "sweep=null",
-        "seed=3",
-        "-m",
-    ]
+    given = ready(["experiment=null", "sweep=null", "seed=3", "-m"])
+    assert given == ["~experiment", "~sweep", "seed=3", "-m"]
+    assert compose_or_explain("train", given[:3]).seed == 3
 
 
 @pytest.mark.parametrize("added", ["+learning_rate=0.5", "++new.key=1", "+problems.foo=1"])
@@ -56,7 +53,7 @@ def test_an_added_key_that_nobody_reads_is_refused(added):
 
 
 def test_added_keys_that_are_read():
-    check_added(["+callbacks.mine._target_=a.B", "+trainer.max_steps=3", "++seed=1"], ["seed"])
+    check_added(["+callbacks.mine._target_=a.B", "+trainer.max_steps=3", "++seed=1"], lambda: ["seed"])
 
 
 def test_several_values_without_m_are_told_apart():

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from nft_lightning.app.trainer_keys import check_keys
 from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
@@ -23,6 +24,7 @@ from nft_lightning.types import Problem
 
 PACKAGE = Path(__file__).parents[1]
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+LARGEST_SEED = 2**32 - 1
 NOT_CONDITIONS = (
     "algorithm",
     "seed",
@@ -35,6 +37,9 @@ NOT_CONDITIONS = (
     "hydra",
 )
 
+
+INNER = {"rollout": ("engine", "sync_check"), "eval": ("path", "data_dir")}
+"""Keys of a node that are built by themselves, or that only others refer to."""
 
 SHARED = "base"
 """The file of a config group that holds what its options share, and is no option itself."""
@@ -73,7 +78,12 @@ def option(group: str, name: str) -> DictConfig:
 
 
 def target(node: DictConfig, field: str) -> Any:
-    """Return the class or function that ``_target_`` names."""
+    """Return the class or function that ``_target_`` names; UserError where there is none, or no
+    node.
+    """
+    if not isinstance(node, DictConfig):
+        remedy = f"leave {field} as it was, and set keys below it"
+        raise UserError(field, node, "holds no keys", remedy)
     name = str(node.get("_target_", ""))
     module, _, attribute = name.rpartition(".")
     try:
@@ -121,6 +131,13 @@ def build(node: DictConfig, field: str) -> Any:
     return cls(**build_nested(values, field))
 
 
+def part(cfg: DictConfig, field: str) -> Any:
+    """Return the object that the node of this name describes."""
+    node = OmegaConf.select(cfg, field)
+    inner = INNER.get(field)
+    return build(without(node, *inner) if inner else node, field)
+
+
 def build_nested(value: Any, field: str) -> Any:
     """Return the same data with every node inside it that names a ``_target_`` built."""
     if not isinstance(value, dict):
@@ -134,15 +151,12 @@ def resolved(node: DictConfig, field: str) -> dict[str, Any]:
     """Return the node as plain data; a value that must be given and is not is named."""
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except MissingMandatoryValue as error:
-        key = getattr(error, "full_key", None) or field
-        raise UserError(
-            key, "???", "has no value", f"give one on the command line: {key}=VALUE"
-        ) from error
     except OmegaConfBaseException as error:
-        if "???" not in str(error) and "mandatory" not in str(error).lower():
+        # The message of a reference names the key that it refers to.
+        _, missing, said = str(error).partition("Missing mandatory value: ")
+        if not missing:
             raise
-        key = f"{field.split('.')[0]}.path"
+        key = said.split()[0]
         raise UserError(
             key, "???", "has no value", f"give one on the command line: {key}=VALUE"
         ) from error
@@ -177,7 +191,11 @@ def check_renamed(cfg: DictConfig) -> None:
 
 def without(node: DictConfig, *names: str) -> DictConfig:
     """Return the node without some of its keys, which are built on their own."""
-    return OmegaConf.masked_copy(node, [str(key) for key in node if key not in names])
+    found = node.copy()  # keeps its place in the config, so that references still resolve
+    OmegaConf.set_struct(found, False)
+    for name in names:
+        found.pop(name, None)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,18 +226,18 @@ def build_parts(cfg: DictConfig) -> Parts:
 
     check_renamed(cfg)
     parts = Parts(
-        objective=build(cfg.algorithm, "algorithm"),
-        model=build(cfg.model, "model"),
-        source=build(cfg.problems.source, "problems.source"),
-        rollout=build(without(cfg.rollout, "engine", "sync_check"), "rollout"),
-        engine=build(cfg.rollout.engine, "rollout.engine"),
-        sync_check=build(cfg.rollout.sync_check, "rollout.sync_check"),
-        verifier=build(cfg.verifier, "verifier"),
-        batching=build(cfg.batching, "batching"),
-        evaluation=build(cfg.evaluation, "evaluation"),
-        optimizer=build(cfg.optimizer, "optimizer"),
-        policy=build(cfg.policy, "policy"),
-        prompt=build(cfg.problems.prompt, "problems.prompt"),
+        objective=part(cfg, "algorithm"),
+        model=part(cfg, "model"),
+        source=part(cfg, "problems.source"),
+        rollout=part(cfg, "rollout"),
+        engine=part(cfg, "rollout.engine"),
+        sync_check=part(cfg, "rollout.sync_check"),
+        verifier=part(cfg, "verifier"),
+        batching=part(cfg, "batching"),
+        evaluation=part(cfg, "evaluation"),
+        optimizer=part(cfg, "optimizer"),
+        policy=part(cfg, "policy"),
+        prompt=part(cfg, "problems.prompt"),
     )
     needs = parts.objective.needed_inputs
     needed, given = needs.group_size, parts.rollout.completions_per_problem
@@ -275,37 +293,25 @@ def check_rewards(parts: Parts) -> None:
 
 def check_trainer(cfg: DictConfig) -> None:
     """What Lightning would only find out later, or never."""
-    if not isinstance(cfg.trainer.max_epochs, int) or cfg.trainer.max_epochs < 1:
-        raise UserError("trainer.max_epochs", cfg.trainer.max_epochs, "trains nothing", "use 1 or more")
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
-    from lightning import Trainer
+    check_keys(cfg.trainer)
+    check_seed(cfg.seed)
+    allowed = cfg.get("resume_allow")
+    if allowed is not None and not isinstance(allowed, ListConfig):
+        remedy = "give a list: resume_allow=[optimizer.learning_rate]"
+        raise UserError("resume_allow", allowed, "is not a list of keys", remedy)
 
-    known = [*inspect.signature(Trainer).parameters, "threads"]
-    for key in cfg.trainer:
-        if key not in known:
-            raise unknown_key(f"trainer.{key!s}", cfg.trainer[key], known, "trainer")
-    owned = (
-        "check_val_every_n_epoch",
-        "val_check_interval",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-        "limit_train_batches",
-        "limit_val_batches",
-        "overfit_batches",
-    )
-    for key in owned:
-        if key in cfg.trainer:
-            raise UserError(
-                f"trainer.{key}",
-                cfg.trainer[key],
-                "has no effect here",
-                "use evaluation.problems, evaluation.every_epochs, batching.*, optimizer.clip_grad_norm",
-            )
+
+def check_seed(seed: Any) -> None:
+    """Raise UserError for what NumPy takes for no seed."""
+    if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+        remedy = f"use a whole number from 0 to {LARGEST_SEED}"
+        raise UserError("seed", seed, "is not a seed", remedy)
 
 
 def check_run_dir(run_dir: str, resume: str | None = None) -> None:
     """Raise UserError where the run folder cannot be made or written, or holds another run."""
+    if not isinstance(run_dir, str) or not run_dir:
+        raise UserError("run_dir", run_dir, "is not a folder", "give run_dir=FOLDER")
     folder = Path(run_dir)
     # The first rank may have begun to write by the time the others look.
     if not resume and (folder / "config.yaml").exists() and rank() == 0:

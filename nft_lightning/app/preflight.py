@@ -86,9 +86,20 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
         raise UserError(
             "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
         )
+    check_precision(precision)
+    check_sharded(cfg, parts, strategy, precision)
+    check_attention(cfg, parts)
+    check_processes(trainer, parts)
+
+
+def check_precision(precision: str) -> None:
+    """Raise UserError for a precision that a run cannot use."""
     if precision not in PRECISIONS and not precision.startswith("16"):
         raise UserError(
-            "trainer.precision", precision, "is not one that a run can use", f"use one of {PRECISIONS}"
+            "trainer.precision",
+            precision,
+            "is not one that a run can use",
+            f"use one of {', '.join(PRECISIONS)}",
         )
     if precision.startswith("16-mixed") or precision == "16":
         raise UserError(
@@ -97,9 +108,6 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
             "scales the gradients, so that they would be clipped at another norm",
             "use bf16-mixed",
         )
-    check_sharded(cfg, parts, strategy, precision)
-    check_attention(cfg, parts)
-    check_processes(trainer, parts)
 
 
 def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) -> None:

@@ -33,6 +33,7 @@ from nft_lightning.app.preflight import check_engine, check_lora, check_machine,
 from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
+from nft_lightning.app.trainer_keys import DEFAULTS
 from nft_lightning.checkpoints.folder import CheckpointFolder
 from nft_lightning.checkpoints.lock import RunLock
 from nft_lightning.checkpoints.run_state import RunState, epochs_done
@@ -240,17 +241,11 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
         [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
         for group in ("logger", "callbacks")
     )
-    defaults: dict[str, Any] = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": bool((cfg.callbacks or {}).get("checkpoint")),
-        "log_every_n_steps": 1,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-    }
+    checkpoint = bool((cfg.callbacks or {}).get("checkpoint"))
     try:
         return L.Trainer(
-            **{**defaults, **options},
+            **{**DEFAULTS, **options},
+            enable_checkpointing=checkpoint,
             default_root_dir=cfg.run_dir,
             check_val_every_n_epoch=parts.evaluation.every_epochs,
             logger=loggers or False,

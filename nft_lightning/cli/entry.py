@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from nft_lightning.app.build import CONF_DIR, new_name, options_of, renamed
-from nft_lightning.cli.words import check_added, readable, ready, trainer_keys
+from nft_lightning.app.build import CONF_DIR
+from nft_lightning.app.trainer_keys import trainer_keys
+from nft_lightning.cli.words import check_added, check_words, group_of, readable, ready, understood
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.distributed.ranks import lost_another_rank
@@ -38,10 +39,11 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
     """
     try:
         work()
-    except UserError as error:
+    except (UserError, OmegaConfBaseException) as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        said = error if isinstance(error, UserError) else unreadable(error)
+        sys.stderr.write(f"error: {said}\n")
         sys.exit(EXIT_BAD_INPUT)
     except (EngineError, RunStoppedError) as error:
         if debug:
@@ -60,6 +62,14 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
         sys.exit(EXIT_STOPPED)
 
 
+def unreadable(error: OmegaConfBaseException) -> UserError:
+    """Return the sentence for a key of the config that is not there, or whose value cannot be read."""
+    node, reason = error.child_node, str(error).strip().splitlines()[0].rstrip(".")
+    written = node._value() if isinstance(node, Node) else None
+    field = str(error.full_key or error.key or "config")
+    return UserError(field, written, f"cannot be read ({reason})", "give it a value, see --help")
+
+
 def is_plain_run(arguments: list[str]) -> bool:
     """Return whether the arguments are overrides alone, so that they can be checked ahead."""
     return not any(a.startswith("-") for a in arguments)
@@ -69,16 +79,33 @@ def compose_or_explain(config_name: str, overrides: list[str]) -> DictConfig:
     """Return the composed config; Hydra's complaints become UserErrors that offer the nearest name."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     with initialize_config_dir(str(CONF_DIR.resolve())):
+        given = ready(without_hydra(overrides))
+        check_words(config_name, given)
         try:
-            given = ready(without_hydra(overrides))
-            names = dotted(compose(config_name, [a for a in given if not a.startswith("+")]))
-            check_added(given, names)
-            return compose(config_name, given, return_hydra_config=True)
+            without_added = [a for a in given if not a.startswith("+")]
+            check_added(given, lambda: dotted(compose(config_name, without_added)))
+            composed = compose(config_name, given, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise explain(config_name, overrides, str(error)) from error
+            raise explain(config_name, given, str(error)) from error
+        check_references(composed, given)
+        return composed
+
+
+def check_references(cfg: DictConfig, overrides: list[str]) -> None:
+    """Raise UserError for a typed value with a reference to what is not there."""
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        # Hydra's own are known once it has started.
+        if "${" not in value or "${hydra" in value or group_of(override):
+            continue
+        try:
+            OmegaConf.select(cfg, key)
+        except OmegaConfBaseException as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            remedy = "refer to another key, or give a value"
+            raise UserError(key, value, f"cannot be read ({reason})", remedy) from error
 
 
 def without_hydra(overrides: list[str]) -> list[str]:
@@ -99,27 +126,31 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
     names = dotted(compose(config_name, valid_choices(overrides)))
     if "trainer" in names:
         names = list(dict.fromkeys([*names, *(f"trainer.{k}" for k in trainer_keys())]))
+    known = [*names, *groups()]
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        group = key.split("@")[0].lstrip("/")
-        if not re.fullmatch(r"[\w./@-]+", key) or "=" not in override:
-            return UserError(
-                "argument", override, "is not of the form key=value", "see nft-train --help"
-            )
-        if new_name(key) is not None:
-            return renamed(key, value)
-        if (CONF_DIR / group).is_dir():
-            options = options_of(group)
-            if value not in options and "," not in value:
-                return UserError(group, value, "is not an option", nearest(value, options))
-        elif key not in names and any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1])):
-            return UserError(key, value, "is not a known key", nearest(key, [*names, *groups()]))
+        named = any(f"'{k}'" in message for k in (key, key.rsplit(".", 1)[-1]))
+        if key not in names and named:
+            given = understood(override)
+            shown = (given if isinstance(given, str) else value) if value else None
+            owners = options_with(key)
+            remedy = f"it belongs to {', '.join(owners)}" if owners else nearest(key, known)
+            return UserError(key, shown, "is not a known key", remedy)
     several = next((o for o in overrides if "," in o.partition("=")[2] and readable(o)), None)
     if several is not None and "mbiguous" in message:
         key, _, value = several.partition("=")
-        remedy = f"add -m to try each, or write '{key}={quoted(value)}'"
+        remedy = f'add -m to try each, or write "{key}={quoted(value)}"'
         return UserError(key, value, "is several values", remedy)
-    return UserError("arguments", " ".join(overrides), message.splitlines()[0].rstrip("."), "see --help")
+    said = [line.strip() for line in message.splitlines() if line.strip()]
+    reason = " ".join(said[:2]).rstrip(".")
+    refused = [o for o in overrides if o in message] or overrides[:1]
+    for override in refused:
+        key, value = override.lstrip("+~").partition("=")[0], understood(override)
+        if "${" in str(value):
+            remedy = "close it by }, or leave it out"
+            return UserError(key, value, "holds ${, which begins a reference", remedy)
+        return UserError(key, value, f"cannot be used ({reason})", "see --help")
+    return UserError("conf", str(CONF_DIR), f"cannot be composed ({reason})", "see --help")
 
 
 def valid_choices(overrides: list[str]) -> list[str]:
@@ -131,6 +162,19 @@ def valid_choices(overrides: list[str]) -> list[str]:
 def groups() -> list[str]:
     """Return the config groups."""
     return sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
+
+
+def options_with(key: str) -> list[str]:
+    """Return the options, as ``group=option``, of the group of a dotted key that have the key."""
+    group, _, rest = key.partition(".")
+    if not rest or not (CONF_DIR / group).is_dir():
+        return []
+    found = []
+    for path in sorted((CONF_DIR / group).glob("*.yaml")):
+        node = OmegaConf.load(path)
+        if isinstance(node, DictConfig) and rest in dotted(node):
+            found.append(f"{group}={path.stem}")
+    return found
 
 
 def dotted(node: DictConfig, prefix: str = "") -> list[str]:
@@ -162,7 +206,7 @@ def nearest(given: str, names: list[str]) -> str:
         near = near or [tails[t] for t in difflib.get_close_matches(last, list(tails), 1, 0.7)]
     if near:
         return f"did you mean {near[0]}"
-    return f"use one of {', '.join(beside.values())}" if 0 < len(beside) < 30 else "see nft-train --help"
+    return f"use one of {', '.join(beside.values())}" if 0 < len(beside) < 30 else "see --help"
 
 
 def config_dir() -> Path:

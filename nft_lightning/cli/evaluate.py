@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.cli.words import ready
+from nft_lightning.cli.words import check_words, ready
 from nft_lightning.distributed.launch import (
     Ranks,
     devices_per_host,
@@ -37,7 +38,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
     ``cfg`` is complete, see :func:`completed`.
     """
-    from nft_lightning.app.build import build, check_renamed, without
+    from nft_lightning.app.build import check_renamed, part
     from nft_lightning.app.prompting import choose, room_of
     from nft_lightning.engines.adapters_alone import FIELD, MERGED
     from nft_lightning.evaluation.evaluate import EvalContext, EvalTask
@@ -46,14 +47,13 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     from nft_lightning.rollouts.config import check_stops
 
     check_renamed(cfg)
+    check_options(cfg)
     if cfg.run is None and cfg.checkpoint is not None:
         raise UserError("checkpoint", cfg.checkpoint, "is of no run", "add run=RUN_FOLDER")
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise UserError("seed", cfg.seed, "is not a seed", "use a whole number, 0 or more")
-    model = trained_model(Path(cfg.run), cfg.checkpoint) if cfg.run else build(cfg.model, "model")
-    plan = build(without(cfg.eval, "path", "data_dir"), "eval")
-    engine = build(cfg.rollout.engine, "rollout.engine")
-    sync_check = build(cfg.rollout.sync_check, "rollout.sync_check")
+    model = trained_model(Path(cfg.run), cfg.checkpoint) if cfg.run else part(cfg, "model")
+    plan = part(cfg, "eval")
+    engine = part(cfg, "rollout.engine")
+    sync_check = part(cfg, "rollout.sync_check")
     if engine.sends_adapters_alone():
         raise UserError(FIELD, engine.adapters, "has no effect on an evaluation", f"use {MERGED}")
     inspected = model.inspect()
@@ -71,10 +71,27 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
         )
         tasks.append(EvalTask(name, plan, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
-    verifier = build(cfg.verifier, "verifier")
+    verifier = part(cfg, "verifier")
     return model, EvalContext(
         plan, tasks, engine, sync_check, verifier, judged_by, cfg.seed, room.context_tokens
     )
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Raise UserError for a value of another type than the command's own keys take."""
+    from nft_lightning.app.build import check_seed
+    from nft_lightning.app.trainer_keys import check_value
+
+    check_seed(cfg.seed)
+    check_value("threads", cfg.threads, int, 0)
+    check_value("device", cfg.device, str)
+    for name in ("run", "checkpoint"):
+        check_value(name, cfg[name], str | None)
+    check_value("out", OmegaConf.to_container(cfg, resolve=False)["out"], str)  # type: ignore[call-overload,index]
+    devices = OmegaConf.to_container(cfg.devices) if OmegaConf.is_list(cfg.devices) else cfg.devices
+    check_value("devices", devices, list[int] | str | int)
+    if isinstance(devices, str | int) and not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+", str(devices)):
+        raise UserError("devices", devices, "is no number of devices", "use 1, 2, [0,1] or auto")
 
 
 def completed(cfg: DictConfig) -> DictConfig:
@@ -84,7 +101,10 @@ def completed(cfg: DictConfig) -> DictConfig:
     from nft_lightning.evaluation.own import filled
 
     known = cfg.hydra if "hydra" in cfg else HydraConfig.get()
-    return filled(cfg, list(known.overrides.task))
+    # As typed: a reference is no error here.
+    typed = OmegaConf.to_container(known.overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return filled(cfg, [str(word) for word in typed])
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -176,6 +196,7 @@ def main() -> None:
         sys.argv[1:] = with_own_problems(ready(sys.argv[1:]))
         end_with_the_launcher()
         refuse_training_keys(sys.argv[1:])
+        check_words("evaluate", sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             prepare(completed(compose_or_explain("evaluate", sys.argv[1:])))[1].verifier.close()
         logging.basicConfig(format="%(message)s")

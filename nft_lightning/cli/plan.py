@@ -15,7 +15,8 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.cli.words import ready
+from nft_lightning.cli.presets import without_strays
+from nft_lightning.cli.words import check_words, ready
 
 FILE_COLUMNS = 140
 
@@ -52,7 +53,8 @@ def main() -> None:
     take_json_flag(sys.argv)
 
     def work() -> None:
-        sys.argv[1:] = ready(sys.argv[1:])
+        sys.argv[1:] = without_strays("plan", ready(sys.argv[1:]))
+        check_words("plan", sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             plan(compose_or_explain("plan", sys.argv[1:]))
         else:  # --help, --cfg job and the like are Hydra's

@@ -9,12 +9,14 @@ from pathlib import Path
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Sweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.build import build_parts, check_run_dir
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.app.resume import expand_resume, key
+from nft_lightning.app.trainer_keys import check_flags
 from nft_lightning.cli.entry import (
     compose_or_explain,
     config_dir,
@@ -22,7 +24,8 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
-from nft_lightning.cli.words import ready
+from nft_lightning.cli.presets import without_strays
+from nft_lightning.cli.words import check_words, first_of, group_of, is_word, ready, understood
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.launch import end_with_the_launcher, launch, ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
@@ -92,6 +95,11 @@ def offer_searches(arguments: list[str]) -> None:
         )
     if many and not any("hydra.sweep.dir" in a for a in arguments):
         check_run_dir("runs/multirun/...")
+    if many:
+        firsts = [
+            first_of(a) for a in arguments if is_word(a) and group_of(a) not in ("sweep", "pruner")
+        ]
+        compose_or_explain("train", [a for a in firsts if not isinstance(understood(a), Sweep)])
     chosen, pruner = (
         next((a.partition("=")[2] for a in arguments if a.startswith(f"{group}=")), None)
         for group in ("sweep", "pruner")
@@ -115,10 +123,14 @@ def offer_searches(arguments: list[str]) -> None:
 
 
 def check_before_start(cfg: DictConfig) -> None:
+    from nft_lightning.app.run import quiet_libraries
+
+    quiet_libraries()
     check_machine(cfg, build_parts(cfg))
+    check_flags(cfg.trainer)
     written = str(cfg._get_node("run_dir"))
-    if "${" not in written:
-        check_run_dir(str(cfg.run_dir), cfg.resume)
+    if "${" not in written or ("${hydra" not in written and "${now" not in written):
+        check_run_dir(cfg.run_dir, cfg.resume)
     else:
         # What its default begins with is known ahead; the time of its end is not.
         check_run_dir(f"{written.partition('${')[0]}...")
@@ -144,7 +156,8 @@ def main() -> None:
 
     def work() -> None:
         end_with_the_launcher()
-        sys.argv[1:] = ready(expand_resume(sys.argv[1:]))
+        sys.argv[1:] = without_strays("train", ready(expand_resume(sys.argv[1:])))
+        check_words("train", sys.argv[1:])
         check_run_dir_of_ranks(sys.argv[1:])
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):

@@ -23,7 +23,8 @@ def with_own_problems(arguments: Sequence[str]) -> list[str]:
 
 def is_own(cfg: DictConfig) -> bool:
     """Return whether the evaluation is that of a run."""
-    return "held_out" in cfg.eval.sets and cfg.eval.sets.held_out.source is None
+    held_out = OmegaConf.select(cfg, "eval.sets.held_out")
+    return held_out is not None and held_out.source is None
 
 
 def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -40,6 +41,8 @@ def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         return cfg
     if cfg.run is None:
         raise UserError("eval", OWN, "is of no run", "add run=RUN_FOLDER")
+    if not isinstance(cfg.run, str):
+        raise UserError("run", cfg.run, "is not a folder", "give run=RUN_FOLDER")
     run = run_config(Path(cfg.run))
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)

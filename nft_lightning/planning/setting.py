@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import build, target, unknown_key
+from nft_lightning.app.build import check_trainer, part, target, unknown_key
 from nft_lightning.app.preflight import check_steps, check_strategy
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
@@ -120,9 +120,10 @@ class Setting:
         Raises:
             UserError: a key or value that the run would refuse, or a model that has no config here.
         """
-        assumed, plan = build(cfg.plan, "plan"), build(cfg.rollout, "rollout")
-        objective, batching = build(cfg.algorithm, "algorithm"), build(cfg.batching, "batching")
-        policy, optimizer = build(cfg.policy, "policy"), build(cfg.optimizer, "optimizer")
+        check_trainer(cfg)
+        assumed, plan = part(cfg, "plan"), part(cfg, "rollout")
+        objective, batching = part(cfg, "algorithm"), part(cfg, "batching")
+        policy, optimizer = part(cfg, "policy"), part(cfg, "optimizer")
         needs, trainer = objective.needed_inputs, cfg.trainer
         shape = architecture(model_name(cfg.model))
         strategy, gpus = parallel(trainer, assumed)
@@ -181,12 +182,12 @@ def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:
 
 def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
     """Return the types of parameters and of products."""
-    precision = cfg.trainer.get("precision", "32-true")
+    precision = str(cfg.trainer.get("precision", "32-true"))
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UserError("trainer.precision", precision, "cannot be planned", f"use one of {known}")
     stored, computed = PRECISIONS[precision]
-    named = cfg.model.get("dtype", "float32")
+    named = str(cfg.model.get("dtype", "float32"))
     if named not in DTYPES:
         raise UserError("model.dtype", named, "is not known", f"use one of {', '.join(DTYPES)}")
     own = DTYPES[named]

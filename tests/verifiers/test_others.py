@@ -154,7 +154,10 @@ def test_a_sum_of_nothing_sensible(parts):
 
 def test_the_config_builds_the_parts(compose_config):
     verifier = build(compose_config("verifier=weighted").verifier, "verifier")
-    assert [type(j).__name__ for j in verifier.verifiers.values()] == ["MathVerifier", "FunctionVerifier"]
+    assert [type(j).__name__ for j in verifier.verifiers.values()] == [
+        "MathVerifier",
+        "FunctionVerifier",
+    ]
     with pytest.raises(UserError, match=r"verifier\.parts\.answer\.verifier\.worker"):
         build(
             compose_config("verifier=weighted", "+verifier.parts.answer.verifier.worker=1").verifier,
