@@ -148,6 +148,20 @@ def test_what_is_typed_beside_a_preset_is_refused():
     assert said[1].startswith("error: algorithm.clip_low=0.1 is not known")
 
 
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("verifier=callable", "verifier.function"),
+        ("problems=jsonl", "problems.path"),
+        ("model=hf", "model.path"),
+        ("optimizer.learning_rate=???", "optimizer.learning_rate"),
+    ],
+)
+def test_a_value_that_must_be_given_is_named(word, key):
+    said = command("nft-train", word).sentence
+    assert said == f"{key}='???' has no value: give one on the command line: {key}=VALUE."
+
+
 MANY = [
     (["seed=0,1", "algorithm=nft,grpx"], "algorithm='grpx' is not an option: did you mean grpo"),
     (["seed=0,1", "optimizer.learning_rat=1"], "did you mean optimizer.learning_rate"),

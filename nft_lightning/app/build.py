@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.app.trainer_keys import check_keys
 from nft_lightning.batching.minibatch import check_minibatch_unit
@@ -152,11 +152,12 @@ def resolved(node: DictConfig, field: str) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        # The message of a reference names the key that it refers to.
         _, missing, said = str(error).partition("Missing mandatory value: ")
         if not missing:
             raise
-        key = said.split()[0]
+        # A reference names the key that it refers to in its message alone.
+        direct = isinstance(error, MissingMandatoryValue)
+        key = error.full_key if direct and error.full_key else said.split()[0]
         raise UserError(
             key, "???", "has no value", f"give one on the command line: {key}=VALUE"
         ) from error
