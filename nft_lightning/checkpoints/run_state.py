@@ -17,8 +17,14 @@ from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import Group
 
 
-class RunState(L.Callback):
-    """Part of every run: makes a checkpoint of Lightning's whole, and hands a run's past to its future.
+class ExactResume(L.Callback):
+    """Makes every checkpoint of Lightning's whole, so that resuming from it changes no bit.
+
+    Without it a Trainer of one's own resumes exactly at the ends of epochs; with it within an epoch, too,
+    and with the global random states. ``nft-train`` always uses it.
+
+    Args:
+        preemption: listens to signals that ask the run to leave; None leaves them to Lightning.
 
     Attributes:
         before: the metrics of the first evaluation; samples_before: its answers.
@@ -27,7 +33,7 @@ class RunState(L.Callback):
         seconds: training time of the processes before this one, wall and processor.
     """
 
-    def __init__(self, preemption: PreemptionHandler) -> None:
+    def __init__(self, preemption: PreemptionHandler | None = None) -> None:
         self.preemption = preemption
         self.before: dict[str, float] = {}
         self.samples_before: list[Group] = []
@@ -40,6 +46,8 @@ class RunState(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to signals where nothing is lost by it."""
         assert isinstance(pl_module, PolicyModule)
+        if self.preemption is None:
+            return
         pl_module.data.preemption = self.preemption
         if trainer.world_size > 1:
             self.preemption.largest = lambda mine: largest(trainer, mine)
@@ -58,7 +66,8 @@ class RunState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last moment before training goes on. Lightning's own handlers give way to ours."""
-        self.preemption.install()
+        if self.preemption is not None:
+            self.preemption.install()
         if self.random is not None:
             set_random_states(self.random)
             self.random = None
