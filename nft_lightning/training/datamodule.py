@@ -8,9 +8,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from nft_lightning.batching.config import BatchingConfig
-from nft_lightning.batching.layout import layout
 from nft_lightning.batching.split import within_budget
 from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
@@ -20,7 +20,7 @@ from nft_lightning.distributed.ranks import gather_objects, gather_or_raise, own
 from nft_lightning.engines.base import Engine, completion_seed
 from nft_lightning.engines.hf.engine import HFEngineConfig
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.objectives.base import Objective
 from nft_lightning.policy.agreement import check_equal_weights
 from nft_lightning.policy.loading import Inspected
 from nft_lightning.policy.policy import Policy
@@ -33,6 +33,7 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
 from nft_lightning.rollouts.sync_check import SyncCheck
+from nft_lightning.training.batches import completed, laid_out
 from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
 from nft_lightning.training.config import EvaluationConfig
 from nft_lightning.training.learner import Learner
@@ -122,6 +123,8 @@ class RolloutDataModule(L.LightningDataModule):
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
         self.cut_short = False
+        # Set by the callback that makes checkpoints within an epoch exact.
+        self.resumes_exactly = False
         self.preemption = PreemptionHandler()
         self.last_evaluation: list[Group] = []
         held_out = problems.held_out(self.evaluation.problems)
@@ -252,45 +255,21 @@ class RolloutDataModule(L.LightningDataModule):
             return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
 
     def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
-        """This rank's optimizer batches of rollout number ``index``; all objectives split alike."""
-        limit = self.plan.max_new_tokens
-        truncated = rollout.truncated.bool()
-        outcomes = Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, limit, truncated)
-        return layout(
+        """Return this rank's optimizer batches of rollout number ``index``, cut alike for all objectives."""
+        return laid_out(
             rollout,
-            objective.signal(outcomes),
-            updates=self.batching.updates_per_rollout,
-            max_tokens_per_micro_batch=self.batching.max_tokens_per_micro_batch,
-            reduction=objective.reduction,
-            max_new_tokens=limit,
+            objective,
+            self.batching,
+            max_new_tokens=self.plan.max_new_tokens,
             seed=completion_seed(self.seed, "layout", index, 0, 0),
             rank=self.rank,
             world_size=self.world_size,
             pad_id=self.policy.tokenizer.pad_token_id,
-            whole_groups=objective.needed_inputs.whole_groups,
-            minibatch_unit=self.batching.minibatch_unit,
         )
 
     def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
-        """On the policy's device, with old and reference log-probabilities and old values as needed.
-
-        The first step needs nothing old: its ratio is 1.
-        """
-        module, needs = self.policy_module, objective.needed_inputs
-        stale = batch.step_in_epoch > 0
-        made = []
-        for micro in (m.to(module.device) for m in batch.micro_batches):
-            added: dict[str, Any] = {}
-            if stale and (needs.old_logprobs or needs.values):
-                out = self.policy(micro, hidden=needs.values)
-                added["old_logprobs"] = out.logprobs
-                self.timer.tokens["old_logprobs"] += int(micro.mask.sum())
-                if needs.values:
-                    added["old_values"] = module.critic(out.hidden)
-            if needs.reference_logprobs:
-                added["reference_logprobs"] = module.frozen.logprobs(self.policy, micro)
-            made.append(replace(micro, **added) if added else micro)
-        return replace(batch, micro_batches=made)
+        """Return ``batch`` with what the current policy has to say of it, as the objective needs."""
+        return completed(batch, objective, self.policy_module, self.timer)
 
     @property
     def evaluation_sampling(self) -> Sampling:
@@ -348,10 +327,21 @@ class RolloutDataModule(L.LightningDataModule):
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
         state |= self.writer.state_dict()
         if self.pending is not None:
+            self.warn_of_position()
             mine = [packing.pack_batch(batch) for batch in self.pending]
             state["pending"] = gather_objects(mine)
             state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
         return state
+
+    def warn_of_position(self) -> None:
+        """Say once that a plain Trainer does not resume exactly within an epoch."""
+        between = self.trainer is not None and self.trainer.validating
+        if not self.resumes_exactly and not between:
+            self.resumes_exactly = True
+            rank_zero_warn(
+                "a checkpoint within an epoch may resume without the evaluation that is due, and has no "
+                "random states: add nft_lightning.ExactResume() to the Trainer's callbacks"
+            )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the saved run stood."""
