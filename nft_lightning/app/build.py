@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.app.trainer_keys import check_keys
-from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
-from nft_lightning.types import Problem
 
 PACKAGE = Path(__file__).parents[1]
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -223,7 +221,8 @@ class Parts:
 
 def build_parts(cfg: DictConfig) -> Parts:
     """Build and cross-check. Raises UserError; loads no model."""
-    from nft_lightning.app.prompting import check_asked
+    from nft_lightning.rollouts.asked import check_asked
+    from nft_lightning.training.checks import check_objective
 
     check_renamed(cfg)
     parts = Parts(
@@ -240,56 +239,12 @@ def build_parts(cfg: DictConfig) -> Parts:
         policy=part(cfg, "policy"),
         prompt=part(cfg, "problems.prompt"),
     )
-    needs = parts.objective.needed_inputs
-    needed, given = needs.group_size, parts.rollout.completions_per_problem
-    if given < needed:
-        raise UserError(
-            "rollout.completions_per_problem",
-            given,
-            f"is too few for {type(parts.objective).__name__}, which compares answers to one problem",
-            f"use {needed} or more",
-        )
-    check_rewards(parts)
-    check_minibatch_unit(parts.batching.minibatch_unit, parts.objective, "algorithm")
-    if needs.references and all(p.solution is None for p in sample(parts.source)):
-        raise UserError(
-            "problems",
-            parts.source.problem(0, 0).id,
-            f"has no worked solution, from which {type(parts.objective).__name__} learns",
-            'use problems=arithmetic, or give "solution" on each line of problems=jsonl',
-        )
+    check_objective(parts.objective, parts.source, parts.verifier, parts.rollout, parts.batching)
     check_trainer(cfg)
     asked = check_asked(
-        parts.model, parts.source, parts.prompt, parts.rollout, parts.evaluation, parts.engine
+        parts.model.inspect(), parts.source, parts.prompt, parts.rollout, parts.evaluation, parts.engine
     )
     return dataclasses.replace(parts, asked=asked)
-
-
-def sample(source: Any) -> Sequence[Problem]:
-    """Return every training problem of a finite source, the first one of an endless one."""
-    return getattr(source, "training", None) or [source.problem(0, 0)]
-
-
-def check_rewards(parts: Parts) -> None:
-    """Raise UserError where an algorithm that needs right and wrong alone would get anything else."""
-    if not parts.objective.required_inputs.binary_rewards:
-        return
-    name = type(parts.objective).__name__
-    if parts.verifier.is_continuous():
-        raise UserError(
-            "verifier",
-            type(parts.verifier).__name__,
-            f"gives continuous rewards, but {name} needs right or wrong",
-            "use verifier=math_verify, or an algorithm that takes them, such as grpo",
-        )
-    rewards = {getattr(parts.verifier.rewards, o) for o in ("correct", "wrong", "unparsable", "timeout")}
-    if not rewards <= {0.0, 1.0, None}:
-        raise UserError(
-            "verifier.rewards",
-            sorted(r for r in rewards if r is not None),
-            f"are not binary, which {name} needs",
-            "use 0, 1 or null",
-        )
 
 
 def check_trainer(cfg: DictConfig) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from typing import Any
 
 import torch
@@ -12,10 +10,11 @@ from omegaconf import DictConfig
 from nft_lightning.app.build import Parts
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
-from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, room_for
+from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
 from nft_lightning.errors import UserError
-from nft_lightning.policy.loading import DTYPES, HFModel
-from nft_lightning.policy.lora import linear_names, outside_decoder, without_weights
+from nft_lightning.policy.loading import DTYPES
+from nft_lightning.policy.lora import without_weights
+from nft_lightning.policy.requirements import check_library, check_policy
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
@@ -26,7 +25,8 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError, in one sentence, where this machine cannot run the config."""
     check_devices(cfg, parts)
     check_optimizer(cfg, parts)
-    check_policy(cfg, parts)
+    check_policy(parts.model, parts.policy)
+    check_quantization(cfg, parts)
 
 
 def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
@@ -49,21 +49,12 @@ def check_lora(model: Any, engine: Any, plan: Any) -> None:
     Args:
         model, engine, plan: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
     """
-    alone = engine.sends_adapters_alone()
-    if alone and not plan.lora_rank:
-        remedy = f"set policy.lora_rank=16, or use {MERGED}"
-        raise UserError(FIELD, ALONE, "has no effect without LoRA", remedy)
+    check_alone(engine, plan)
     config = getattr(model.inspect(), "config", None)
     if not plan.lora_rank or config is None:
         return
     adapted = plan.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
-    if not alone:
-        return
-    room_for(plan.lora_rank)
-    if layer := outside_decoder(adapted):
-        problem = f"adapts {layer!r}, which does not fit {FIELD}={ALONE}"
-        remedy = f"name layers: {linear_names(adapted)}"
-        raise UserError("policy.lora_targets", plan.lora_targets, problem, remedy)
+    check_adapted_layers(engine, plan, adapted)
 
 
 def check_devices(cfg: DictConfig, parts: Parts) -> None:
@@ -176,13 +167,6 @@ def check_deepspeed(strategy: str) -> None:
     check_library("trainer.strategy", strategy, "deepspeed", "deepspeed", ", or use trainer=fsdp2")
 
 
-def check_library(field: str, given: Any, library: str, extra: str, otherwise: str = "") -> None:
-    """Raise UserError where ``library``, which comes with ``extra``, is not installed."""
-    if importlib.util.find_spec(library) is None:
-        remedy = f"run: pip install 'nft-lightning[{extra}]'{otherwise}"
-        raise UserError(field, given, f"needs {library}", remedy)
-
-
 def gpu(accelerator: str) -> bool:
     """Return whether there is one."""
     apple = accelerator == "gpu" and torch.backends.mps.is_available()
@@ -251,22 +235,8 @@ def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
     return narrow and not parts.policy.lora_rank
 
 
-def check_policy(cfg: DictConfig, parts: Parts) -> None:
-    """peft, bitsandbytes and a compiler, where they are asked for."""
-    plan = parts.policy
-    if plan.lora_rank:
-        check_library("policy.lora_rank", plan.lora_rank, "peft", "lora")
-    if plan.quantize != "none":
-        check_quantization(cfg, parts)
-    if plan.compile and not (shutil.which("g++") or shutil.which("clang++")):
-        raise UserError("policy.compile", True, "finds no C++ compiler", "install g++")
-
-
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:
-    """What 4-bit weights need."""
+    """Raise UserError where 4-bit weights would be sharded."""
     given = parts.policy.quantize
-    check_library("policy.quantize", given, "bitsandbytes", "bitsandbytes")
-    if not isinstance(parts.model, HFModel):
-        raise UserError("policy.quantize", given, "is for model=hf alone", "use model=hf")
-    if str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if given != "none" and str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("policy.quantize", given, "does not shard", "use trainer=ddp")

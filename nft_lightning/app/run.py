@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.metadata
 import json
 import logging
@@ -12,7 +11,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
+from nft_lightning.app.assemble import assemble
 from nft_lightning.app.build import (
     Parts,
     build,
@@ -36,20 +34,15 @@ from nft_lightning.app.screen import print_plan, print_summary
 from nft_lightning.app.trainer_keys import DEFAULTS
 from nft_lightning.checkpoints.folder import CheckpointFolder
 from nft_lightning.checkpoints.lock import RunLock
-from nft_lightning.checkpoints.run_state import RunState, epochs_done
+from nft_lightning.checkpoints.run_state import ExactResume, epochs_done
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import changes
-from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
-from nft_lightning.engines.ends import end_ids
 from nft_lightning.errors import UserError
-from nft_lightning.policy.policy import Policy
-from nft_lightning.policy.precision import HALVES, PureHalf, as_it_trains, cast_to_half
+from nft_lightning.policy.precision import HALVES, PureHalf
 from nft_lightning.records.saved_config import without_secrets
-from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.sync_check import numbers_of
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.training.strategies.choice import strategy_of
@@ -93,14 +86,14 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             return done
         preemption.install()
         stack.callback(preemption.restore)
-        return train_and_sum_up(cfg, parts, resume, RunState(preemption), overrides)
+        return train_and_sum_up(cfg, parts, resume, ExactResume(preemption), overrides)
 
 
 def train_and_sum_up(
     cfg: DictConfig,
     parts: Parts,
     resume: Resume | None,
-    state: RunState,
+    state: ExactResume,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
     """Evaluate, train and evaluate again in a folder that is ours; return the summary."""
@@ -112,8 +105,7 @@ def train_and_sum_up(
     join(trainer.strategy.root_device)
     check_engine(parts.model, parts.engine, str(trainer.precision), parts.policy.quantize)
     check_lora(parts.model, parts.engine, parts.policy)
-    policy, played = load_policy(cfg, parts, trainer)
-    module, data = assemble(cfg, parts, policy, played)
+    module, data = assemble(parts, trainer, cfg.seed)
     folder = Path(cfg.run_dir)
     if resume is not None:
         tidy(cfg, resume, trainer.loggers)
@@ -180,35 +172,8 @@ def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
             )
 
 
-def load_policy(cfg: DictConfig, parts: Parts, trainer: L.Trainer) -> tuple[Policy, nn.Module]:
-    """Return the policy that trains, and the model that a transformers engine plays: the same, or a
-    copy.
-
-    Sharded parameters cannot be played cheaply: each rank then keeps a whole copy for generation.
-    """
-    plan, device = parts.policy, trainer.strategy.root_device
-    if device.type == "cuda":
-        # Quantized weights are loaded on the current device, which would be the first on every rank.
-        torch.cuda.set_device(device)
-    policy: Policy = parts.model.load(parts.rollout.temperature, **plan.load_options())
-    if half := HALVES.get(trainer.precision):
-        cast_to_half(policy.model, half)
-    played = None
-    sharded = getattr(trainer.strategy, "shards_parameters", False)
-    if sharded and parts.engine.uses_trainer_model:
-        played = copy.deepcopy(policy.model).requires_grad_(False).to(device)
-        if trainer.precision == "bf16-mixed":
-            cast_to_half(played, torch.bfloat16)
-    policy.model = plan.with_adapters(policy.model)
-    with as_it_trains(policy.model, device, trainer.precision_plugin):
-        policy.fused = plan.fused(policy.model, policy.temperature)
-        policy.padding_free = plan.free_of_padding(policy)
-    policy.numbers = numbers_of(policy, trainer.precision_plugin)
-    return policy, policy.model if played is None else played
-
-
 def final_evaluation(
-    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, state: RunState
+    trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, state: ExactResume
 ) -> dict[str, float]:
     """Return the evaluation of the final weights, made now where the schedule left it out."""
     if state.evaluated == module.policy_version and state.evaluation:
@@ -227,7 +192,7 @@ def ended_by(node: DictConfig, trainer: L.Trainer, data: RolloutDataModule) -> s
     return "max_time" if node.get("max_time") else "callbacks"
 
 
-def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
+def build_trainer(cfg: DictConfig, parts: Parts, state: ExactResume) -> L.Trainer:
     """Lightning's trainer with our loggers and callbacks."""
     options = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(options, dict)
@@ -262,41 +227,6 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
         raise UserError(
             "trainer", options, f"is refused by Lightning ({reason})", "see conf/trainer"
         ) from error
-
-
-def assemble(
-    cfg: DictConfig, parts: Parts, policy: Policy, played: nn.Module
-) -> tuple[PolicyModule, RolloutDataModule]:
-    """Return the module and the data module around a loaded policy, and an engine over ``played``."""
-    timer = PhaseTimer()
-    ends = end_ids(policy.model, policy.tokenizer, parts.rollout.stop_token_ids)
-    encode = partial(parts.prompt.encode, policy.tokenizer)
-    engine = parts.engine.like_trainer(policy.numbers).build(played, policy.tokenizer)
-    collector = Collector(
-        parts.source,
-        engine,
-        parts.verifier,
-        parts.verifier.rewards,
-        encode,
-        parts.rollout,
-        timer,
-        partial(parts.prompt.encode_answer, policy.tokenizer, ends=ends),
-        parts.asked.room,
-    )
-    held_out = parts.source.held_out(max(8, parts.evaluation.problems))
-    probed = [encode(p.text) for p in collector.askable(held_out, 1)[:8]]
-    probe = parts.sync_check.probe(probed, parts.asked.room.context_tokens)
-    data = RolloutDataModule(
-        collector,
-        engine,
-        parts.objective,
-        parts.batching,
-        parts.evaluation,
-        cfg.seed,
-        timer,
-        (lambda version: parts.sync_check.check(engine, policy, probe, version)) if probe else None,
-    )
-    return PolicyModule(policy, parts.objective, parts.optimizer, timer, parts.policy), data
 
 
 def algorithm_name(cfg: DictConfig) -> str:

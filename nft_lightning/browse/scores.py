@@ -27,8 +27,10 @@ from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.types import TokenBatch
 
 EXPORT = "export"
-OWN = "nft_lightning.policy.loading."
-OWN_PLAN = "nft_lightning.policy.config.PolicyConfig"
+# By their public names, and as runs of earlier versions name them.
+OWN_MODELS = ("nft_lightning.HFModel", "nft_lightning.SmolLM2Model", "nft_lightning.TinyModel")
+OWN_ROOM = "nft_lightning.policy.loading."
+OWN_CONFIGS = ("nft_lightning.PolicyConfig", "nft_lightning.policy.config.PolicyConfig")
 MOST_TOKENS = 4096
 KEPT_GROUPS = 32
 STEPS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -164,11 +166,12 @@ class Scorer:
 
     def from_checkpoint(self, cfg: DictConfig, folder: Path, temperature: float) -> Policy:
         """Return the run's model with the checkpoint's weights; no optimizer state is read."""
-        if not str(OmegaConf.select(cfg, "model._target_", default="")).startswith(OWN):
+        model = str(OmegaConf.select(cfg, "model._target_", default=""))
+        if model not in OWN_MODELS and not model.startswith(OWN_ROOM):
             raise UserError(
                 "weights", folder.name, "belongs to a model class of your own", "choose export"
             )
-        if not str(OmegaConf.select(cfg, "policy._target_", default=OWN_PLAN)) == OWN_PLAN:
+        if str(OmegaConf.select(cfg, "policy._target_", default=OWN_CONFIGS[0])) not in OWN_CONFIGS:
             raise UserError(
                 "weights", folder.name, "was trained by a class of your own", "choose export"
             )

@@ -17,8 +17,14 @@ from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import Group
 
 
-class RunState(L.Callback):
-    """Part of every run: makes a checkpoint of Lightning's whole, and hands a run's past to its future.
+class ExactResume(L.Callback):
+    """Makes every checkpoint of Lightning's whole, so that resuming from it changes no bit.
+
+    Without it a Trainer of one's own resumes exactly at the ends of epochs; with it also within an
+    epoch, and with the global random states. ``nft-train`` always uses it.
+
+    Args:
+        preemption: listens to signals that ask the run to leave; None leaves them to Lightning.
 
     Attributes:
         before: the metrics of the first evaluation; samples_before: its answers.
@@ -27,7 +33,7 @@ class RunState(L.Callback):
         seconds: training time of the processes before this one, wall and processor.
     """
 
-    def __init__(self, preemption: PreemptionHandler) -> None:
+    def __init__(self, preemption: PreemptionHandler | None = None) -> None:
         self.preemption = preemption
         self.before: dict[str, float] = {}
         self.samples_before: list[Group] = []
@@ -36,10 +42,15 @@ class RunState(L.Callback):
         self.seconds = {"wall": 0.0, "processor": 0.0}
         self.started = (time.perf_counter(), time.process_time())
         self.random: dict[str, Any] | None = None
+        # The callbacks have seen the evaluation of these weights: no resume is to repeat it.
+        self.evaluation_seen = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to signals where nothing is lost by it."""
         assert isinstance(pl_module, PolicyModule)
+        pl_module.data.resumes_exactly = True
+        if self.preemption is None:
+            return
         pl_module.data.preemption = self.preemption
         if trainer.world_size > 1:
             self.preemption.largest = lambda mine: largest(trainer, mine)
@@ -58,15 +69,25 @@ class RunState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last moment before training continues. Lightning's own handlers give way to ours."""
-        self.preemption.install()
+        if self.preemption is not None:
+            self.preemption.install()
         if self.random is not None:
             set_random_states(self.random)
             self.random = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """An evaluation begins."""
+        self.evaluation_seen = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epoch is over, its evaluation too."""
+        self.evaluation_seen = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember what an evaluation during training found."""
         if trainer.state.fn == "fit":
             assert isinstance(pl_module, PolicyModule)
+            self.evaluation_seen = not trainer.sanity_checking
             self.evaluated = pl_module.policy_version
             self.evaluation = {
                 k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/")
@@ -77,11 +98,12 @@ class RunState(L.Callback):
     ) -> None:
         """Bring the loops into their canonical state; add the random states."""
         assert isinstance(pl_module, PolicyModule)
-        epochs, updates = position(trainer, pl_module.data)
-        length = pl_module.data.batching.updates_per_rollout
-        loop = canonical_loop(checkpoint["loops"]["fit_loop"], epochs, updates or 0, length)
-        checkpoint["loops"] = {"fit_loop": loop}
-        checkpoint["epoch"] = epochs
+        if not self.evaluation_seen:
+            epochs, updates = position(trainer, pl_module.data)
+            length = pl_module.data.batching.updates_per_rollout
+            loop = canonical_loop(checkpoint["loops"]["fit_loop"], epochs, updates or 0, length)
+            checkpoint["loops"] = {"fit_loop": loop}
+            checkpoint["epoch"] = epochs
         checkpoint["run"] = {
             "random": gather_objects(random_states()),
             "before": self.before,

@@ -39,11 +39,11 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     ``cfg`` is complete, see :func:`completed`.
     """
     from nft_lightning.app.build import check_renamed, part
-    from nft_lightning.app.prompting import choose, room_of
     from nft_lightning.engines.adapters_alone import FIELD, MERGED
     from nft_lightning.evaluation.evaluate import EvalContext, EvalTask
     from nft_lightning.evaluation.trained import trained_model
     from nft_lightning.problems.prompt_checks import check_prompt
+    from nft_lightning.rollouts.asked import choose, room_of
     from nft_lightning.rollouts.config import check_stops
 
     check_renamed(cfg)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from nft_lightning.distributed.shards import whole
 from nft_lightning.engines.adapters import checkpoint_parameters, dense, shape_of
-from nft_lightning.engines.base import SyncError
+from nft_lightning.engines.base import EngineConfig, SyncError
 from nft_lightning.errors import UserError
+from nft_lightning.policy.lora import linear_names, outside_decoder
 
 MERGED, ALONE = "merged", "alone"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -31,6 +32,30 @@ def room_for(rank: int) -> int:
         remedy = f"use {RANKS[-1]} or less, or {FIELD}={MERGED}"
         raise UserError("policy.lora_rank", rank, "is more than vLLM has room for", remedy)
     return next(room for room in RANKS if room >= rank)
+
+
+def check_alone(engine: EngineConfig, policy: Any) -> None:
+    """Raise UserError where ``adapters=alone`` has nothing to send, or more than vLLM has room for.
+
+    Args:
+        engine, policy: configs, of the engine and of how the policy is held.
+    """
+    if not engine.sends_adapters_alone():
+        return
+    if not policy.lora_rank:
+        remedy = f"set policy.lora_rank=16, or use {MERGED}"
+        raise UserError(FIELD, ALONE, "has no effect without LoRA", remedy)
+    room_for(policy.lora_rank)
+
+
+def check_adapted_layers(engine: EngineConfig, policy: Any, model: nn.Module) -> None:
+    """Raise UserError where ``model`` has adapters in layers that ``adapters=alone`` cannot send."""
+    if not engine.sends_adapters_alone():
+        return
+    if layer := outside_decoder(model):
+        problem = f"adapts {layer!r}, which does not fit {FIELD}={ALONE}"
+        remedy = f"name layers: {linear_names(model)}"
+        raise UserError("policy.lora_targets", policy.lora_targets, problem, remedy)
 
 
 def base_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -95,6 +95,10 @@ class Engine(ABC):
     ) -> None:
         """Tell ``follow`` of each prompt's completions as soon as they are there."""
         raise NotImplementedError
+
+    def stream(self, model: nn.Module) -> Iterator[tuple[str, Tensor]] | None:
+        """Return what the next sync is to deliver; None is every weight, with adapters merged."""
+        return None
 
     def runs(self, model: nn.Module) -> bool:
         """Return whether it generates with this very module, so that a sync copies nothing."""

@@ -44,7 +44,7 @@ class TinyModel:
 
     def load(self, temperature: float) -> Policy:
         """Return the policy in fp32."""
-        return load_policy(str(tiny_policy_path(self.name)), torch.float32, temperature)
+        return read_policy(str(tiny_policy_path(self.name)), torch.float32, temperature)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class HFModel:
         """Return the policy in ``dtype`` or quantized; raises UserError where it cannot be read."""
         dtype, trust = DTYPES[self.dtype], self.trust_remote_code
         options = {"quantization_config": quantization, "attn_implementation": self.attention}
-        policy = load_policy(self.path, dtype, temperature, trust, **options)
+        policy = read_policy(self.path, dtype, temperature, trust, **options)
         modules: list[Any] = list(policy.modules())
         for module in modules:
             if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -199,7 +199,7 @@ def not_loadable(path: str, error: Exception) -> UserError:
     return UserError("model.path", path, f"cannot be loaded ({reason})", "give a folder or a hub name")
 
 
-def load_policy(
+def read_policy(
     path: str, dtype: torch.dtype, temperature: float, trust: bool = False, **options: Any
 ) -> Policy:
     """Model and tokenizer from ``path``; safetensors only. Options that are not None go to the model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from nft_lightning.policy.logprobs import Head, fused_logprobs
 from nft_lightning.policy.packed import View, flat, padded, rows_again
 from nft_lightning.policy.shape import shape_of, text_config
 from nft_lightning.types import Numbers, TokenBatch
+
+if TYPE_CHECKING:
+    from nft_lightning.policy.config import PolicyConfig
 
 WINDOWS = ("sliding_window", "attention_chunk_size")
 LONGEST_TRIED = 4096
@@ -39,9 +42,13 @@ class Policy(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.temperature = temperature
+        # How it was loaded; None is by a model's own ``load``, with all as it is by default.
+        self.config: PolicyConfig | None = None
         # What the fused way needs to know of the model's head; None is the plain way.
         self.fused: Head | None = None
         self.padding_free = False
+        # Whether the two above were tried on the model.
+        self.tried = False
         # None until a run knows its precision: the parameters' own type.
         self.numbers = Numbers()
 

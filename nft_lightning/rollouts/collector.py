@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import replace
+from contextlib import nullcontext
 
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import several
@@ -98,16 +97,6 @@ class Collector:
             return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
 
         return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, cursor)
-
-    def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
-        """Return those of ``problems`` whose prompts can be made and leave room for the answer."""
-        room, found = replace(self.room, new_tokens=new_tokens), []
-        drawn = Drawn(problems.__getitem__, self.encode, lambda _: [], room, 0)
-        for problem in problems:
-            with suppress(UserError):
-                drawn.prompt(problem)
-                found.append(problem)
-        return found
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
         """Return the data set's worked solutions in place of completions; problems without one are left

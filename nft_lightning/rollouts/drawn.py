@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from nft_lightning.distributed.ranks import first
 from nft_lightning.engines.base import Prompt
@@ -80,6 +81,17 @@ class Drawn:
     def refused_fraction(self) -> float:
         """Return the share of the problems that were passed over, of all that were looked at."""
         return self.refused / max(1, self.refused + len(self.questions))
+
+
+def askable(problems: Sequence[Problem], encode: Callable[[str], Prompt], room: Room) -> list[Problem]:
+    """Return those of ``problems`` whose prompts can be made and leave room for the answer."""
+    drawn = Drawn(problems.__getitem__, encode, lambda _: [], room, 0)
+    found = []
+    for problem in problems:
+        with suppress(UserError):
+            drawn.prompt(problem)
+            found.append(problem)
+    return found
 
 
 class Namer:

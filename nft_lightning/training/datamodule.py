@@ -2,99 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from lightning.pytorch.utilities import rank_zero_warn
 
 from nft_lightning.batching.config import BatchingConfig
-from nft_lightning.batching.layout import layout
 from nft_lightning.batching.split import within_budget
+from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import check_world
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.ranks import gather_objects, gather_or_raise, own_part
-from nft_lightning.engines.adapters import Rounding
-from nft_lightning.engines.base import Engine, SyncReport, completion_seed
-from nft_lightning.engines.weight_sync import full_tensors
-from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.engines.base import Engine, completion_seed
+from nft_lightning.engines.hf.engine import HFEngineConfig
+from nft_lightning.errors import UserError
+from nft_lightning.objectives.base import Objective
 from nft_lightning.policy.agreement import check_equal_weights
-from nft_lightning.problems.base import check_ids
+from nft_lightning.policy.loading import Inspected
+from nft_lightning.policy.policy import Policy
+from nft_lightning.policy.shape import shape_of
+from nft_lightning.problems.base import ProblemSource, check_ids
+from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.rollouts import serialized as packing
+from nft_lightning.rollouts.asked import check_asked
 from nft_lightning.rollouts.collector import Collector
+from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
+from nft_lightning.rollouts.sync_check import SyncCheck
+from nft_lightning.training.batches import completed, laid_out
+from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
 from nft_lightning.training.config import EvaluationConfig
-from nft_lightning.types import Group, OptimizerBatch, Problem, Rollout, Sampling
+from nft_lightning.training.learner import Learner
+from nft_lightning.training.loaders import LazyBatches
+from nft_lightning.training.writing import PROBED, Writer
+from nft_lightning.types import Group, OptimizerBatch, Rollout, Sampling
+from nft_lightning.verifiers.base import Verifier
 
 COUNTERS = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
 
 
-class LazyRollout:
-    """A loader with a length that rolls out when it is iterated, once an epoch."""
-
-    def __init__(self, make: Callable[[], Sequence[OptimizerBatch]], length: int) -> None:
-        self.make, self.length = make, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[OptimizerBatch]:
-        yield from self.make()
-
-
 class RolloutDataModule(L.LightningDataModule):
-    """Owns what decides which problems come next and who answers them."""
+    """Serves one rollout of the current policy an epoch, and held-out problems to evaluate it by.
+
+    Engine, collector and sync check are built when a Trainer is known. The objective is the one of the
+    :class:`nft_lightning.PolicyModule` that trains.
+    """
 
     def __init__(
         self,
-        collector: Collector,
-        engine: Engine,
-        objective: Objective,
-        batching: BatchingConfig,
-        evaluation: EvaluationConfig,
-        seed: int,
-        timer: PhaseTimer,
-        check_sync: Callable[[int], float] | None = None,
+        policy: Policy,
+        problems: ProblemSource,
+        verifier: Verifier,
+        *,
+        rollout: RolloutConfig | None = None,
+        prompt: PromptConfig | None = None,
+        prompt_template: str | None = None,
+        engine: Any = None,
+        batching: BatchingConfig | None = None,
+        evaluation: EvaluationConfig | None = None,
+        sync_check: SyncCheck | None = None,
+        seed: int = 0,
+        **plain: Any,
     ) -> None:
+        """Check that the policy can be asked the problems; start nothing.
+
+        Args:
+            policy: what :func:`nft_lightning.load_policy` returned.
+            problems, verifier: where problems come from, and who scores their answers.
+            rollout, batching: how much is generated, and how it is cut. plain: their fields one by one,
+                such as ``max_new_tokens=512`` or ``updates_per_rollout=4``.
+            prompt: what stands around a problem. prompt_template: its template.
+            engine: the config of who writes completions; None is the policy's own model.
+            evaluation: held-out problems, and how they are answered.
+            sync_check: the check after every weight sync; None is the check with its defaults.
+            seed: decides which problems come when, and every sampled token.
+
+        Raises:
+            UserError: a keyword is not known, or no problem can be asked.
+        """
         super().__init__()
-        self.check_sync, self.logprob_gap = check_sync, 0.0
-        # The share of the adapters' sums that the engine's type kept at the last sync; None without.
-        self.survived: float | None = None
-        self.collector, self.engine, self.objective = collector, engine, objective
-        # Servers may come back without their weights between two syncs.
-        engine.resync = self.sync
-        self.batching, self.evaluation = batching, evaluation
-        self.seed, self.timer = seed, timer
+        if rollout is None:
+            plain.setdefault("temperature", policy.temperature)
+        made = configs_with(
+            "RolloutDataModule",
+            plain,
+            rollout=(RolloutConfig, rollout),
+            batching=(BatchingConfig, batching),
+        )
+        self.plan: RolloutConfig = made["rollout"]
+        self.batching: BatchingConfig = made["batching"]
+        self.evaluation = evaluation or EvaluationConfig()
+        self.policy, self.problems, self.verifier, self.seed = policy, problems, verifier, seed
+        check_temperature(self.plan.temperature, policy.temperature)
+        prompt = prompt or PromptConfig()
+        if prompt_template is not None:
+            prompt = replace(prompt, template=prompt_template)
+        engine = engine or HFEngineConfig()
+        config: Any = policy.model.config
+        inspected = Inspected(policy.tokenizer, shape_of(config).context_tokens, config)
+        self.asked = check_asked(inspected, problems, prompt, self.plan, self.evaluation, engine)
+        self.timer = PhaseTimer()
+        self.writer = Writer(
+            policy,
+            problems,
+            verifier,
+            self.plan,
+            prompt,
+            engine,
+            sync_check or SyncCheck(),
+            self.asked.room,
+            self.timer,
+        )
         self.cursor = self.rollout_index = self.empty_rollouts = 0
         self.completions = self.tokens = 0
         self.rollout: Rollout | None = None
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
         self.cut_short = False
+        # Set by the callback that makes checkpoints within an epoch exact.
+        self.resumes_exactly = False
         self.preemption = PreemptionHandler()
-        self.last_sync: SyncReport | None = None
         self.last_evaluation: list[Group] = []
-        held_out = collector.source.held_out(evaluation.problems)
+        held_out = problems.held_out(self.evaluation.problems)
         check_ids(held_out)
-        self.held_out: list[Problem] = collector.askable(
-            held_out, self.evaluation_sampling.max_new_tokens
-        )
+        self.held_out = self.writer.askable(held_out, self.evaluation_sampling.max_new_tokens)
 
-    def train_dataloader(self) -> LazyRollout:
+    @property
+    def engine(self) -> Engine:
+        """Return who writes completions; UserError before a Trainer is known."""
+        return self.writer.engine
+
+    @property
+    def collector(self) -> Collector:
+        """Return who asks the engine and the verifier; UserError before a Trainer is known."""
+        return self.writer.collector
+
+    def connect(self, trainer: L.Trainer) -> None:
+        """Build the engine for this Trainer; :meth:`setup` does so too, unless it was done.
+
+        Raises:
+            UserError: the Trainer's strategy or precision cannot train, or the engine cannot write.
+        """
+        check_trainer(trainer, self.evaluation, len(self.held_out))
+        self.writer.connect(trainer, self.problems.held_out(max(PROBED, self.evaluation.problems)))
+        # Servers may come back without their weights between two syncs.
+        self.engine.resync = self.sync
+
+    def setup(self, stage: str) -> None:
+        """Build the engine, and check that the objective fits problems, verifier and batches."""
+        assert self.trainer is not None
+        module = self.policy_module
+        if module.policy is not self.policy:
+            raise UserError(
+                "RolloutDataModule(policy)",
+                None,
+                "is not the PolicyModule's",
+                "give both the same policy",
+            )
+        check_objective(module.objective, self.problems, self.verifier, self.plan, self.batching)
+        self.connect(self.trainer)
+
+    def train_dataloader(self) -> LazyBatches:
         """Return a fresh rollout each time Lightning begins an epoch."""
-        return LazyRollout(self.next_rollout, self.batching.updates_per_rollout)
+        return LazyBatches(self.next_rollout, self.batching.updates_per_rollout)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        """This rank's indices of held-out problems, in one batch."""
+    def val_dataloader(self) -> LazyBatches:
+        """Return this rank's indices of held-out problems, in one batch."""
         place, shares = engine_copies(self.engine)
         mine = torch.arange(place, len(self.held_out), shares)
-        # With a generator of its own, an evaluation draws none of the run's random numbers.
-        own = torch.Generator().manual_seed(self.seed)
-        return DataLoader(mine, batch_size=max(1, len(mine)), generator=own)  # type: ignore[arg-type]
+        return LazyBatches(lambda: [mine] if len(mine) else [], min(1, len(mine)))
 
     @property
     def rank(self) -> int:
@@ -107,38 +187,24 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     @property
-    def policy_module(self) -> Any:
-        """Return the module in training."""
-        assert self.trainer is not None
-        return self.trainer.lightning_module
+    def policy_module(self) -> Learner:
+        """Return the module in training; UserError where it is no PolicyModule."""
+        found: Any = self.trainer.lightning_module if self.trainer else None
+        if not isinstance(found, Learner):
+            kind = type(found).__name__
+            raise UserError(
+                "model", kind, "is no PolicyModule", "call trainer.fit(PolicyModule(...), data)"
+            )
+        return found
+
+    @property
+    def objective(self) -> Objective:
+        """Return the objective of the module in training."""
+        return self.policy_module.objective
 
     def sync(self) -> None:
         """Give the engine the current weights, and check that it writes with them."""
-        module = self.policy_module
-        with self.timer.phase("sync"):
-            rounding = self.merge_rounding(module.policy.model)
-            stream = self.stream(module.policy.model, rounding)
-            self.last_sync = self.engine.load_weights(stream, module.policy_version)
-            self.survived = None if rounding is None else rounding.survived()
-        check_sync = self.check_sync
-        if check_sync is not None:
-            with self.timer.phase("sync_check"):
-                self.logprob_gap = max(gather_or_raise(lambda: check_sync(module.policy_version)))
-
-    def stream(self, model: Any, rounding: Rounding | None) -> Iterator[tuple[str, Tensor]]:
-        """Return what the next sync sends: all weights, or what an engine itself asks for."""
-        if hasattr(self.engine, "stream"):
-            found: Iterator[tuple[str, Tensor]] = self.engine.stream(model)
-            return found
-        return full_tensors(model, *(() if rounding is None else (rounding,)))
-
-    def merge_rounding(self, model: Any) -> Rounding | None:
-        """Return what measures a merge of adapters; None where none is merged."""
-        if not hasattr(model, "peft_config") or self.engine.runs(model):
-            return None
-        if hasattr(self.engine, "stream"):
-            return None
-        return Rounding(self.engine.dtype)
+        self.writer.sync(self.policy_module.policy_version)
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """Return the epoch's batches, computed in the precision that trains: else the ratio would not
@@ -149,7 +215,7 @@ class RolloutDataModule(L.LightningDataModule):
         assert self.trainer is not None
         if self.pending is None:
             check_world(self.world_size)
-            check_equal_weights(self.policy_module)
+            check_equal_weights(self.policy_module)  # type: ignore[arg-type]
             # Nothing of the state changes before all of it is there: an interrupted rollout never was.
             with self.preemption.interruptible(), self.trainer.precision_plugin.forward_context():
                 rollout, cursor, batches = self.roll_out()
@@ -188,50 +254,26 @@ class RolloutDataModule(L.LightningDataModule):
             return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
 
     def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
-        """This rank's optimizer batches of rollout number ``index``; all objectives split alike."""
-        limit = self.collector.plan.max_new_tokens
-        truncated = rollout.truncated.bool()
-        outcomes = Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, limit, truncated)
-        return layout(
+        """Return this rank's batches of rollout number ``index``, cut alike for every objective."""
+        return laid_out(
             rollout,
-            objective.signal(outcomes),
-            updates=self.batching.updates_per_rollout,
-            max_tokens_per_micro_batch=self.batching.max_tokens_per_micro_batch,
-            reduction=objective.reduction,
-            max_new_tokens=limit,
+            objective,
+            self.batching,
+            max_new_tokens=self.plan.max_new_tokens,
             seed=completion_seed(self.seed, "layout", index, 0, 0),
             rank=self.rank,
             world_size=self.world_size,
-            pad_id=self.policy_module.policy.tokenizer.pad_token_id,
-            whole_groups=objective.needed_inputs.whole_groups,
-            minibatch_unit=self.batching.minibatch_unit,
+            pad_id=self.policy.tokenizer.pad_token_id,
         )
 
     def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
-        """On the policy's device, with old and reference log-probabilities and old values as needed.
-
-        The first step needs nothing old: its ratio is 1.
-        """
-        module, needs = self.policy_module, objective.needed_inputs
-        stale = batch.step_in_epoch > 0
-        made = []
-        for micro in (m.to(module.device) for m in batch.micro_batches):
-            added: dict[str, Any] = {}
-            if stale and (needs.old_logprobs or needs.values):
-                out = module.policy(micro, hidden=needs.values)
-                added["old_logprobs"] = out.logprobs
-                self.timer.tokens["old_logprobs"] += int(micro.mask.sum())
-                if needs.values:
-                    added["old_values"] = module.critic(out.hidden)
-            if needs.reference_logprobs:
-                added["reference_logprobs"] = module.frozen.logprobs(module.policy, micro)
-            made.append(replace(micro, **added) if added else micro)
-        return replace(batch, micro_batches=made)
+        """Return ``batch`` with what the current policy has to say of it, as the objective needs."""
+        return completed(batch, objective, self.policy_module, self.timer)
 
     @property
     def evaluation_sampling(self) -> Sampling:
         """Return how answers to held-out problems are drawn; they end where training's end."""
-        plan, training = self.evaluation, self.collector.plan.sampling
+        plan, training = self.evaluation, self.plan.sampling
         return replace(
             training,
             temperature=plan.temperature,
@@ -263,13 +305,8 @@ class RolloutDataModule(L.LightningDataModule):
 
     def progress(self) -> dict[str, float]:
         """Return the axes of every curve, problems, completions and tokens so far, and the last sync."""
-        assert self.last_sync is not None
-        merge = {} if self.survived is None else {"sync/merge_rounding": self.survived}
         return {
-            **merge,
-            "sync/bytes": float(self.last_sync.bytes),
-            "sync/replicas": float(self.last_sync.replicas),
-            "sync/probe_logprob_gap": self.logprob_gap,
+            **self.writer.metrics(),
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),
             "progress/tokens": float(self.tokens),
@@ -287,23 +324,29 @@ class RolloutDataModule(L.LightningDataModule):
         There it holds the rollout, and every rank's batches that are left.
         """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        state["logprob_gap"] = self.logprob_gap
-        state["survived"] = self.survived
-        sync = self.last_sync
-        state["last_sync"] = None if sync is None else astuple(replace(sync, seconds=0.0))
+        state |= self.writer.state_dict()
         if self.pending is not None:
+            self.warn_of_position()
             mine = [packing.pack_batch(batch) for batch in self.pending]
             state["pending"] = gather_objects(mine)
             state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
         return state
 
+    def warn_of_position(self) -> None:
+        """Say once that a plain Trainer does not resume exactly within an epoch."""
+        between = self.trainer is not None and self.trainer.validating
+        if not self.resumes_exactly and not between:
+            self.resumes_exactly = True
+            rank_zero_warn(
+                "a checkpoint within an epoch may resume without the evaluation that is due, and has no "
+                "random states: add nft_lightning.ExactResume() to the Trainer's callbacks"
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the saved run stood."""
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
-        self.logprob_gap = state_dict["logprob_gap"]
-        self.survived = state_dict.get("survived")
-        self.last_sync = SyncReport(*state_dict["last_sync"]) if state_dict["last_sync"] else None
+        self.writer.load_state_dict(state_dict)
         self.rollout = self.pending = None
         if "pending" in state_dict:
             every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from nft_lightning.batching.split import out_of_memory, split_micro_batches
+from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.distributed.shards import clip_gradients
-from nft_lightning.errors import RunStoppedError
+from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
@@ -26,7 +27,6 @@ from nft_lightning.policy.shape import shape_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.metrics import EpochMetrics
 from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.training.strategies.exchange import (
@@ -37,6 +37,9 @@ from nft_lightning.training.strategies.exchange import (
 )
 from nft_lightning.training.strategies.fsdp2 import shard_all
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
+
+if TYPE_CHECKING:
+    from nft_lightning.training.datamodule import RolloutDataModule
 
 log = logging.getLogger(__name__)
 
@@ -52,41 +55,62 @@ class PolicyModule(L.LightningModule):
         self,
         policy: Policy,
         objective: Objective,
-        optimizer: OptimizerConfig,
-        timer: PhaseTimer,
-        plan: PolicyConfig | None = None,
+        *,
+        optimizer: OptimizerConfig | None = None,
+        **plain: Any,
     ) -> None:
+        """Add what the objective needs beside the policy: a value head, a frozen reference.
+
+        Args:
+            policy: what :func:`nft_lightning.load_policy` returned.
+            objective: the algorithm, such as ``NFT()``.
+            optimizer: how it steps. plain: its fields one by one, such as ``learning_rate=1e-6``.
+
+        Raises:
+            UserError: a keyword is not known, or a value is refused.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.policy, self.objective = policy, objective
-        self.optimizer_config, self.timer = optimizer, timer
+        made = configs_with("PolicyModule", plain, optimizer=(OptimizerConfig, optimizer))
+        self.optimizer_config: OptimizerConfig = made["optimizer"]
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
         hidden_size = shape_of(policy.model.config).hidden_size if needs.values else 0
         self.critic = ValueHead(hidden_size) if needs.values else None
-        self.plan: PolicyConfig | None = plan or PolicyConfig()
+        # Memory is saved once, when a strategy is known.
+        self.memory_saved = False
         self.frozen = Frozen(policy, needs.reference_logprobs)
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
 
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
-        if self.plan is None:
+        if self.memory_saved:
             return
-        self.plan.save_memory(self.policy.model)
-        self.plan = None
+        (self.policy.config or PolicyConfig()).save_memory(self.policy.model)
+        self.memory_saved = True
         if self.device_mesh is not None:
             others = (self.frozen.copy, self.critic)
             shard_all(self.policy, others, self.device_mesh, self.trainer.precision)
 
     @property
     def data(self) -> RolloutDataModule:
-        """Return the attached data module."""
-        found = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(found, RolloutDataModule)
-        return found
+        """Return the attached data module; UserError where there is none."""
+        found: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if found is None:
+            raise UserError(
+                "datamodule", None, "is missing", "call trainer.fit(module, RolloutDataModule(...))"
+            )
+        data: RolloutDataModule = found
+        return data
+
+    @property
+    def timer(self) -> PhaseTimer:
+        """Return the data module's, which both add to."""
+        return self.data.timer
 
     def configure_optimizers(self) -> Any:
         """Stepped by hand."""

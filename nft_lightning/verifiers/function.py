@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from nft_lightning.errors import UserError
 from nft_lightning.types import Answer
@@ -30,13 +31,13 @@ class FunctionVerifier(Verifier):
     more counts as correct. What it raises, or anything else it returns, is an ``error``.
 
     Attributes:
-        function: its dotted name, ``package.module.name``.
+        function: its dotted name, ``package.module.name``, or the function itself.
         continuous: rewards between right and wrong; algorithms that need binary ones refuse.
         truncated: ``score`` truncated completions like others, or call them ``unparsable``.
         rewards: what each outcome counts as.
     """
 
-    function: str
+    function: Any
     continuous: bool = False
     truncated: str = "score"
     rewards: RewardRules = field(default_factory=RewardRules)
@@ -49,6 +50,8 @@ class FunctionVerifier(Verifier):
     @cached_property
     def call(self) -> Callable[..., object]:
         """Return the function itself."""
+        if not isinstance(self.function, str):
+            return self.function
         module, _, name = self.function.rpartition(".")
         try:
             found: Callable[..., object] = getattr(importlib.import_module(module), name)

@@ -22,7 +22,7 @@ from nft_lightning.problems.room import Room, told, unusable
 from nft_lightning.rollouts import drawn as drawn_module
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
-from nft_lightning.rollouts.drawn import Drawn
+from nft_lightning.rollouts.drawn import Drawn, askable
 from nft_lightning.types import Completion, Problem
 from nft_lightning.verifiers.base import RewardRules
 from tests.engines.test_refill import AllAtOnce, OneAfterTheOther, Verifier
@@ -218,8 +218,7 @@ def test_a_problem_that_no_file_could_hold_is_passed_over(name):
     assert str(found.why).startswith(f"{name}='?' holds half a surrogate")
     refused = unusable(problems, PromptConfig("plain"), made_tokenizer(), Room(4, None))
     assert list(refused) == [0]
-    made = collector(OneAfterTheOther(), context_tokens=100)
-    assert made.askable(problems, 4) == [good]
+    assert askable(problems, lambda text: (1, 2), Room(4, 100)) == [good]
 
 
 def test_a_stream_of_nothing_else_ends_in_a_sentence(monkeypatch):

@@ -10,20 +10,23 @@ import lightning as L
 import pytest
 import torch
 
+from nft_lightning import (
+    NFT,
+    ArithmeticProblems,
+    BatchingConfig,
+    Completion,
+    EvaluationConfig,
+    PolicyModule,
+    RolloutDataModule,
+    SyncCheck,
+    Verdict,
+    load_policy,
+)
 from nft_lightning.app import run as running
 from nft_lightning.app.build import build_parts
-from nft_lightning.common.timing import PhaseTimer
-from nft_lightning.engines.base import Engine, SyncReport
-from nft_lightning.objectives import NFT
+from nft_lightning.engines.base import Engine, EngineConfig, SyncReport
 from nft_lightning.objectives.base import Objective, Outcomes
-from nft_lightning.policy.loading import TinyModel
-from nft_lightning.problems.arithmetic import ArithmeticProblems
-from nft_lightning.problems.prompts import prompt_ids
-from nft_lightning.rollouts.collector import Collector
-from nft_lightning.rollouts.config import RolloutConfig
-from nft_lightning.training.datamodule import BatchingConfig, EvaluationConfig, RolloutDataModule
-from nft_lightning.training.module import OptimizerConfig, PolicyModule
-from nft_lightning.types import Completion, Signal, TokenLoss, Verdict
+from nft_lightning.types import Signal, TokenLoss
 from nft_lightning.verifiers.base import RewardRules, Verifier
 from tests.test_config import cli
 
@@ -57,6 +60,16 @@ class RecordingEngine(Engine):
         pass
 
 
+@dataclass(frozen=True)
+class EngineOf(EngineConfig):
+    """The config of an engine that is there already."""
+
+    engine: RecordingEngine
+
+    def build(self, model, tokenizer):
+        return self.engine
+
+
 class RecordingVerifier(Verifier):
     def __init__(self, events, outcomes=("correct", "wrong")):
         self.events, self.outcomes = events, outcomes
@@ -73,22 +86,21 @@ class RecordingVerifier(Verifier):
 def make(events, engine=None, verifier=None, updates=2, stop_after=2):
     engine = engine or RecordingEngine(events)
     verifier = verifier or RecordingVerifier(events)
-    policy, timer, objective = TinyModel().load(1.0), PhaseTimer(), NFT()
-    plan = RolloutConfig(problems_per_rollout=4, completions_per_problem=2, max_generation_rounds=2)
-    collector = Collector(
-        ArithmeticProblems(),
-        engine,
-        verifier,
-        verifier.rewards,
-        lambda text: prompt_ids(policy.tokenizer, text, "equals"),
-        plan,
-        timer,
-    )
-    batching = BatchingConfig(updates, 64, stop_after)
+    policy = load_policy("tiny")
     data = RolloutDataModule(
-        collector, engine, objective, batching, EvaluationConfig(4, 2, 1), seed=0, timer=timer
+        policy,
+        ArithmeticProblems(),
+        verifier,
+        prompt_template="equals",
+        engine=EngineOf(engine),
+        batching=BatchingConfig(updates, 64, stop_after),
+        evaluation=EvaluationConfig(4, 2, 1),
+        sync_check=SyncCheck(prompts=0),
+        problems_per_rollout=4,
+        completions_per_problem=2,
+        max_generation_rounds=2,
     )
-    module = PolicyModule(policy, objective, OptimizerConfig(), timer)
+    module = PolicyModule(policy, NFT())
     original = module.training_step
 
     def recorded(batch, batch_idx):

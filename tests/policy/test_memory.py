@@ -10,9 +10,9 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
+from nft_lightning.app.assemble import loaded
 from nft_lightning.app.build import build_parts
 from nft_lightning.app.preflight import check_attention, check_machine, check_started
-from nft_lightning.app.run import load_policy
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors
@@ -298,8 +298,9 @@ def test_weights_are_loaded_on_the_own_device_of_a_rank(monkeypatch):
             raise StopIteration
 
     monkeypatch.setattr(torch.cuda, "set_device", happened.append)
-    parts = SimpleNamespace(policy=PolicyConfig(), model=Model(), plan=SimpleNamespace(temperature=1.0))
+    rollout = SimpleNamespace(temperature=1.0)
+    parts = SimpleNamespace(policy=PolicyConfig(), model=Model(), rollout=rollout)
     device = torch.device("cuda", 1)
     with pytest.raises(StopIteration):
-        load_policy(None, parts, SimpleNamespace(strategy=SimpleNamespace(root_device=device)))
+        loaded(parts, SimpleNamespace(strategy=SimpleNamespace(root_device=device), precision="32-true"))
     assert happened == [device, "load"]

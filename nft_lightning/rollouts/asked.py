@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nft_lightning.policy.loading import Inspected
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.problems.prompt_checks import check_prompt
 from nft_lightning.problems.prompts import AREA, PromptConfig
@@ -44,14 +45,17 @@ def context_of(inspected: Any, engine: Any) -> int | None:
 
 
 def check_asked(
-    model: Any, source: Any, prompt: PromptConfig, plan: Any, evaluation: Any, engine: Any
+    inspected: Inspected, source: Any, prompt: PromptConfig, plan: Any, evaluation: Any, engine: Any
 ) -> Asked:
     """Encode all prompts of a finite source and a sample of an endless one, and the held-out ones.
+
+    Args:
+        inspected: tokenizer, context and config of the model.
+        source, prompt, plan, evaluation, engine: as a run's config describes them.
 
     Raises:
         UserError: no prompt can be made, or none of a kind leaves room for an answer.
     """
-    inspected = model.inspect()
     check_prompt(prompt, inspected.tokenizer)
     check_stops("rollout", plan.stop, plan.stop_token_ids, inspected.tokenizer)
     training: Sequence[Problem] | None = getattr(source, "training", None)

@@ -1,0 +1,76 @@
+"""Every example runs as it is printed."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def run(script: Path, folder: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_the_script_learns_under_stock_callbacks(tmp_path):
+    run(EXAMPLES / "own_script.py", tmp_path)
+    (table,) = tmp_path.glob("runs/own_script/**/metrics.csv")
+    with open(table) as file:
+        rows = list(csv.DictReader(file))
+    found = [float(row["eval/avg_at_8"]) for row in rows if row["eval/avg_at_8"]]
+    assert found[-1] - found[0] >= 0.2, found
+    assert len(found) == 5
+    assert list(tmp_path.glob("runs/own_script/**/*.ckpt"))
+
+
+def test_the_script_is_short():
+    tree = ast.parse((EXAMPLES / "own_script.py").read_text())
+    lines = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr)}
+    assert len(lines - {1}) <= 20
+
+
+def test_the_page_shows_the_script():
+    page = (ROOT / "docs" / "python.md").read_text()
+    assert (EXAMPLES / "own_script.py").read_text().strip() in page
+
+
+@pytest.mark.parametrize("name", ["own_reward", "own_algorithm"])
+def test_a_part_of_ones_own(name, tmp_path):
+    said = run(EXAMPLES / f"{name}.py", tmp_path)
+    assert re.search(r"avg@4 is 0\.\d\d", said), said
+
+
+def test_the_notebook(tmp_path):
+    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())
+    if importlib.util.find_spec("nbclient") and importlib.util.find_spec("ipykernel"):
+        import nbformat
+        from nbclient import NotebookClient
+
+        NotebookClient(nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)).execute()
+        return
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    script = tmp_path / "cells.py"
+    script.write_text("\n\n".join(cells) + "\n")
+    assert "avg@4 went from" in run(script, tmp_path)
