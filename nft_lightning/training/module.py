@@ -29,6 +29,7 @@ from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.metrics import EpochMetrics
 from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
     has_masters,
@@ -47,6 +48,9 @@ class PolicyModule(L.LightningModule):
     Manual optimization: the token weights of a batch already hold the global denominator, so the
     step only sums, and the ranks' averaging is undone in one place.
     """
+
+    # The optimizer's numbers in the checkpoint that the run continues from.
+    numbers_before: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -89,9 +93,17 @@ class PolicyModule(L.LightningModule):
         return found
 
     def configure_optimizers(self) -> Any:
-        """Stepped by hand."""
-        masters = not has_masters(self.trainer)
-        return built_optimizer(self.optimizer_config, self.trained, self.learning_rates, masters)
+        """Return the optimizer and its schedule; both are stepped by hand, once per update."""
+        plan, masters = self.optimizer_config, not has_masters(self.trainer)
+        optimizer = built_optimizer(plan, self.trained, self.learning_rates, masters)
+        schedule = built_schedule(plan, optimizer, self.total_updates)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def total_updates(self) -> int | None:
+        """Return how many updates the trainer allows; None is no end."""
+        trainer, length = self.trainer, self.data.batching.updates_per_rollout
+        return total_updates(trainer.max_epochs, trainer.max_steps, length)
 
     @property
     def trained(self) -> list[torch.nn.Module]:
@@ -104,13 +116,31 @@ class PolicyModule(L.LightningModule):
         own = self.optimizer_config.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
+    @property
+    def optimizer_numbers(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
+        plan = self.optimizer_config
+        return {
+            "learning_rates": self.learning_rates,
+            "betas": [plan.beta1, plan.beta2],
+            "weight_decay": plan.weight_decay,
+            "schedule": described(plan.schedule),
+            "min_factor": plan.min_factor,
+            "warmup_updates": plan.warmup_updates,
+            "total_updates": self.total_updates,
+        }
+
     def on_train_start(self) -> None:
-        """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
-        plan, groups = self.optimizer_config, self.optimizers().param_groups  # type: ignore[union-attr]
-        for group, rate in zip(groups, self.learning_rates, strict=True):
-            group["full_rate"] = rate
+        """Give the optimizer the config's numbers where a checkpoint was written with others."""
+        if self.numbers_before in (None, self.optimizer_numbers):
+            return
+        plan, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
+        for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate
             group["betas"] = (plan.beta1, plan.beta2)
             group["weight_decay"] = plan.weight_decay
+        schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
+        self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
     def training_step(self, batch: OptimizerBatch, _: int) -> None:
         """Forward and backward of every micro-batch, then one optimizer step."""
@@ -198,15 +228,13 @@ class PolicyModule(L.LightningModule):
         optimizer = self.optimizers()
         plan = self.optimizer_config
         with self.timer.phase("optimizer"):
-            warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
-            for group in optimizer.param_groups:  # type: ignore[union-attr]
-                group["lr"] = group["full_rate"] * warm
             norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
             broken = torch.tensor(float(not self.loss_finite), device=self.device)
             broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
             finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
+                self.lr_schedulers().step()  # type: ignore[union-attr]
                 self.policy_version += 1
             else:
                 leave_out(self.trainer)
@@ -263,11 +291,16 @@ class PolicyModule(L.LightningModule):
         }
         checkpoint["epoch_so_far"] = gather_objects(mine)
         checkpoint["updates_done"] = self.policy_version
+        checkpoint["optimizer_numbers"] = self.optimizer_numbers
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
+        self.numbers_before = checkpoint["optimizer_numbers"]
+        if self.numbers_before != self.optimizer_numbers:
+            # The schedule is made anew when training starts; the state of another kind would not fit.
+            checkpoint["lr_schedulers"] = []
         found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])
