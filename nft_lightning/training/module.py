@@ -27,7 +27,7 @@ from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.datamodule import RolloutDataModule
-from nft_lightning.training.metrics import EpochMetrics
+from nft_lightning.training.metrics import EpochMetrics, log_step
 from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
@@ -51,6 +51,8 @@ class PolicyModule(L.LightningModule):
 
     # The optimizer's numbers in the checkpoint that the run continues from.
     numbers_before: dict[str, Any] | None = None
+    # [3]: this rank's loss, and sum and number of its tokens' entropies, of the update in progress.
+    update_sums: Tensor
 
     def __init__(
         self,
@@ -168,6 +170,7 @@ class PolicyModule(L.LightningModule):
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
         """Forward and backward of each; what the allocator said where memory did not suffice."""
+        self.update_sums = torch.zeros(3, device=self.device)
         try:
             for micro, last in mark_last(micro_batches):
                 self.backward_one(micro, last)
@@ -197,7 +200,9 @@ class PolicyModule(L.LightningModule):
         computed = real if self.policy.padding_free else torch.tensor(micro.attention_mask.numel())
         self.note("batching/padding_fraction", computed - real, computed)
         self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
-        self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
+        entropy = masked_pair(out.entropy, micro.mask)
+        self.note("policy/entropy_nats", *entropy)
+        self.update_sums += torch.stack([loss, *entropy]).detach().float()
         for name, pair in tokens.metrics.items():
             self.note(f"objective/{name}", *pair)
         for name, tally in tokens.sums.items():
@@ -229,8 +234,10 @@ class PolicyModule(L.LightningModule):
         plan = self.optimizer_config
         with self.timer.phase("optimizer"):
             norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
-            broken = torch.tensor(float(not self.loss_finite), device=self.device)
-            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+            wrong = torch.tensor([float(not self.loss_finite)], device=self.device)
+            sums = torch.cat([wrong, self.update_sums])
+            broken, loss, *entropy = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+            self.log_update(loss, norm, *entropy)
             finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
@@ -246,6 +253,21 @@ class PolicyModule(L.LightningModule):
         self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
+
+    def log_update(self, loss: float, norm: Tensor, entropy: float, tokens: float) -> None:
+        """Log what the step about to be made is like, over all ranks; also one that is left out.
+
+        The loggers get it now: Lightning would give it to them behind the callbacks, one of which may
+        write a checkpoint that says how far they are.
+        """
+        logged = {
+            "update/loss": loss,
+            "update/gradient_norm": float(norm),
+            "update/learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
+            "update/entropy_nats": entropy / max(1.0, tokens),
+        }
+        self.log_dict(logged, logger=False, on_step=True, on_epoch=False, batch_size=1)
+        log_step(self.trainer, logged)
 
     def note(self, name: str, total: Tensor, count: Tensor) -> None:
         """Add a (sum, count) pair to the epoch's metrics; count 0 makes the metric a plain sum."""
