@@ -58,9 +58,9 @@ def unequal(a: Any, b: Any, name: str) -> Iterator[str]:
         yield name
 
 
-def rows(run: Path) -> list[dict[str, str]]:
+def rows(run: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
     """The metric rows without what is measured."""
-    with open(run / "metrics.csv", newline="") as file:
+    with open(run / name, newline="") as file:
         return [
             {k: v for k, v in row.items() if v and not k.startswith(MEASURED)}
             for row in csv.DictReader(file)
@@ -68,14 +68,15 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def in_metrics(one: Path, other: Path) -> Iterator[str]:
-    """Rows of ``metrics.csv``, as text."""
-    a, b = rows(one), rows(other)
-    if len(a) != len(b):
-        yield f"metrics.csv has {len(a)} and {len(b)} rows"
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        names = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
-        if names:
-            yield f"metrics.csv row {i}: {', '.join(names)}"
+    """Rows of ``metrics.csv`` and ``updates.csv``, as text."""
+    for name in ("metrics.csv", "updates.csv"):
+        a, b = rows(one, name), rows(other, name)
+        if len(a) != len(b):
+            yield f"{name} has {len(a)} and {len(b)} rows"
+        for i, (x, y) in enumerate(zip(a, b, strict=False)):
+            differing = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
+            if differing:
+                yield f"{name} row {i}: {', '.join(differing)}"
 
 
 def in_parquet(one: Path, other: Path, folder: str) -> Iterator[str]:

@@ -9,7 +9,8 @@ import importlib
 import inspect
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,19 @@ def build(node: DictConfig, field: str) -> Any:
     """Return the object a config node describes; its class is its schema.
 
     A dataclass gets typed, checked fields; any other callable gets the node's keys as arguments,
-    and those of them that name a ``_target_`` are built first.
+    and those of them that name a ``_target_`` are built first. With ``_partial_: true`` it is not
+    called: its user gives what is missing.
 
     Raises:
         UserError: an unknown key (with the nearest name), a wrong type, or what the class refuses.
     """
     cls: Callable[..., Any] = target(node, field)
-    given = OmegaConf.create({str(k): v for k, v in resolved(node, field).items() if k != "_target_"})
-    known = list(inspect.signature(cls).parameters)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+    values = {str(k): v for k, v in resolved(node, field).items() if k != "_target_"}
+    later = bool(values.pop("_partial_", False))
+    given = OmegaConf.create(values)
+    parameters = parameters_of(cls, field)
+    known = list(parameters)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     refused = {str(k): given[k] for k in given if str(k) in getattr(cls, "unsupported_options", {})}
     if refused.keys() - set(known):
         return cls(**refused)
@@ -112,7 +117,11 @@ def build(node: DictConfig, field: str) -> Any:
         if str(key) not in known and not takes_any:
             raise unknown_key(f"{field}.{key!s}", given[key], known, field)
     if not dataclasses.is_dataclass(cls):
-        return cls(**build_nested(OmegaConf.to_container(given), field))
+        arguments = build_nested(OmegaConf.to_container(given), field)
+        if later:
+            return partial(cls, **arguments)
+        check_complete(cls, arguments, field)
+        return cls(**arguments)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), given)
         values = {
@@ -134,6 +143,32 @@ def part(cfg: DictConfig, field: str) -> Any:
     node = OmegaConf.select(cfg, field)
     inner = INNER.get(field)
     return build(without(node, *inner) if inner else node, field)
+
+
+def parameters_of(cls: Callable[..., Any], field: str) -> Mapping[str, inspect.Parameter]:
+    """Return what ``cls`` takes; UserError for a built-in function that does not say."""
+    try:
+        return inspect.signature(cls).parameters
+    except ValueError as error:
+        raise UserError(
+            f"{field}._target_",
+            getattr(cls, "__qualname__", cls),
+            "does not say which arguments it takes",
+            "wrap it in a function of your own",
+        ) from error
+
+
+def check_complete(cls: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
+    """Raise UserError where ``cls`` needs an argument that the config does not give."""
+    for name, parameter in parameters_of(cls, field).items():
+        variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not variable and name not in arguments:
+            raise UserError(
+                f"{field}.{name}",
+                None,
+                f"has no value, which {cls.__qualname__} needs",
+                "give one, or _partial_: true where the run itself gives it",
+            )
 
 
 def build_nested(value: Any, field: str) -> Any:

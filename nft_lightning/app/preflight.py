@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES
 from nft_lightning.policy.lora import without_weights
 from nft_lightning.policy.requirements import check_library, check_policy
+from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.schedule import rehearse, tiny_weights, total_updates
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
@@ -206,6 +209,7 @@ def check_started(trainer: Any) -> None:
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     """The optimizer's library, CUDA, and a strategy that it knows."""
     name = parts.optimizer.name
+    check_schedule(cfg, parts)
     if name == "adamw":
         return
     check_steps(name, trains_narrow(cfg, parts))
@@ -215,6 +219,15 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
     if str(cfg.trainer.get("strategy", "auto")) in CUT:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
+
+
+def check_schedule(cfg: DictConfig, parts: Parts) -> None:
+    """Raise UserError where a schedule of one's own cannot be used; it is tried on tiny weights."""
+    trainer, length = cfg.trainer, parts.batching.updates_per_rollout
+    total = total_updates(trainer.max_epochs, trainer.get("max_steps", -1), length)
+    plan = dataclasses.replace(parts.optimizer, name="adamw")
+    tiny = tiny_weights()
+    rehearse(plan, built_optimizer(plan, tiny, [plan.learning_rate]), total)
 
 
 def check_steps(optimizer: str, narrow: bool) -> None:

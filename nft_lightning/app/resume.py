@@ -114,7 +114,11 @@ def check_names(folder: Path) -> None:
         saved = OmegaConf.load(folder / "config.yaml")
     except (OSError, ValueError, YAMLError):
         return  # said later, with what is wrong with it
-    if older := older_key(saved):
+    older = older_key(saved)
+    optimizer = OmegaConf.select(saved, "optimizer")
+    if not older and optimizer is not None and "schedule" not in optimizer:
+        older = "the optimizer had no schedule"
+    if older:
         raise UserError(
             "resume",
             str(folder),

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from nft_lightning.common.text import accuracy_name, metric_label
-from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.training.module import PolicyModule
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nft_lightning.distributed.shards import is_sharded
 from nft_lightning.engines.weight_sync import full_tensors
-from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.training.module import PolicyModule
 
 

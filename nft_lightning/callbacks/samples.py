@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.rollouts import serialized as packing
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import Group

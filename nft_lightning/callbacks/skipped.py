@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import OptimizerBatch
 

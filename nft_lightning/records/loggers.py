@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nft_lightning.checkpoints.folder import flush
-from nft_lightning.common.files import write_text_whole
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.records.table import Table
+from nft_lightning.records.writing import check_write_rule, written
 
-log = logging.getLogger(__name__)
-WRITE_RULES = ("continue", "stop")
-
-
-def check_write_rule(rule: str, field: str) -> str:
-    """``rule``, or UserError."""
-    if rule not in WRITE_RULES:
-        raise UserError(field, rule, "is no rule", f"use one of {', '.join(WRITE_RULES)}")
-    return rule
-
-
-@contextmanager
-def written(what: Path, rule: str) -> Iterator[None]:
-    """Yield a full disk or the like ends the run, or costs it this file alone, by ``rule``."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if rule == "stop":
-            raise RunStoppedError(f"{what} could not be written ({reason})") from error
-        log.warning("%s could not be written (%s); the run continues without", what, reason)
+UPDATE = "update/"
 
 
 class MetricsTable(Logger):
-    """``metrics.csv``: a row for each call, whole rows only, also after a kill.
+    """``metrics.csv``, a row for each rollout and evaluation, and ``updates.csv``, one for each update.
 
     Args:
         save_dir: the run folder.
@@ -50,11 +25,9 @@ class MetricsTable(Logger):
 
     def __init__(self, save_dir: str, on_write_error: str = "continue") -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
-        self.rule = check_write_rule(on_write_error, "logger.csv.on_write_error")
-        self.waiting: list[dict[str, Any]] = []
-        self.names: list[str] = []
-        self.rows = 0
+        rule = check_write_rule(on_write_error, "logger.csv.on_write_error")
+        self.metrics = Table(Path(save_dir) / "metrics.csv", rule)
+        self.updates = Table(Path(save_dir) / "updates.csv", rule)
 
     @property
     def name(self) -> str:
@@ -68,9 +41,9 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a row."""
-        self.waiting.append({**metrics, "step": self.rows if step is None else step})
-        self.rows += 1
+        """Add a row to the table that it belongs to."""
+        table = self.updates if of_an_update(metrics) else self.metrics
+        table.add({**metrics, "step": table.rows if step is None else step})
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -78,53 +51,28 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Append what waits; new columns rewrite the file beside the old one and replace it."""
-        if not self.waiting:
-            return
-        with written(self.path, self.rule):
-            names = sorted({*self.names, *(k for row in self.waiting for k in row)})
-            if names != self.names or not self.path.exists():
-                self.replace(names, [*self.read(), *self.waiting])
-            else:
-                with open(self.path, "a", newline="", encoding="utf-8") as file:
-                    file.write(text_of(names, self.waiting))
-            self.waiting, self.names = [], names
+        """Append what waits."""
+        self.metrics.save()
+        self.updates.save()
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return the rows of the file."""
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def position(self) -> dict[str, int]:
+        """Return the rows of each table so far, safe on the disk."""
+        return {"metrics": self.metrics.position(), "updates": self.updates.position()}
 
-    def replace(self, names: list[str], rows: list[dict[str, Any]]) -> None:
-        """Write the whole file anew, in one step."""
-        write_text_whole(self.path, text_of(names, [dict(zip(names, names, strict=True)), *rows]))
-
-    def position(self) -> int:
-        """Return rows so far, safe on the disk."""
-        self.save()
-        if self.path.exists():
-            flush(self.path)
-        return self.rows
-
-    def cut(self, position: int | None) -> None:
+    def cut(self, position: dict[str, int] | None) -> None:
         """Forget the rows behind ``position``; None is all of them."""
-        rows = self.read()[:position] if position else []
-        self.rows, self.waiting = len(rows), []
-        # Columns that only came later go with the rows: the file is as it was.
-        self.names = sorted(k for k in (rows[0] if rows else ()) if any(row.get(k) for row in rows))
-        if rows:
-            self.replace(self.names, rows)
-        else:
-            self.path.unlink(missing_ok=True)
+        found = position or {}
+        self.metrics.cut(found.get("metrics", 0))
+        self.updates.cut(found.get("updates", 0))
 
 
-def text_of(names: list[str], rows: list[dict[str, Any]]) -> str:
-    """Return lines of CSV."""
-    out = io.StringIO(newline="")
-    csv.DictWriter(out, names, extrasaction="ignore").writerows(rows)
-    return out.getvalue()
+def of_an_update(metrics: Mapping[str, float]) -> bool:
+    """Return whether a call tells of one update: ours, or a callback's that logs on its own.
+
+    Lightning adds the epoch to what a module logs; callbacks such as LearningRateMonitor call a logger
+    themselves, and do not.
+    """
+    return "epoch" not in metrics or any(name.startswith(UPDATE) for name in metrics)
 
 
 class EventLog(TensorBoardLogger):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from lightning.pytorch.trainer.states import TrainerFn
 
 from nft_lightning.common.files import written_whole
-from nft_lightning.records.loggers import check_write_rule, written
+from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import Group
 

@@ -49,6 +49,10 @@ DECIDES = (
 """Keys below those of MAY_CHANGE that do change what is learned."""
 
 
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+"""Keys that change what is learned where the learning rate depends on the run's length."""
+
+
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value of plain data with its dotted name; an empty container counts as a value."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -118,8 +122,11 @@ def check_agreement(cfg: DictConfig, saved: Path) -> dict[str, tuple[Any, Any]]:
     before = dict(leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=False)))
     now = dict(leaves(without_secrets(cfg)))
     changed: dict[str, tuple[Any, Any]] = {}
+    decides: tuple[str, ...] = DECIDES
+    if OmegaConf.select(cfg, "optimizer.schedule", default="constant") != "constant":
+        decides += LENGTH
     for name in sorted(before.keys() | now.keys()):
-        harmless = within(name, MAY_CHANGE) and not within(name, DECIDES)
+        harmless = within(name, MAY_CHANGE) and not within(name, decides)
         if not harmless and before.get(name, MASKED) != now.get(name, MASKED):
             changed[name] = (before.get(name), now.get(name))
     allowed = [str(key) for key in cfg.get("resume_allow") or []]

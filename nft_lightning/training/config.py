@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nft_lightning.common.bounds import bounded, check_bounds
+from nft_lightning.errors import UserError
 from nft_lightning.rollouts.config import check_sampling
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_paged_8bit", "adamw_cpu_offload")
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a linear warm-up and then a constant rate.
+    """AdamW with a linear warm-up and then a schedule, constant by default.
 
     Its numbers are fp32: what is stored in 16 bits (``trainer.precision=bf16-true``) has fp32 masters.
 
@@ -44,7 +47,13 @@ class OptimizerConfig:
             device is full, ``adamw_paged_8bit`` (bitsandbytes, which has no masters); or
             ``adamw_cpu_offload``, with masters, moments and step on the host. The last two need CUDA.
         learning_rate, beta1, beta2, weight_decay: AdamW's.
-        warmup_updates: optimizer steps until the full rate.
+        schedule: the factor of the rate after the warm-up: ``constant``; ``linear`` or ``cosine``, which
+            fall to ``min_factor`` at the last update that the trainer allows; a function from the
+            update, counted from the end of the warm-up, to the factor, which gets ``total_updates`` if
+            it has a parameter of that name; or what makes a torch ``LRScheduler`` of an optimizer.
+        min_factor: where ``linear`` and ``cosine`` end.
+        warmup_updates: optimizer steps until the full rate. An update that is left out counts neither
+            for the warm-up nor for the schedule.
         clip_grad_norm: largest gradient norm.
         stop_after_skipped_updates: updates in a row whose loss or gradient is not finite, each left
             out, that end the run.
@@ -55,9 +64,25 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = bounded(0.0, least=0)
+    schedule: Any = "constant"
+    min_factor: float = bounded(0.0, least=0, most=1, use="0.1")
     warmup_updates: int = bounded(0, least=0)
     clip_grad_norm: float = bounded(1.0, above=0, use="1.0, or .inf for none")
     stop_after_skipped_updates: int = bounded(10, least=1, use="10")
 
     def __post_init__(self) -> None:
         check_bounds(self, "optimizer")
+        if self.schedule not in SCHEDULES and not callable(self.schedule):
+            raise UserError(
+                "optimizer.schedule",
+                self.schedule,
+                "is not known",
+                f"use one of {', '.join(SCHEDULES)}, or a node with _target_ and _partial_: true",
+            )
+        if self.min_factor and self.schedule not in ("linear", "cosine"):
+            raise UserError(
+                "optimizer.min_factor",
+                self.min_factor,
+                "has no effect with this optimizer.schedule",
+                "use optimizer.schedule=cosine or linear, or leave it out",
+            )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -14,6 +15,16 @@ from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
 
 Reduce = Callable[..., Any]
+
+
+def log_step(trainer: L.Trainer, metrics: dict[str, float]) -> None:
+    """Give the loggers the metrics of the batch in training, every ``log_every_n_steps`` of them."""
+    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
+    if not trainer.log_every_n_steps or (step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, step=step)
+        logger.save()
 
 
 class EpochMetrics:

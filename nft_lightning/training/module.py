@@ -27,8 +27,9 @@ from nft_lightning.policy.shape import shape_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.metrics import EpochMetrics
+from nft_lightning.training.metrics import EpochMetrics, log_step
 from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
     has_masters,
@@ -50,6 +51,11 @@ class PolicyModule(L.LightningModule):
     Manual optimization: the token weights of a batch already hold the global denominator, so the
     step only sums, and the ranks' averaging is undone in one place.
     """
+
+    # The optimizer's numbers in the checkpoint that the run continues from.
+    numbers_before: dict[str, Any] | None = None
+    # [3]: this rank's loss, and sum and number of its tokens' entropies, of the update in progress.
+    update_sums: Tensor
 
     def __init__(
         self,
@@ -113,9 +119,17 @@ class PolicyModule(L.LightningModule):
         return self.data.timer
 
     def configure_optimizers(self) -> Any:
-        """Stepped by hand."""
-        masters = not has_masters(self.trainer)
-        return built_optimizer(self.optimizer_config, self.trained, self.learning_rates, masters)
+        """Return the optimizer and its schedule; both are stepped by hand, once per update."""
+        plan, masters = self.optimizer_config, not has_masters(self.trainer)
+        optimizer = built_optimizer(plan, self.trained, self.learning_rates, masters)
+        schedule = built_schedule(plan, optimizer, self.total_updates)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def total_updates(self) -> int | None:
+        """Return how many updates the trainer allows; None is no end."""
+        trainer, length = self.trainer, self.data.batching.updates_per_rollout
+        return total_updates(trainer.max_epochs, trainer.max_steps, length)
 
     @property
     def trained(self) -> list[torch.nn.Module]:
@@ -128,13 +142,31 @@ class PolicyModule(L.LightningModule):
         own = self.optimizer_config.learning_rate
         return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
 
+    @property
+    def optimizer_numbers(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
+        plan = self.optimizer_config
+        return {
+            "learning_rates": self.learning_rates,
+            "betas": [plan.beta1, plan.beta2],
+            "weight_decay": plan.weight_decay,
+            "schedule": described(plan.schedule),
+            "min_factor": plan.min_factor,
+            "warmup_updates": plan.warmup_updates,
+            "total_updates": self.total_updates,
+        }
+
     def on_train_start(self) -> None:
-        """Give the optimizer the config's numbers: a checkpoint's are those that it was written with."""
-        plan, groups = self.optimizer_config, self.optimizers().param_groups  # type: ignore[union-attr]
-        for group, rate in zip(groups, self.learning_rates, strict=True):
-            group["full_rate"] = rate
+        """Give the optimizer the config's numbers where a checkpoint was written with others."""
+        if self.numbers_before in (None, self.optimizer_numbers):
+            return
+        plan, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
+        for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate
             group["betas"] = (plan.beta1, plan.beta2)
             group["weight_decay"] = plan.weight_decay
+        schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
+        self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
     def training_step(self, batch: OptimizerBatch, _: int) -> None:
         """Forward and backward of every micro-batch, then one optimizer step."""
@@ -162,6 +194,7 @@ class PolicyModule(L.LightningModule):
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
         """Forward and backward of each; what the allocator said where memory did not suffice."""
+        self.update_sums = torch.zeros(3, device=self.device)
         try:
             for micro, last in mark_last(micro_batches):
                 self.backward_one(micro, last)
@@ -191,7 +224,9 @@ class PolicyModule(L.LightningModule):
         computed = real if self.policy.padding_free else torch.tensor(micro.attention_mask.numel())
         self.note("batching/padding_fraction", computed - real, computed)
         self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
-        self.note("policy/entropy_nats", *masked_pair(out.entropy, micro.mask))
+        entropy = masked_pair(out.entropy, micro.mask)
+        self.note("policy/entropy_nats", *entropy)
+        self.update_sums += torch.stack([loss, *entropy]).detach().float()
         for name, pair in tokens.metrics.items():
             self.note(f"objective/{name}", *pair)
         for name, tally in tokens.sums.items():
@@ -222,15 +257,15 @@ class PolicyModule(L.LightningModule):
         optimizer = self.optimizers()
         plan = self.optimizer_config
         with self.timer.phase("optimizer"):
-            warm = min(1.0, (self.policy_version + 1) / max(1, plan.warmup_updates))
-            for group in optimizer.param_groups:  # type: ignore[union-attr]
-                group["lr"] = group["full_rate"] * warm
             norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
-            broken = torch.tensor(float(not self.loss_finite), device=self.device)
-            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+            wrong = torch.tensor([float(not self.loss_finite)], device=self.device)
+            sums = torch.cat([wrong, self.update_sums])
+            broken, loss, *entropy = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+            self.log_update(loss, norm, *entropy)
             finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
+                self.lr_schedulers().step()  # type: ignore[union-attr]
                 self.policy_version += 1
             else:
                 leave_out(self.trainer)
@@ -242,6 +277,21 @@ class PolicyModule(L.LightningModule):
         self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
+
+    def log_update(self, loss: float, norm: Tensor, entropy: float, tokens: float) -> None:
+        """Log what the step about to be made is like, over all ranks; also one that is left out.
+
+        The loggers get it now: Lightning would give it to them behind the callbacks, one of which may
+        write a checkpoint that says how far they are.
+        """
+        logged = {
+            "update/loss": loss,
+            "update/gradient_norm": float(norm),
+            "update/learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
+            "update/entropy_nats": entropy / max(1.0, tokens),
+        }
+        self.log_dict(logged, logger=False, on_step=True, on_epoch=False, batch_size=1)
+        log_step(self.trainer, logged)
 
     def note(self, name: str, total: Tensor, count: Tensor) -> None:
         """Add a (sum, count) pair to the epoch's metrics; count 0 makes the metric a plain sum."""
@@ -287,11 +337,16 @@ class PolicyModule(L.LightningModule):
         }
         checkpoint["epoch_so_far"] = gather_objects(mine)
         checkpoint["updates_done"] = self.policy_version
+        checkpoint["optimizer_numbers"] = self.optimizer_numbers
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
+        self.numbers_before = checkpoint["optimizer_numbers"]
+        if self.numbers_before != self.optimizer_numbers:
+            # The schedule is made anew when training starts; the state of another kind would not fit.
+            checkpoint["lr_schedulers"] = []
         found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])

@@ -16,12 +16,12 @@ MASTER = "master"
 def built_optimizer(
     plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
 ) -> Any:
-    """AdamW over what trains of each of ``parts``, whose full rate its groups keep as ``full_rate``.
+    """Return AdamW over what trains of each of ``parts``, each with its rate.
 
     ``masters`` is False where the strategy keeps those of narrower parameters itself.
     """
     groups = [
-        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rate, "full_rate": rate}
+        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rate}
         for part, rate in zip(parts, rates, strict=True)
     ]
     options: dict[str, Any] = {

@@ -36,8 +36,8 @@ def finished(tmp_path_factory):
     return folder, result
 
 
-def rows(folder):
-    with open(folder / "metrics.csv") as file:
+def rows(folder, name="metrics.csv"):
+    with open(folder / name) as file:
         return list(csv.DictReader(file))
 
 
@@ -56,6 +56,7 @@ def test_the_folder_explains_itself(finished):
         "config.yaml",
         "versions.json",
         "metrics.csv",
+        "updates.csv",
         "curve.png",
         "samples.md",
         "summary.json",
@@ -98,8 +99,29 @@ def test_two_runs_are_identical(finished):
                 assert x[key] == y[key], key
 
 
+def test_every_update_has_a_row(finished):
+    run = finished[0] / "a"
+    updates = rows(run, "updates.csv")
+    assert [int(row["step"]) for row in updates] == list(range(16))
+    assert [int(float(row["epoch"])) for row in updates] == [n // 4 for n in range(16)]
+    assert {float(row["update/learning_rate"]) for row in updates} == {2e-4}
+    # A row of metrics.csv holds the mean of its rollout's updates.
+    epochs = [row for row in rows(run) if row["objective/loss"]]
+    for i, row in enumerate(epochs):
+        own = updates[4 * i : 4 * i + 4]
+        for here, there in (
+            ("update/loss", "objective/loss"),
+            ("update/gradient_norm", "optimizer/gradient_norm"),
+        ):
+            mean = sum(float(update[here]) for update in own) / 4
+            assert mean == pytest.approx(float(row[there]), rel=1e-4, abs=1e-6)
+        entropies = [float(update["update/entropy_nats"]) for update in own]
+        assert min(entropies) <= float(row["policy/entropy_nats"]) <= max(entropies)
+
+
 def test_every_logged_metric_is_documented(finished):
-    logged = {k for k in rows(finished[0] / "a")[0] if "/" in k}
+    every = (rows(finished[0] / "a", name)[0] for name in ("metrics.csv", "updates.csv"))
+    logged = {k for row in every for k in row if "/" in k}
     logged = {k.replace("_at_4", "_at_{k}") for k in logged}
     documented = documented_metrics()
     assert logged <= documented

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.equal import differences
 from nft_lightning.app import run as running
-from nft_lightning.batching.split import halved
+from nft_lightning.batching.split import split_micro_batches
 from nft_lightning.checkpoints import folder as folders
 from nft_lightning.checkpoints.folder import DamagedCheckpointError, read_checkpoint, write_checkpoint
 from nft_lightning.engines.hf.engine import HFEngine
@@ -91,16 +91,16 @@ def test_disk_full_in_metrics(tmp_path, monkeypatch, caplog):
     logger = MetricsTable(str(tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", no_room)
-        logger.log_metrics({"a": 1.0}, 0)
+        logger.log_metrics({"a": 1.0, "epoch": 0}, 0)
         logger.save()
         stopping = MetricsTable(str(tmp_path), "stop")
-        stopping.log_metrics({"a": 1.0}, 0)
+        stopping.log_metrics({"a": 1.0, "epoch": 0}, 0)
         with pytest.raises(RunStoppedError, match=r"metrics.csv could not be written"):
             stopping.save()
     assert "No space left" in caplog.text
-    logger.log_metrics({"a": 2.0, "b": 3.0}, 1)
+    logger.log_metrics({"a": 2.0, "b": 3.0, "epoch": 1}, 1)
     logger.save()
-    assert [r["a"] for r in logger.read()] == ["1.0", "2.0"]
+    assert [r["a"] for r in logger.metrics.read()] == ["1.0", "2.0"]
 
 
 def test_a_read_only_run_folder(tmp_path):
@@ -242,12 +242,12 @@ def test_halves_keep_groups_and_rows():
     one = torch.ones(6, 1)
     group = torch.tensor([4, 4, 4, 4, 7, 7])
     micro = TokenBatch(ids, ids, one.bool(), one, one, {"group": group}, old_logprobs=one)
-    first, second = halved([micro])
+    first, second = split_micro_batches([micro])
     assert first.signal["group"].tolist() == [4] * 4
     assert second.signal["group"].tolist() == [7] * 2
     assert torch.equal(torch.cat([first.input_ids, second.input_ids]), ids)
-    assert len(halved([first])) == 1
-    rows = halved([TokenBatch(ids, ids, one.bool(), one, one, {"reward": one[:, 0]})])
+    assert len(split_micro_batches([first])) == 1
+    rows = split_micro_batches([TokenBatch(ids, ids, one.bool(), one, one, {"reward": one[:, 0]})])
     assert [len(r.mask) for r in rows] == [3, 3]
     assert rows[0].old_logprobs is None
 

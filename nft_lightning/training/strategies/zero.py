@@ -43,6 +43,7 @@ class ZeRO(DDPStrategy):
         self.stage = stage
         self.engine: Any = None
         self.groups: list[list[nn.Parameter]] = []
+        self.schedules: list[Any] = []
 
     @property
     def shards_parameters(self) -> bool:
@@ -60,7 +61,7 @@ class ZeRO(DDPStrategy):
         self.accelerator.setup(trainer)
         if self.engine is None:
             self.shard()
-        self.optimizers = [self.engine.optimizer]
+        self.optimizers, self.lr_scheduler_configs = [self.engine.optimizer], self.schedules
         self.setup_precision_plugin()
         self.barrier()
 
@@ -79,7 +80,7 @@ class ZeRO(DDPStrategy):
                 if part is not None:
                     deepspeed.zero.Init(module=part, config_dict_or_path=given["config"])
         self.model_to_device()
-        (optimizer,), _ = _init_optimizers_and_lr_schedulers(self.module)
+        (optimizer,), self.schedules = _init_optimizers_and_lr_schedulers(self.module)
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.engine = deepspeed.initialize(model=trained, optimizer=optimizer, **given)[0]
         if self.stage == 3:

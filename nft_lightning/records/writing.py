@@ -1,0 +1,32 @@
+"""What a file that cannot be written means for the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nft_lightning.errors import RunStoppedError, UserError
+
+log = logging.getLogger(__name__)
+WRITE_RULES = ("continue", "stop")
+
+
+def check_write_rule(rule: str, field: str) -> str:
+    """``rule``, or UserError."""
+    if rule not in WRITE_RULES:
+        raise UserError(field, rule, "is no rule", f"use one of {', '.join(WRITE_RULES)}")
+    return rule
+
+
+@contextmanager
+def written(what: Path, rule: str) -> Iterator[None]:
+    """Yield a full disk or the like ends the run, or costs it this file alone, by ``rule``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if rule == "stop":
+            raise RunStoppedError(f"{what} could not be written ({reason})") from error
+        log.warning("%s could not be written (%s); the run continues without", what, reason)

@@ -1,0 +1,169 @@
+"""The learning rate over a run's updates: a warm-up, then constant, linear, cosine or one's own."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, SequentialLR
+
+from nft_lightning.errors import UserError
+from nft_lightning.training.config import OptimizerConfig
+
+Factor = Callable[[int], float]
+
+
+def total_updates(max_epochs: int | None, max_steps: int, updates_per_rollout: int) -> int | None:
+    """Return how many updates a run makes at most; None where the trainer sets no end."""
+    ends = []
+    if max_epochs is not None and max_epochs >= 0:
+        ends.append(max_epochs * updates_per_rollout)
+    if max_steps >= 0:
+        ends.append(max_steps)
+    return min(ends, default=None)
+
+
+def built_schedule(plan: OptimizerConfig, optimizer: Optimizer, total: int | None) -> LRScheduler:
+    """Return the scheduler of ``plan.schedule``, to be stepped once after each update.
+
+    Args:
+        plan: the schedule, its warm-up and its end.
+        optimizer: whose groups hold their full rates.
+        total: updates of the whole run, see :func:`total_updates`.
+
+    Raises:
+        UserError: the schedule needs the run's length, and the trainer sets none.
+    """
+    if not is_scheduler(plan.schedule):
+        return LambdaLR(optimizer, factor_of(plan, total))
+    own: LRScheduler = plan.schedule(optimizer)
+    if not plan.warmup_updates:
+        return own
+    warm_up = LambdaLR(optimizer, warm_up_factor(plan.warmup_updates))
+    return SequentialLR(optimizer, [warm_up, own], [plan.warmup_updates])
+
+
+def is_scheduler(schedule: Any) -> bool:
+    """Return whether ``schedule`` makes a torch scheduler of an optimizer, and is no factor."""
+    made = schedule.func if isinstance(schedule, partial) else schedule
+    return inspect.isclass(made) and issubclass(made, LRScheduler)
+
+
+def factor_of(plan: OptimizerConfig, total: int | None) -> Factor:
+    """Return update number (from 0) -> factor of the full rate."""
+    warm_up = warm_up_factor(plan.warmup_updates)
+    if plan.schedule == "constant":
+        return warm_up
+    after = after_warm_up(plan, total)
+
+    # A function, and no object: a checkpoint would hold the attributes of one.
+    def factor(update: int) -> float:
+        if update < plan.warmup_updates:
+            return warm_up(update)
+        return after(update)
+
+    return factor
+
+
+def warm_up_factor(updates: int) -> Factor:
+    """Return the factor that rises linearly to 1 over ``updates``."""
+
+    def factor(update: int) -> float:
+        return min(1.0, (update + 1) / max(1, updates))
+
+    return factor
+
+
+def after_warm_up(plan: OptimizerConfig, total: int | None) -> Factor:
+    """Return what follows the warm-up; a function of one's own counts its updates from there."""
+    if callable(plan.schedule):
+        known = {"total_updates": total} if takes_total(plan.schedule) else {}
+        return lambda update: plan.schedule(update - plan.warmup_updates, **known)
+    if total is None:
+        raise UserError(
+            "optimizer.schedule",
+            plan.schedule,
+            "needs the number of updates, and the trainer has no end",
+            "give max_epochs or max_steps, or use optimizer.schedule=constant",
+        )
+    length = max(1, total - plan.warmup_updates)
+
+    def factor(update: int) -> float:
+        done = min(1.0, (update - plan.warmup_updates) / length)
+        left = 1 - done if plan.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return plan.min_factor + (1 - plan.min_factor) * left
+
+    return factor
+
+
+def takes_total(function: Any) -> bool:
+    """Return whether a function of one's own asks for ``total_updates``, and has none yet."""
+    given = function.keywords if isinstance(function, partial) else {}
+    return "total_updates" in inspect.signature(function).parameters and "total_updates" not in given
+
+
+def described(schedule: Any) -> str:
+    """Return a schedule or an optimizer as text that is equal where its config is."""
+    if isinstance(schedule, partial):
+        options = sorted(schedule.keywords.items())
+        return f"{described(schedule.func)} {schedule.args} {options}"
+    if isinstance(schedule, str) or schedule is None:
+        return str(schedule)
+    named = schedule if hasattr(schedule, "__qualname__") else type(schedule)
+    options = [] if named is schedule else sorted(vars(schedule).items())
+    return f"{named.__module__}.{named.__qualname__} {options}"
+
+
+def replayed(plan: OptimizerConfig, optimizer: Any, total: int | None, updates: int) -> LRScheduler:
+    """Return a new schedule as it is after ``updates``; the groups' ``lr`` are their full rates."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    schedule = built_schedule(plan, optimizer, total)
+    # Torch would complain that the optimizer has not stepped in this process.
+    optimizer._opt_called = True
+    for _ in range(updates):
+        schedule.step()
+    return schedule
+
+
+def rehearse(plan: OptimizerConfig, optimizer: Optimizer, total: int | None) -> None:
+    """Raise UserError where three updates of tiny weights by a schedule of one's own fail.
+
+    Args:
+        optimizer: over weights that nobody needs.
+        total: see :func:`total_updates`.
+    """
+    if isinstance(plan.schedule, str):
+        return
+    try:
+        schedule = built_schedule(plan, optimizer, total)
+        for _ in range(plan.warmup_updates + 3):
+            optimizer.step()
+            schedule.step()
+            rates = [float(group["lr"]) for group in optimizer.param_groups]
+            if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+                raise ValueError(f"it gives a rate of {rates[0]}")
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise UserError(
+            "optimizer.schedule",
+            described(plan.schedule),
+            f"cannot be used ({reason})",
+            "give a function of the update that returns a factor, or a scheduler of torch, "
+            "with _partial_: true",
+        ) from error
+
+
+def tiny_weights() -> list[torch.nn.Module]:
+    """Return one part with a matrix and a vector, and their gradients, to rehearse on."""
+    weights = torch.nn.ParameterList([torch.ones(2, 2), torch.ones(2)])
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    return [weights]
