@@ -70,7 +70,7 @@ def make_run(folder: Path) -> Path:
                 "template": "equals",
             }
         },
-        "rollout": {"plan": {"temperature": 1.0}},
+        "rollout": {"temperature": 1.0},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     half = ("correct", "wrong", "correct", "wrong")

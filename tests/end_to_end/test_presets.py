@@ -104,7 +104,7 @@ def test_siblings_differ_in_the_algorithm_alone(compose_config, model):
     def rest(algorithm: str):
         found = OmegaConf.to_container(compose_config(f"experiment={algorithm}_{model}"), resolve=False)
         del found["algorithm"], found["trainer"]["max_epochs"]
-        found["rollout"]["plan"].pop("completions_per_problem")
+        found["rollout"].pop("completions_per_problem")
         return found
 
     for algorithm in ALGORITHMS[1:]:
