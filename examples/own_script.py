@@ -1,4 +1,4 @@
-"""Train the shipped policy with NFT under a plain Lightning Trainer: avg@8 0.26 to 0.89 in 4 epochs."""
+"""Train the shipped policy with NFT under a plain Lightning Trainer: avg@8 rises from 0.26 to 0.89."""
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer
@@ -13,17 +13,12 @@ from nft_lightning import (
     load_policy,
 )
 
-if __name__ == "__main__":
-    policy = load_policy("tiny")
-    data = RolloutDataModule(policy, ArithmeticProblems(), MathVerifier(), prompt_template="equals")
-    module = PolicyModule(policy, NFT(), learning_rate=2e-4)
-    best = ModelCheckpoint(monitor="eval/avg_at_8", mode="max")
-    stop = EarlyStopping(monitor="eval/avg_at_8", mode="max", patience=3)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=4,
-        logger=CSVLogger("runs/own_script"),
-        callbacks=[LearningRateMonitor(), best, stop, Timer()],
-    )
-    trainer.validate(module, data)
-    trainer.fit(module, data)
+policy = load_policy("tiny")
+data = RolloutDataModule(policy, ArithmeticProblems(), MathVerifier(), prompt_template="equals")
+module = PolicyModule(policy, NFT(), learning_rate=2e-4)
+best = ModelCheckpoint(monitor="eval/avg_at_8", mode="max")
+stop = EarlyStopping(monitor="eval/avg_at_8", mode="max", patience=3)
+callbacks = [LearningRateMonitor(), best, stop, Timer()]
+trainer = L.Trainer(max_epochs=4, logger=CSVLogger("runs/own_script"), callbacks=callbacks)
+trainer.validate(module, data)
+trainer.fit(module, data)

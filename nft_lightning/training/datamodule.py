@@ -254,7 +254,7 @@ class RolloutDataModule(L.LightningDataModule):
             return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
 
     def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
-        """Return this rank's batches of rollout number ``index``, cut alike for every objective."""
+        """Return this rank's batches of rollout number ``index``, cut alike for all objectives."""
         return laid_out(
             rollout,
             objective,

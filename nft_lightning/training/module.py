@@ -92,6 +92,10 @@ class PolicyModule(L.LightningModule):
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
 
+    def setup(self, stage: str) -> None:
+        """Raise UserError where no data module is attached."""
+        _ = self.data
+
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
         if self.memory_saved:
