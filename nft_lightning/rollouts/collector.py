@@ -97,7 +97,8 @@ class Collector:
         def seeds(position: int) -> list[int]:
             return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
 
-        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, cursor)
+        start = 0 if self.plan.same_problems else cursor
+        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, start)
 
     def askable(self, problems: Sequence[Problem], new_tokens: int) -> list[Problem]:
         """Return those of ``problems`` whose prompts can be made and leave room for the answer."""
