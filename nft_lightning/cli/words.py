@@ -27,7 +27,7 @@ CONFIG_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp")
 AWAY = ("null", "None", "false", "False", "")
 # Groups that a run does without, by the option that says so.
 WITHOUT = {"logger": "none", "callbacks": "none"}
-NEVER_NEEDED = ("experiment", "sweep", "pruner")
+NEVER_NEEDED = ("experiment", "sweep", "pruner", "debug")
 # Nodes whose keys are read one by one, so that a key which nobody knows is refused.
 READ = (
     *("algorithm", "model", "problems.source", "problems.prompt", "verifier", "trainer", "logger"),

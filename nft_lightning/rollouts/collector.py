@@ -96,7 +96,8 @@ class Collector:
         def seeds(position: int) -> list[int]:
             return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
 
-        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, cursor)
+        start = 0 if self.plan.same_problems else cursor
+        return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, start)
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
         """Return the data set's worked solutions in place of completions; problems without one are left

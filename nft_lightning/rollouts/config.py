@@ -20,6 +20,8 @@ class RolloutConfig:
         completions_per_problem: K.
         max_generation_rounds: with an algorithm that drops uniform groups, how often missing
             groups are refilled, the first round included (dynamic sampling).
+        same_problems: every rollout asks the first problems again, with new completions; for finding
+            out whether a policy learns them.
         max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
         stop: texts that end a completion, which keeps them; for base models.
         stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
@@ -28,6 +30,7 @@ class RolloutConfig:
     problems_per_rollout: int = bounded(64, least=1)
     completions_per_problem: int = bounded(8, least=1)
     max_generation_rounds: int = bounded(2, least=1)
+    same_problems: bool = False
     max_new_tokens: int = bounded(64, least=1)
     temperature: float = 1.0
     top_p: float = 1.0
