@@ -22,6 +22,7 @@ from nft_lightning.app.build import (
     build_parts,
     conditions_hash,
     options_of,
+    same_run,
 )
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.cli.entry import compose_or_explain
@@ -273,3 +274,10 @@ def test_a_search_without_many_runs_is_refused(tmp_path, monkeypatch):
     result = cli("sweep=learning_rate", "--cfg", "hydra", "-p", "hydra.sweeper.pruner", cwd=tmp_path)
     assert "SuccessiveHalvingPruner" in result.stdout
     assert os.listdir(tmp_path) == []
+
+
+def test_what_was_checked_is_what_runs(compose_config):
+    """The parts of a config are built once, although Hydra composes it again."""
+    first = compose_config("run_dir=a", "problems.source.max_terms=4")
+    assert same_run(first, compose_config("run_dir=b", "problems.source.max_terms=4"))
+    assert not same_run(first, compose_config("run_dir=a", "problems.source.max_terms=5"))

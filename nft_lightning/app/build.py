@@ -325,6 +325,13 @@ def check_run_dir(run_dir: str, resume: str | None = None) -> None:
         ) from error
 
 
+def same_run(first: DictConfig, second: DictConfig) -> bool:
+    """Return whether two configs describe the same run, wherever its folder is."""
+    written = [OmegaConf.to_container(cfg, resolve=False) for cfg in (first, second)]
+    kept = [{k: v for k, v in dict(data).items() if k not in ("hydra", "run_dir")} for data in written]  # type: ignore[arg-type]
+    return kept[0] == kept[1]
+
+
 def conditions_hash(cfg: DictConfig) -> str:
     """Eight characters that are equal for runs under equal conditions: all but algorithm and seed."""
     data = OmegaConf.to_container(cfg, resolve=False)

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
 
 
-def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run(cfg: DictConfig, overrides: Sequence[str] = (), parts: Parts | None = None) -> dict[str, Any]:
     """Check, build, evaluate, train, evaluate; returns the summary that is also written.
 
     With ``cfg.resume`` it goes on where the run folder's last complete checkpoint stands.
@@ -65,7 +65,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         # Its report goes through these loggers.
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.INFO)
-    parts = build_parts(cfg)
+    parts = parts or build_parts(cfg)
     check_machine(cfg, parts)
     check_started(cfg.trainer)
     lock, preemption = RunLock(cfg.run_dir), PreemptionHandler()

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Sweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import build_parts, check_run_dir
+from nft_lightning.app.build import Parts, build_parts, check_run_dir, same_run
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.app.resume import expand_resume, key
 from nft_lightning.app.trainer_keys import check_flags
@@ -32,8 +32,11 @@ from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
 
 
-def train(cfg: DictConfig, debug: bool = False) -> float:
+def train(cfg: DictConfig, debug: bool = False, parts: Parts | None = None) -> float:
     """Return the final avg@k of one run: of this process, or in a multirun of a process of its own.
+
+    Args:
+        cfg: composed. debug: show tracebacks. parts: what was built from the same config, if anything.
 
     Raises:
         SystemExit: the run's ranks were processes of their own, with their exit code.
@@ -54,7 +57,7 @@ def train(cfg: DictConfig, debug: bool = False) -> float:
     from nft_lightning.app.run import run
     from nft_lightning.search.trial import final_accuracy
 
-    return final_accuracy(run(cfg, [*search_path(hydra_config), *typed]))
+    return final_accuracy(run(cfg, [*search_path(hydra_config), *typed], parts))
 
 
 def search_path(hydra_config: HydraConf) -> list[str]:
@@ -122,11 +125,13 @@ def offer_searches(arguments: list[str]) -> None:
     register()
 
 
-def check_before_start(cfg: DictConfig) -> None:
+def check_before_start(cfg: DictConfig) -> Parts:
+    """Return the parts of a run that was checked before anything is written."""
     from nft_lightning.app.run import quiet_libraries
 
     quiet_libraries()
-    check_machine(cfg, build_parts(cfg))
+    parts = build_parts(cfg)
+    check_machine(cfg, parts)
     check_flags(cfg.trainer)
     written = str(cfg._get_node("run_dir"))
     if "${" not in written or ("${hydra" not in written and "${now" not in written):
@@ -134,6 +139,7 @@ def check_before_start(cfg: DictConfig) -> None:
     else:
         # What its default begins with is known ahead; the time of its end is not.
         check_run_dir(f"{written.partition('${')[0]}...")
+    return parts
 
 
 def report_failed_runs() -> None:
@@ -154,6 +160,8 @@ def main() -> None:
     # Hydra builds its callbacks in a way of its own that it warns about; this one is ours.
     warnings.filterwarnings("ignore", message=".*nft_lightning.search.failed.FailedRuns")
 
+    checked: list[tuple[DictConfig, Parts]] = []
+
     def work() -> None:
         end_with_the_launcher()
         sys.argv[1:] = without_strays("train", ready(expand_resume(sys.argv[1:])))
@@ -162,13 +170,16 @@ def main() -> None:
         offer_searches(sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             # Before Hydra makes a run folder: bad input leaves nothing behind.
-            check_before_start(compose_or_explain("train", sys.argv[1:]))
+            composed = compose_or_explain("train", sys.argv[1:])
+            checked.append((composed, check_before_start(composed)))
         hydra.main(str(config_dir()), "train")(run_or_trial)()
         report_failed_runs()
 
     def run_or_trial(cfg: DictConfig) -> float:
         values: list[float] = []
-        guarded(lambda: values.append(train(cfg, debug)), debug)
+        # Data sets are loaded once: Hydra composes what was checked again.
+        parts = next((parts for before, parts in checked if same_run(before, cfg)), None)
+        guarded(lambda: values.append(train(cfg, debug, parts)), debug)
         return values[0]
 
     guarded(work, debug)
