@@ -117,8 +117,6 @@ def whole_copy(policy: Policy, device: torch.device, half: torch.dtype | None) -
     found: Any = copy.deepcopy(policy.model)
     if hasattr(found, "peft_config"):
         found = found.unload()
-        # peft leaves its mark on the model that it was wrapped around.
-        del found.peft_config
     found = found.requires_grad_(False).to(device)
     if half is not None:
         cast_to_half(found, half)

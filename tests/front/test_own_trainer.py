@@ -33,6 +33,7 @@ from nft_lightning import (
     UserError,
     load_policy,
 )
+from nft_lightning.policy.prepare import whole_copy
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"problems_per_rollout": 8, "completions_per_problem": 4, "updates_per_rollout": 2}
@@ -135,6 +136,18 @@ def test_lora_from_plain_keywords_trains_its_adapters_only():
     assert frozen
     assert all(torch.equal(now[name], before) for name, before in frozen.items())
     assert any(bool(p.abs().sum() > 0) for name, p in now.items() if ".lora_B." in name)
+
+
+def test_the_copy_beside_sharded_parameters_has_no_adapters():
+    policy, plain = load_policy("tiny", lora_rank=4), load_policy("tiny")
+    copied = whole_copy(policy, torch.device("cpu"), None)
+    assert not hasattr(copied, "peft_config")
+    expected, found = plain.model.state_dict(), copied.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not any(p.requires_grad for p in copied.parameters())
+    assert any(p.requires_grad for p in policy.parameters())
+    assert whole_copy(policy, torch.device("cpu"), torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_configs_and_plain_keywords_say_the_same():

@@ -173,7 +173,7 @@ def test_adapters_for_layers_that_are_not_there_are_refused():
             "a step below 1/256 of a weight is",
         ),
         pytest.param(["trainer=fsdp"], "trainer.accelerator='gpu' is not on", marks=NO_CUDA),
-        (["policy.quantize=4bit", "policy.lora_rank=4"], "is for model=hf alone"),
+        (["policy.quantize=4bit", "policy.lora_rank=4"], "is for model=hf only"),
         *(
             pytest.param([f"optimizer.name={name}"], f"optimizer.name='{name}' needs", marks=NO_CUDA)
             for name in ("adamw_paged_8bit", "adamw_cpu_offload")
