@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nft_lightning.app.lightning_use import check_flags
 from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
@@ -320,23 +321,7 @@ def check_trainer(cfg: DictConfig) -> None:
     for key in cfg.trainer:
         if key not in known:
             raise unknown_key(f"trainer.{key!s}", cfg.trainer[key], known, "trainer")
-    owned = (
-        "check_val_every_n_epoch",
-        "val_check_interval",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-        "limit_train_batches",
-        "limit_val_batches",
-        "overfit_batches",
-    )
-    for key in owned:
-        if key in cfg.trainer:
-            raise UserError(
-                f"trainer.{key}",
-                cfg.trainer[key],
-                "has no effect here",
-                "use evaluation.problems, evaluation.every_epochs, batching.*, optimizer.clip_grad_norm",
-            )
+    check_flags(cfg.trainer)
 
 
 def check_run_dir(run_dir: str, resume: str | None = None) -> None:

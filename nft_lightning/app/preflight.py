@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from nft_lightning.app.build import Parts
+from nft_lightning.app.build import Parts, target
+from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, room_for
@@ -27,9 +28,19 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError, in one sentence, where this machine cannot run the config."""
+    check_callbacks(cfg)
     check_devices(cfg, parts)
     check_optimizer(cfg, parts)
     check_policy(cfg, parts)
+
+
+def check_callbacks(cfg: DictConfig) -> None:
+    """Raise UserError for a callback that does not fit a run."""
+    nodes = {str(name): node for name, node in (cfg.get("callbacks") or {}).items() if node}
+    classes = {name: target(node, f"callbacks.{name}") for name, node in nodes.items()}
+    for name, cls in classes.items():
+        check_callback(f"callbacks.{name}", cls)
+    check_one_progress_bar(cfg, classes)
 
 
 def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -33,6 +34,7 @@ from nft_lightning.app.preflight import check_engine, check_lora, check_machine,
 from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
+from nft_lightning.checkpoints.callback import Checkpoints
 from nft_lightning.checkpoints.folder import CheckpointFolder
 from nft_lightning.checkpoints.lock import RunLock
 from nft_lightning.checkpoints.run_state import RunState, epochs_done
@@ -158,7 +160,10 @@ def lightnings_refusals() -> Iterator[None]:
     except L.fabric.utilities.exceptions.MisconfigurationException as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
-            "trainer, callbacks", None, f"are refused by Lightning ({reason})", "see docs/scale.md"
+            "trainer, callbacks",
+            None,
+            f"are refused by Lightning ({reason})",
+            "see docs/lightning.md",
         ) from error
 
 
@@ -241,9 +246,9 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: RunState) -> L.Trainer:
         for group in ("logger", "callbacks")
     )
     defaults: dict[str, Any] = {
-        "enable_progress_bar": False,
+        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
         "enable_model_summary": False,
-        "enable_checkpointing": bool((cfg.callbacks or {}).get("checkpoint")),
+        "enable_checkpointing": any(isinstance(c, Checkpoints | Checkpoint) for c in callbacks),
         "log_every_n_steps": 1,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,

@@ -144,8 +144,11 @@ class PolicyModule(L.LightningModule):
         schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
         self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
-    def training_step(self, batch: OptimizerBatch, _: int) -> None:
-        """Forward and backward of every micro-batch, then one optimizer step."""
+    def training_step(self, batch: OptimizerBatch, _: int) -> dict[str, Tensor]:
+        """Forward and backward of every micro-batch, then one optimizer step; return its ``loss``.
+
+        A batch of nothing has loss 0.
+        """
         if batch.step_in_epoch == 0 and batch.policy_version != self.policy_version:
             raise RuntimeError(
                 f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
@@ -164,9 +167,9 @@ class PolicyModule(L.LightningModule):
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
             self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
-        if micro_batches:
-            self.step_optimizer()
+        loss = self.step_optimizer() if micro_batches else 0.0
         self.data.trained(batch)
+        return {"loss": torch.tensor(loss)}
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
         """Forward and backward of each; what the allocator said where memory did not suffice."""
@@ -228,8 +231,8 @@ class PolicyModule(L.LightningModule):
 
         logprobs.register_hook(note)
 
-    def step_optimizer(self) -> None:
-        """Clip, skip when not finite, step, schedule, count."""
+    def step_optimizer(self) -> float:
+        """Clip, skip when not finite, step, schedule, count; return the loss over all ranks."""
         optimizer = self.optimizers()
         plan = self.optimizer_config
         with self.timer.phase("optimizer"):
@@ -253,6 +256,7 @@ class PolicyModule(L.LightningModule):
         self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
+        return loss
 
     def log_update(self, loss: float, norm: Tensor, entropy: float, tokens: float) -> None:
         """Log what the step about to be made is like, over all ranks; also one that is left out.
