@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import shutil
 from typing import Any
@@ -18,8 +17,8 @@ from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, room_for
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.policy.lora import linear_names, outside_decoder, without_weights
-from nft_lightning.training.optimizer import built_optimizer
-from nft_lightning.training.schedule import rehearse, tiny_weights, total_updates
+from nft_lightning.training.rehearsal import rehearse
+from nft_lightning.training.schedule import described, total_updates
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
@@ -228,7 +227,7 @@ def check_started(trainer: Any) -> None:
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     """The optimizer's library, CUDA, and a strategy that it knows."""
     name = parts.optimizer.name
-    check_schedule(cfg, parts)
+    check_custom(cfg, parts)
     if name == "adamw":
         return
     check_steps(name, trains_narrow(cfg, parts))
@@ -240,13 +239,26 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
 
 
-def check_schedule(cfg: DictConfig, parts: Parts) -> None:
-    """Raise UserError where a schedule of one's own cannot be used; it is tried on tiny weights."""
+def check_custom(cfg: DictConfig, parts: Parts) -> None:
+    """Raise UserError where an optimizer or a schedule of one's own cannot be used."""
+    own = parts.optimizer.custom
+    if own is not None and trains_narrow(cfg, parts):
+        raise UserError(
+            "optimizer.custom",
+            described(own),
+            "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
+            "use optimizer.name=adamw, which has fp32 masters, or policy.lora_rank=16",
+        )
+    if own is not None and str(cfg.trainer.get("strategy", "auto")) in CUT:
+        raise UserError(
+            "optimizer.custom",
+            described(own),
+            "may not know sharded parameters",
+            "use optimizer.name=adamw, or trainer=ddp",
+        )
     trainer, length = cfg.trainer, parts.batching.updates_per_rollout
     total = total_updates(trainer.max_epochs, trainer.get("max_steps", -1), length)
-    plan = dataclasses.replace(parts.optimizer, name="adamw")
-    tiny = tiny_weights()
-    rehearse(plan, built_optimizer(plan, tiny, [plan.learning_rate]), total)
+    rehearse(parts.optimizer, total)
 
 
 def check_steps(optimizer: str, narrow: bool) -> None:

@@ -14,7 +14,7 @@ from nft_lightning.batching.split import out_of_memory, split_micro_batches
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.distributed.shards import clip_gradients
-from nft_lightning.errors import RunStoppedError
+from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
@@ -28,7 +28,7 @@ from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.metrics import EpochMetrics, log_step
-from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
 from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
@@ -123,8 +123,11 @@ class PolicyModule(L.LightningModule):
         """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
         plan = self.optimizer_config
         return {
+            "kind": kind_of(plan),
+            "custom": described(plan.custom),
             "learning_rates": self.learning_rates,
             "betas": [plan.beta1, plan.beta2],
+            "epsilon": plan.epsilon,
             "weight_decay": plan.weight_decay,
             "schedule": described(plan.schedule),
             "min_factor": plan.min_factor,
@@ -137,10 +140,7 @@ class PolicyModule(L.LightningModule):
         if self.numbers_before in (None, self.optimizer_numbers):
             return
         plan, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
-        for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):
-            group["lr"] = rate
-            group["betas"] = (plan.beta1, plan.beta2)
-            group["weight_decay"] = plan.weight_decay
+        give_numbers(optimizer, plan, self.trained, self.learning_rates)
         schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
         self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
@@ -324,6 +324,13 @@ class PolicyModule(L.LightningModule):
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
         self.numbers_before = checkpoint["optimizer_numbers"]
+        if self.numbers_before["kind"] != self.optimizer_numbers["kind"]:
+            raise UserError(
+                "optimizer",
+                self.optimizer_numbers["kind"],
+                f"cannot continue with the state of {self.numbers_before['kind']}",
+                "continue with the optimizer that the run was begun with, or begin a new run",
+            )
         if self.numbers_before != self.optimizer_numbers:
             # The schedule is made anew when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []
