@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from nft_lightning.app.build import build_parts
+from nft_lightning.app.preflight import check_machine
+from nft_lightning.errors import UserError
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.optimizer import MasterAdamW, built_optimizer
+from nft_lightning.training.optimizer import MasterAdamW, built_optimizer, give_numbers
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -113,3 +117,89 @@ def test_a_parameter_without_gradient_keeps_its_master():
         True,
         True,
     ]
+
+
+class Layer(nn.Module):
+    """A matrix, a bias and a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 3), nn.LayerNorm(3)
+
+
+def test_norms_and_biases_do_not_decay():
+    plan = OptimizerConfig(weight_decay=0.5, learning_rate=0.1, epsilon=1e-6)
+    layer = Layer()
+    optimizer = built_optimizer(plan, [layer], [0.1])
+    assert {group["eps"] for group in optimizer.param_groups} == {1e-6}
+    before = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in layer.named_parameters():
+        kept = 0.95 if name == "linear.weight" else 1.0
+        assert torch.allclose(parameter, before[name] * kept), name
+
+
+def test_two_groups_step_as_one_without_decay():
+    layers = [Layer(), Layer()]
+    layers[1].load_state_dict(layers[0].state_dict())
+    two = built_optimizer(OptimizerConfig(), layers[:1], [1e-2])
+    one = torch.optim.AdamW(layers[1].parameters(), 1e-2, betas=(0.9, 0.95), weight_decay=0.0)
+    assert [group["name"] for group in two.param_groups] == ["policy", "policy_no_decay"]
+    for _ in range(3):
+        for layer, optimizer in zip(layers, (two, one), strict=True):
+            layer.norm(layer.linear(torch.arange(6.0).view(2, 3))).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    pairs = zip(layers[0].parameters(), layers[1].parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_lora_has_no_empty_group():
+    matrices = built_optimizer(OptimizerConfig(), [Weights(torch.float32)], [1e-3])
+    assert [group["name"] for group in matrices.param_groups] == ["policy"]
+
+
+SGD = partial(torch.optim.SGD, momentum=0.9)
+
+
+def test_an_optimizer_of_ones_own_gets_rates_and_decay():
+    plan = OptimizerConfig(custom=SGD, weight_decay=0.1)
+    optimizer = built_optimizer(plan, [Layer()], [0.3])
+    assert isinstance(optimizer, torch.optim.SGD)
+    found = [(g["lr"], g["weight_decay"], g["momentum"]) for g in optimizer.param_groups]
+    assert found == [(0.3, 0.1, 0.9), (0.3, 0.0, 0.9)]
+
+
+def test_a_changed_option_of_ones_own_optimizer_is_taken():
+    layer = Layer()
+    optimizer = built_optimizer(OptimizerConfig(custom=SGD), [layer], [0.3])
+    changed = OptimizerConfig(custom=partial(torch.optim.SGD, momentum=0.5), weight_decay=0.1)
+    give_numbers(optimizer, changed, [layer], [0.2])
+    found = [(g["lr"], g["weight_decay"], g["momentum"]) for g in optimizer.param_groups]
+    assert found == [(0.2, 0.1, 0.5), (0.2, 0.0, 0.5)]
+
+
+OWN = "{_target_:torch.optim.SGD,_partial_:true,momentum:0.9}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([f"optimizer.custom={OWN}", "optimizer.name=adamw_8bit"], "leave out one of them"),
+        ([f"optimizer.custom={OWN}", "trainer.precision=bf16-true"], "has fp32 masters"),
+        ([f"optimizer.custom={OWN}", "trainer=fsdp2"], "may not know sharded parameters"),
+        ([f"optimizer.custom={OWN.replace(',_partial_:true', '')}"], "_partial_: true"),
+        ([f"optimizer.custom={OWN.replace('momentum', 'momentun')}"], "momentum"),
+        (["optimizer.custom={_target_:torch.optim.LBFGS,_partial_:true}"], "cannot be used"),
+        (["optimizer.custom=sgd"], "makes no optimizer"),
+        (["optimizer.epsilon=0"], "is not above 0"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_used_is_refused_before_a_model_is_loaded(
+    compose_config, overrides, said
+):
+    cfg = compose_config(*overrides, "verifier=exact", "run_dir=x")
+    with pytest.raises(UserError, match=said):
+        check_machine(cfg, build_parts(cfg))

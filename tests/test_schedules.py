@@ -13,8 +13,8 @@ from nft_lightning.app.build import build_parts
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.errors import UserError
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.optimizer import built_optimizer
-from nft_lightning.training.schedule import built_schedule, described, replayed, tiny_weights
+from nft_lightning.training.optimizer import built_optimizer, tiny_weights
+from nft_lightning.training.schedule import built_schedule, described, replayed
 from tests.resume.conftest import brief
 
 RATE = 3e-4

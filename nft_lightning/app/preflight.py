@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from nft_lightning.app.build import Parts
+from nft_lightning.app.build import Parts, target
+from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
@@ -16,8 +16,8 @@ from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES
 from nft_lightning.policy.lora import without_weights
 from nft_lightning.policy.requirements import check_library, check_policy
-from nft_lightning.training.optimizer import built_optimizer
-from nft_lightning.training.schedule import rehearse, tiny_weights, total_updates
+from nft_lightning.training.rehearsal import rehearse
+from nft_lightning.training.schedule import described, total_updates
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
@@ -26,10 +26,20 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 def check_machine(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError, in one sentence, where this machine cannot run the config."""
+    check_callbacks(cfg)
     check_devices(cfg, parts)
     check_optimizer(cfg, parts)
     check_policy(parts.model, parts.policy)
     check_quantization(cfg, parts)
+
+
+def check_callbacks(cfg: DictConfig) -> None:
+    """Raise UserError for a callback that does not fit a run."""
+    nodes = {str(name): node for name, node in (cfg.get("callbacks") or {}).items() if node}
+    classes = {name: target(node, f"callbacks.{name}") for name, node in nodes.items()}
+    for name, cls in classes.items():
+        check_callback(f"callbacks.{name}", cls)
+    check_one_progress_bar(cfg, classes)
 
 
 def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
@@ -209,7 +219,7 @@ def check_started(trainer: Any) -> None:
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     """The optimizer's library, CUDA, and a strategy that it knows."""
     name = parts.optimizer.name
-    check_schedule(cfg, parts)
+    check_custom(cfg, parts)
     if name == "adamw":
         return
     check_steps(name, trains_narrow(cfg, parts))
@@ -221,13 +231,26 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
 
 
-def check_schedule(cfg: DictConfig, parts: Parts) -> None:
-    """Raise UserError where a schedule of one's own cannot be used; it is tried on tiny weights."""
+def check_custom(cfg: DictConfig, parts: Parts) -> None:
+    """Raise UserError where an optimizer or a schedule of one's own cannot be used."""
+    own = parts.optimizer.custom
+    if own is not None and trains_narrow(cfg, parts):
+        raise UserError(
+            "optimizer.custom",
+            described(own),
+            "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
+            "use optimizer.name=adamw, which has fp32 masters, or policy.lora_rank=16",
+        )
+    if own is not None and str(cfg.trainer.get("strategy", "auto")) in CUT:
+        raise UserError(
+            "optimizer.custom",
+            described(own),
+            "may not know sharded parameters",
+            "use optimizer.name=adamw, or trainer=ddp",
+        )
     trainer, length = cfg.trainer, parts.batching.updates_per_rollout
     total = total_updates(trainer.max_epochs, trainer.get("max_steps", -1), length)
-    plan = dataclasses.replace(parts.optimizer, name="adamw")
-    tiny = tiny_weights()
-    rehearse(plan, built_optimizer(plan, tiny, [plan.learning_rate]), total)
+    rehearse(parts.optimizer, total)
 
 
 def check_steps(optimizer: str, narrow: bool) -> None:

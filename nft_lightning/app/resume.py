@@ -150,6 +150,7 @@ def find(cfg: DictConfig) -> Resume | None:
         return None
     check_names(folder)
     changed = check_agreement(cfg, folder / "config.yaml")
+    check_optimizer_kind(cfg, OmegaConf.load(folder / "config.yaml"))
     damaged: list[tuple[Path, str]] = []
     for path in reversed(checkpoints(folder / "checkpoints")):
         try:
@@ -161,6 +162,25 @@ def find(cfg: DictConfig) -> Resume | None:
         check_epochs(found, cfg.trainer.max_epochs)
         return found
     return Resume(None, {}, tuple(damaged), changed)
+
+
+def check_optimizer_kind(cfg: Any, saved: Any) -> None:
+    """Raise UserError where the optimizer would not understand the state of the one before."""
+    before, now = optimizer_kind(saved), optimizer_kind(cfg)
+    if before != now:
+        raise UserError(
+            "optimizer",
+            now,
+            f"cannot continue with the state of {before}",
+            "continue with the optimizer that the run was begun with, or begin a new run",
+        )
+
+
+def optimizer_kind(cfg: Any) -> str:
+    """Return whose state the checkpoints of a config hold."""
+    own = OmegaConf.select(cfg, "optimizer.custom._target_")
+    name = str(OmegaConf.select(cfg, "optimizer.name"))
+    return str(own) if own else "adamw_8bit" if name.endswith("8bit") else "adamw"
 
 
 def check_ranks(found: Resume, now: Ranks) -> None:

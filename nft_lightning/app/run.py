@@ -17,6 +17,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.assemble import assemble
@@ -32,6 +33,7 @@ from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kep
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
 from nft_lightning.app.trainer_keys import DEFAULTS
+from nft_lightning.checkpoints.callback import Checkpoints
 from nft_lightning.checkpoints.folder import CheckpointFolder
 from nft_lightning.checkpoints.lock import RunLock
 from nft_lightning.checkpoints.run_state import ExactResume, epochs_done
@@ -151,7 +153,10 @@ def lightnings_refusals() -> Iterator[None]:
     except L.fabric.utilities.exceptions.MisconfigurationException as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
-            "trainer, callbacks", None, f"are refused by Lightning ({reason})", "see docs/scale.md"
+            "trainer, callbacks",
+            None,
+            f"are refused by Lightning ({reason})",
+            "see docs/lightning.md",
         ) from error
 
 
@@ -206,11 +211,14 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: ExactResume) -> L.Traine
         [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
         for group in ("logger", "callbacks")
     )
-    checkpoint = bool((cfg.callbacks or {}).get("checkpoint"))
+    defaults = {
+        **DEFAULTS,
+        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
+        "enable_checkpointing": any(isinstance(c, Checkpoints | Checkpoint) for c in callbacks),
+    }
     try:
         return L.Trainer(
-            **{**DEFAULTS, **options},
-            enable_checkpointing=checkpoint,
+            **{**defaults, **options},
             default_root_dir=cfg.run_dir,
             check_val_every_n_epoch=parts.evaluation.every_epochs,
             logger=loggers or False,

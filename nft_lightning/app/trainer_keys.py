@@ -12,28 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from nft_lightning.app.lightning_use import REFUSED_FLAGS
 from nft_lightning.errors import UserError
 from nft_lightning.training.strategies.choice import CUT
 
-BATCHES = "has no effect here"
-LENGTHS = "use evaluation.problems, rollout.problems_per_rollout and batching.*"
-# Keys of Lightning's that a run sets itself: what is wrong with them, and what to use.
-OWNED = {
-    "check_val_every_n_epoch": (BATCHES, "use evaluation.every_epochs"),
-    "val_check_interval": (BATCHES, "use evaluation.every_epochs"),
-    "accumulate_grad_batches": (BATCHES, "use batching.updates_per_rollout"),
-    "gradient_clip_val": (BATCHES, "use optimizer.clip_grad_norm"),
-    "gradient_clip_algorithm": (BATCHES, "use optimizer.clip_grad_norm"),
-    "limit_train_batches": (BATCHES, LENGTHS),
-    "limit_val_batches": (BATCHES, LENGTHS),
-    "overfit_batches": (BATCHES, LENGTHS),
-    "logger": ("is a config group", "use logger=none or another of its options"),
-    "callbacks": ("is a config group", "use callbacks=none or another of its options"),
-    "plugins": ("is made by the run", "leave it out"),
-    "default_root_dir": ("is the run folder", "use run_dir=FOLDER"),
-    "enable_checkpointing": ("is what callbacks.checkpoint decides", "use callbacks.checkpoint=null"),
-    "barebones": ("leaves out the callbacks that a run needs", "leave it out"),
-}
 LEAST = {"max_epochs": 1, "num_nodes": 1, "threads": 0}
 # What a run gives Lightning where the config says nothing.
 DEFAULTS: dict[str, Any] = {
@@ -67,8 +49,8 @@ def check_keys(node: Any) -> None:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             remedy = f"did you mean trainer.{near[0]}" if near else f"use one of {', '.join(known)}"
             raise UserError(name, value, "is not known", remedy)
-        if key in OWNED:
-            raise UserError(name, value, *OWNED[key])
+        if key in REFUSED_FLAGS:
+            raise UserError(name, value, *REFUSED_FLAGS[key])
         if key != "precision":
             check_value(name, value, takes[key], LEAST.get(key))
     if node.get("max_epochs") is None:
@@ -160,7 +142,7 @@ def refusal(options: Mapping[str, Any]) -> str:
     import lightning
 
     try:
-        lightning.Trainer(**{**DEFAULTS, **options}, logger=False, enable_checkpointing=False)
+        lightning.Trainer(**{**DEFAULTS, "enable_checkpointing": False, **options}, logger=False)
     except Exception as error:  # whatever it raises is about the options, which are all there is
         return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return ""

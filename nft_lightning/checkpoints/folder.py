@@ -220,8 +220,10 @@ class CheckpointFolder(CheckpointIO):
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Rename first: what is half removed looks like no checkpoint."""
+        """Rename first: what is half removed looks like no checkpoint. Nothing happens without one."""
         folder = Path(path)
+        if not folder.exists():
+            return
         doomed = folder.parent / (PARTIAL + folder.name)
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)

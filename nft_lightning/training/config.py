@@ -46,7 +46,10 @@ class OptimizerConfig:
         name: ``adamw``; with its two moments in 8 bit, ``adamw_8bit`` or, paged to the host where the
             device is full, ``adamw_paged_8bit`` (bitsandbytes, which has no masters); or
             ``adamw_cpu_offload``, with masters, moments and step on the host. The last two need CUDA.
-        learning_rate, beta1, beta2, weight_decay: AdamW's.
+        custom: what makes an optimizer of one's own from parameter groups, in place of ``name``. Its
+            groups have the rates and the weight decay of this config; everything else is its own.
+        learning_rate, beta1, beta2, epsilon: AdamW's.
+        weight_decay: of matrices, embeddings included; norms and biases have none.
         schedule: the factor of the rate after the warm-up: ``constant``; ``linear`` or ``cosine``, which
             fall to ``min_factor`` at the last update that the trainer allows; a function from the
             update, counted from the end of the warm-up, to the factor, which gets ``total_updates`` if
@@ -60,9 +63,11 @@ class OptimizerConfig:
     """
 
     name: str = bounded("adamw", choices=OPTIMIZERS)
+    custom: Any = None
     learning_rate: float = bounded(2e-4, above=0, finite=True, use="2e-4 or the like")
     beta1: float = 0.9
     beta2: float = 0.95
+    epsilon: float = bounded(1e-8, above=0, finite=True, use="1e-8")
     weight_decay: float = bounded(0.0, least=0)
     schedule: Any = "constant"
     min_factor: float = bounded(0.0, least=0, most=1, use="0.1")
@@ -72,6 +77,17 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "optimizer")
+        if self.custom is not None and not callable(self.custom):
+            raise UserError(
+                "optimizer.custom",
+                self.custom,
+                "makes no optimizer",
+                "give a node with _target_ and _partial_: true",
+            )
+        if self.custom is not None and self.name != "adamw":
+            raise UserError(
+                "optimizer.name", self.name, "is not used with optimizer.custom", "leave out one of them"
+            )
         if self.schedule not in SCHEDULES and not callable(self.schedule):
             raise UserError(
                 "optimizer.schedule",

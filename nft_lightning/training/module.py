@@ -28,7 +28,7 @@ from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.metrics import EpochMetrics, log_step
-from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
 from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
@@ -151,8 +151,11 @@ class PolicyModule(L.LightningModule):
         """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
         plan = self.optimizer_config
         return {
+            "kind": kind_of(plan),
+            "custom": described(plan.custom),
             "learning_rates": self.learning_rates,
             "betas": [plan.beta1, plan.beta2],
+            "epsilon": plan.epsilon,
             "weight_decay": plan.weight_decay,
             "schedule": described(plan.schedule),
             "min_factor": plan.min_factor,
@@ -165,15 +168,15 @@ class PolicyModule(L.LightningModule):
         if self.numbers_before in (None, self.optimizer_numbers):
             return
         plan, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
-        for group, rate in zip(optimizer.param_groups, self.learning_rates, strict=True):
-            group["lr"] = rate
-            group["betas"] = (plan.beta1, plan.beta2)
-            group["weight_decay"] = plan.weight_decay
+        give_numbers(optimizer, plan, self.trained, self.learning_rates)
         schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
         self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
-    def training_step(self, batch: OptimizerBatch, _: int) -> None:
-        """Forward and backward of every micro-batch, then one optimizer step."""
+    def training_step(self, batch: OptimizerBatch, _: int) -> dict[str, Tensor]:
+        """Forward and backward of every micro-batch, then one optimizer step; return its ``loss``.
+
+        A batch of nothing has loss 0.
+        """
         if batch.step_in_epoch == 0 and batch.policy_version != self.policy_version:
             raise RuntimeError(
                 f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
@@ -192,9 +195,9 @@ class PolicyModule(L.LightningModule):
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
             self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
-        if micro_batches:
-            self.step_optimizer()
+        loss = self.step_optimizer() if micro_batches else 0.0
         self.data.trained(batch)
+        return {"loss": torch.tensor(loss)}
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
         """Forward and backward of each; what the allocator said where memory did not suffice."""
@@ -256,8 +259,8 @@ class PolicyModule(L.LightningModule):
 
         logprobs.register_hook(note)
 
-    def step_optimizer(self) -> None:
-        """Clip, skip when not finite, step, schedule, count."""
+    def step_optimizer(self) -> float:
+        """Clip, skip when not finite, step, schedule, count; return the loss over all ranks."""
         optimizer = self.optimizers()
         plan = self.optimizer_config
         with self.timer.phase("optimizer"):
@@ -281,6 +284,7 @@ class PolicyModule(L.LightningModule):
         self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
         if finite:
             self.note("optimizer/gradient_norm", norm.detach(), one)
+        return loss
 
     def log_update(self, loss: float, norm: Tensor, entropy: float, tokens: float) -> None:
         """Log what the step about to be made is like, over all ranks; also one that is left out.
@@ -348,6 +352,13 @@ class PolicyModule(L.LightningModule):
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
         self.numbers_before = checkpoint["optimizer_numbers"]
+        if self.numbers_before["kind"] != self.optimizer_numbers["kind"]:
+            raise UserError(
+                "optimizer",
+                self.optimizer_numbers["kind"],
+                f"cannot continue with the state of {self.numbers_before['kind']}",
+                "continue with the optimizer that the run was begun with, or begin a new run",
+            )
         if self.numbers_before != self.optimizer_numbers:
             # The schedule is made anew when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []

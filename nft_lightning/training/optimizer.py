@@ -8,25 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.distributed.shards import shape_of
 from nft_lightning.training.config import OptimizerConfig
+from nft_lightning.training.schedule import described
 
 MASTER = "master"
+
+
+PARTS = ("policy", "critic")
 
 
 def built_optimizer(
     plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
 ) -> Any:
-    """Return AdamW over what trains of each of ``parts``, each with its rate.
+    """Return the optimizer over what trains of each of ``parts``, each with its rate.
 
     ``masters`` is False where the strategy keeps those of narrower parameters itself.
     """
-    groups = [
-        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rate}
-        for part, rate in zip(parts, rates, strict=True)
-    ]
+    groups = parameter_groups(plan, parts, rates)
+    if plan.custom is not None:
+        return plan.custom(groups)
     options: dict[str, Any] = {
         "lr": plan.learning_rate,
         "betas": (plan.beta1, plan.beta2),
+        "eps": plan.epsilon,
         "weight_decay": plan.weight_decay,
     }
     if plan.name in ("adamw_8bit", "adamw_paged_8bit"):
@@ -38,6 +43,47 @@ def built_optimizer(
     if not masters:
         return torch.optim.AdamW(groups, **options)
     return MasterAdamW(groups, on_host=plan.name == "adamw_cpu_offload", **options)
+
+
+def parameter_groups(
+    plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Return two groups of each part: matrices, and the vectors of norms and biases, without decay."""
+    groups: list[dict[str, Any]] = []
+    for name, part, rate in zip(PARTS, parts, rates, strict=False):
+        trained = [p for p in part.parameters() if p.requires_grad]
+        matrices = [p for p in trained if len(shape_of(p)) > 1]
+        vectors = [p for p in trained if len(shape_of(p)) <= 1]
+        decayed = {"name": name, "params": matrices, "lr": rate, "weight_decay": plan.weight_decay}
+        plain = {"name": f"{name}_no_decay", "params": vectors, "lr": rate, "weight_decay": 0.0}
+        # LoRA trains no vectors, and strategies do not take an empty group.
+        groups += [group for group in (decayed, plain) if group["params"]]
+    return groups
+
+
+def give_numbers(
+    optimizer: Any, plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
+) -> None:
+    """Give the groups of an optimizer, which a checkpoint has filled, the numbers of the config."""
+    (fresh, *_) = built_optimizer(plan, tiny_weights(), rates[:1]).param_groups
+    own = {key: value for key, value in fresh.items() if key not in ("name", "params")}
+    for group, given in zip(optimizer.param_groups, parameter_groups(plan, parts, rates), strict=True):
+        group.update(own, lr=given["lr"], weight_decay=given["weight_decay"])
+
+
+def kind_of(plan: OptimizerConfig) -> str:
+    """Return whose state a checkpoint holds: equal for optimizers that continue each other's."""
+    if plan.custom is not None:
+        return described(getattr(plan.custom, "func", plan.custom))
+    return "adamw_8bit" if plan.name.endswith("8bit") else "adamw"
+
+
+def tiny_weights() -> list[nn.Module]:
+    """Return one part with a matrix and a vector, and their gradients, to try an optimizer on."""
+    weights = nn.ParameterList([torch.ones(2, 2), torch.ones(2)])
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    return [weights]
 
 
 class MasterAdamW(torch.optim.AdamW):

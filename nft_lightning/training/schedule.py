@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, SequentialLR
 
@@ -129,41 +128,3 @@ def replayed(plan: OptimizerConfig, optimizer: Any, total: int | None, updates: 
     for _ in range(updates):
         schedule.step()
     return schedule
-
-
-def rehearse(plan: OptimizerConfig, optimizer: Optimizer, total: int | None) -> None:
-    """Raise UserError where three updates of tiny weights by a schedule of one's own fail.
-
-    Args:
-        optimizer: over weights that nobody needs.
-        total: see :func:`total_updates`.
-    """
-    if isinstance(plan.schedule, str):
-        return
-    try:
-        schedule = built_schedule(plan, optimizer, total)
-        for _ in range(plan.warmup_updates + 3):
-            optimizer.step()
-            schedule.step()
-            rates = [float(group["lr"]) for group in optimizer.param_groups]
-            if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
-                raise ValueError(f"it gives a rate of {rates[0]}")
-    except UserError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise UserError(
-            "optimizer.schedule",
-            described(plan.schedule),
-            f"cannot be used ({reason})",
-            "give a function of the update that returns a factor, or a scheduler of torch, "
-            "with _partial_: true",
-        ) from error
-
-
-def tiny_weights() -> list[torch.nn.Module]:
-    """Return one part with a matrix and a vector, and their gradients, to rehearse on."""
-    weights = torch.nn.ParameterList([torch.ones(2, 2), torch.ones(2)])
-    for weight in weights:
-        weight.grad = torch.ones_like(weight)
-    return [weights]

@@ -128,8 +128,12 @@ def test_a_lower_rate_is_taken_and_told(tmp_path, leaving):
     ):
         running.run(brief(f"run_dir={run}", *lower))
     running.run(brief(f"run_dir={run}", *lower, "resume_allow=[optimizer]"))
-    (group,) = read_checkpoint(run / "checkpoints" / "last")["optimizer_states"][0]["param_groups"]
-    assert (group["lr"], group["initial_lr"], group["weight_decay"]) == (1e-5, 1e-5, 0.1)
+    groups = read_checkpoint(run / "checkpoints" / "last")["optimizer_states"][0]["param_groups"]
+    assert [(g["lr"], g["initial_lr"]) for g in groups] == [(1e-5, 1e-5)] * 2
+    assert [(g["name"], g["weight_decay"]) for g in groups] == [
+        ("policy", 0.1),
+        ("policy_no_decay", 0.0),
+    ]
     (told,) = json.loads((run / "changes.json").read_text())
     assert (told["epochs"], told["updates"]) == (2, 0)
     assert told["changed"]["optimizer.learning_rate"] == [2e-4, 1e-5]

@@ -66,3 +66,19 @@ def test_an_update_that_is_left_out_does_not_advance_the_schedule(tmp_path, monk
     assert state["updates_done"] == 2
     assert state["lr_schedulers"][0]["last_epoch"] == 2
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(2e-4 / 3)
+
+
+SGD = "{_target_:torch.optim.SGD,_partial_:true,momentum:0.9}"
+
+
+@pytest.mark.slow
+def test_an_optimizer_of_ones_own_is_resumed_exactly_and_by_no_other(tmp_path, leaving):
+    options = (f"optimizer.custom={SGD}", "optimizer.learning_rate=1e-2", "trainer.max_epochs=2")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    running.run(brief(f"run_dir={whole}", *options))
+    leaving(brief(f"run_dir={cut}", *options), "epoch 1 after 0")
+    other = ("optimizer.learning_rate=1e-2", "resume=auto", "resume_allow=[optimizer]")
+    with pytest.raises(UserError, match=r"cannot continue with the state of torch\.optim\.SGD"):
+        running.run(brief(f"run_dir={cut}", "trainer.max_epochs=2", *other))
+    running.run(brief(f"run_dir={cut}", *options, "resume=auto"))
+    assert differences(whole, cut) == []
