@@ -79,7 +79,7 @@ def test_every_option_composes_and_builds(compose_config, problem_file, group, o
     elif group == "problems":
         source = build(cfg.problems.source, "problems.source")
         assert source.held_out_fraction == 0.1
-    elif group not in ("trainer", "experiment", "sweep", "pruner"):
+    elif group not in ("trainer", "experiment", "sweep", "pruner", "debug"):
         node = cfg[group].engine if group == "rollout" else cfg[group]
         assert build(node, group) is not None
     else:

@@ -168,10 +168,10 @@ def test_the_mean_over_sets():
 @pytest.mark.skipif(not DATA.exists(), reason="the benchmark files are not here")
 @pytest.mark.parametrize(("suite", "temperature"), [("math_suite", 1.0), ("math_suite_t06", 0.6)])
 def test_the_math_suite_is_the_papers(suite, temperature):
-    from nft_lightning.app.build import build
+    from nft_lightning.app.build import part
 
     cfg = compose_or_explain("evaluate", [f"eval={suite}", f"eval.data_dir={DATA}"])
-    plan = build(cfg.eval, "eval")
+    plan = part(cfg, "eval")
     sizes = {name: (len(s.listed()), s.completions_per_problem) for name, s in plan.sets.items()}
     assert sizes == {
         "aime24": (30, 32),
