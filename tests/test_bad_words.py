@@ -49,7 +49,6 @@ KEYS = {
         **dict.fromkeys(("plan", "plan.format", "model", "rollout.engine", "policy.lora_rank"), FEW),
     },
 }
-TAKES_ANY_TEXT = {"model_registry"}
 TAKES_ANY_NUMBER = {"min_epochs", "min_steps", "num_sanity_val_steps", "log_every_n_steps"}
 
 
@@ -97,7 +96,7 @@ def test_a_key_that_is_left_out(key):
 @pytest.mark.parametrize("key", [*trainer_keys(), "threads"])
 def test_what_lightning_refuses_is_one_sentence(key):
     ended = command("nft-train", f"trainer.{key}=xyzzy")
-    assert (ended.code == 0) == (key in TAKES_ANY_TEXT), ended.errors
+    assert ended.code != 0, ended.errors
     assert not wrong(ended, f"trainer.{key}=xyzzy")
     for value in (-3, math.nan, [], {}, {"a": "b"}, [None]):
         if value == -3 and key in TAKES_ANY_NUMBER:

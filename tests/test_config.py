@@ -22,6 +22,7 @@ from nft_lightning.app.build import (
     build_parts,
     conditions_hash,
     options_of,
+    part,
     same_run,
 )
 from nft_lightning.assets import tiny_policy_path
@@ -126,7 +127,7 @@ BAD = [
     (["rollout.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
     (["rollout.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
     (["batching.updates_per_rollout=0"], ["updates_per_rollout", "0"]),
-    (["batching.minibatch_unit=rows"], ["batching.minibatch_unit", "rows", "group or completion"]),
+    (["batching.minibatch_unit=rows"], ["batching.minibatch_unit", "rows", "group, completion"]),
     (
         ["batching.minibatch_unit=completion", "algorithm=dpo"],
         ["batching.minibatch_unit", "algorithm (DPO)", "groups"],
@@ -246,7 +247,7 @@ def test_a_model_without_eos_is_refused(tmp_path):
 def test_help_is_worth_reading():
     result = cli("--help")
     assert result.returncode == 0
-    for word in ("algorithm: cispo, dapo, dpo, dr_grpo", "nft-train -m", "learning_rate"):
+    for word in ("cispo, dapo, dpo, dr_grpo", "nft-train -m", "learning_rate"):
         assert word in result.stdout
 
 
@@ -259,7 +260,7 @@ def test_every_evaluation_composes_and_builds(problem_file, option):
         extra = [f"eval.data_dir={problem_file.parent}"]
     extra = [e.replace("FILE", str(problem_file)) for e in extra]
     cfg = compose_or_explain("evaluate", [f"eval={option}", *extra])
-    assert build(cfg.eval, "eval").sets
+    assert part(cfg, "eval").sets
 
 
 def test_a_search_without_many_runs_is_refused(tmp_path, monkeypatch):

@@ -9,12 +9,16 @@ import sys
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+# A page that is just being replaced by the next.
+RELOADED = (NoSuchElementException, StaleElementReferenceException)
+
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed: make system-packages"
 )
@@ -78,9 +82,11 @@ def test_the_list_filters_and_a_group_opens(browser, address):
     Select(browser.find_element(By.NAME, "moment")).select_by_visible_text("1")
     Select(browser.find_element(By.NAME, "verdict")).select_by_visible_text("wrong")
     browser.find_element(By.TAG_NAME, "button").click()
-    WebDriverWait(browser, 20).until(lambda b: b.find_element(By.ID, "total").text == "1")
+    WebDriverWait(browser, 20, ignored_exceptions=RELOADED).until(
+        lambda b: b.find_element(By.ID, "total").text == "1"
+    )
     all_of(browser, ".groups a")[0].click()
-    WebDriverWait(browser, 20).until(lambda b: all_of(b, "article"))
+    WebDriverWait(browser, 20, ignored_exceptions=RELOADED).until(lambda b: all_of(b, "article"))
     assert len(all_of(browser, "article.right")) == len(all_of(browser, "article.wrong")) == 2
     assert len(all_of(browser, "circle")) == 4
     columns = {a.location["x"] for a in all_of(browser, "article")}
@@ -91,7 +97,7 @@ def test_colours_are_shown_and_a_token_tells_its_numbers(browser, address):
     browser.get(address + "group?part=rollouts&file=epoch_0000&row=0")
     Select(browser.find_element(By.NAME, "colour")).select_by_value("ratio")
     browser.find_element(By.TAG_NAME, "button").click()
-    WebDriverWait(browser, 60).until(lambda b: all_of(b, "pre span"))
+    WebDriverWait(browser, 60, ignored_exceptions=RELOADED).until(lambda b: all_of(b, "pre span"))
     painted = {s.value_of_css_property("background-color") for s in all_of(browser, "pre span")}
     assert len(painted) >= 3
     token = all_of(browser, "article pre span")[0]
@@ -120,7 +126,7 @@ def test_hostile_completions_stay_text(browser, address):
 def test_the_megabyte_opens_as_plain_text(browser, address):
     browser.get(address + "group?part=rollouts&file=epoch_0001&row=6")
     browser.find_element(By.LINK_TEXT, "whole text").click()
-    WebDriverWait(browser, 60).until(lambda b: "/text?" in b.current_url)
+    WebDriverWait(browser, 60, ignored_exceptions=RELOADED).until(lambda b: "/text?" in b.current_url)
     assert browser.execute_script("return document.body.textContent.length") == 2**20
     browser.get(address + "text?part=rollouts&file=epoch_0001&row=6&sample=3")
     assert not all_of(browser, "script, img")
