@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "nft_lightning").rglob("*.py"))
@@ -16,6 +19,12 @@ def test_the_verification_worker_imports_no_torch():
     code = "import sys, nft_lightning.verifiers.math.worker; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_a_deprecation_in_our_own_code_is_an_error():
+    for module in ("nft_lightning.training.module", "tests.test_house"):
+        with pytest.raises(DeprecationWarning):
+            warnings.warn_explicit("old", DeprecationWarning, f"{module}.py", 1, module=module)
 
 
 def documented_metrics() -> set[str]:

@@ -148,9 +148,9 @@ def test_one_process_goes_on_where_two_stopped(alone, two, strategy):
 def test_masters_of_two_ranks_agree_with_one(alone, two, strategy):
     # Each rank rounds its gradient to bf16 before they are summed.
     one, other = masters(alone / "pure"), masters(two / strategy / "pure")
-    begun = torch.cat(
-        [p.detach().bfloat16().float().flatten() for p in TinyModel().load(1.0).parameters()]
-    )
+    # The optimizer holds matrices before vectors, which do not decay.
+    ordered = sorted(TinyModel().load(1.0).parameters(), key=lambda p: p.dim() < 2)
+    begun = torch.cat([p.detach().bfloat16().float().flatten() for p in ordered])
     assert (one - other).norm() < 0.05 * (one - begun).norm()
     assert 2e-4 < (other - begun).abs().max() < 1e-3
 
