@@ -139,9 +139,6 @@ def test_the_monitor_sees_the_schedule(tmp_path, run_in):
     run_in(tmp_path, monitor, "optimizer.schedule=linear", "optimizer.learning_rate=1e-4")
     with open(tmp_path / "updates.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    # One for each group of the optimizer.
-    (name,) = (key for key in rows[0] if key.startswith("lr-") and key.endswith("/policy"))
-    seen = [float(row[name]) for row in rows if row[name]]
     used = [float(row["update/learning_rate"]) for row in rows if row["update/learning_rate"]]
     assert used == pytest.approx([1e-4, 0.75e-4, 0.5e-4, 0.25e-4])
     # Weights that decay and those that do not are two groups.
