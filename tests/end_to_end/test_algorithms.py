@@ -145,4 +145,4 @@ def test_a_refused_option_says_why(compose_config):
     with pytest.raises(UserError, match="forms no groups"):
         build_parts(compose_config("algorithm=ppo", "+algorithm.prompt_weight=sqrt_odds", "run_dir=x"))
     with pytest.raises(UserError, match="right/wrong signal"):
-        build_parts(compose_config("+algorithm.overlong_buffer_fraction=0.2", "run_dir=x"))
+        build_parts(compose_config("algorithm.overlong_buffer_fraction=0.2", "run_dir=x"))
