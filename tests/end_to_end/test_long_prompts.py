@@ -25,7 +25,7 @@ from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn, askable
 from nft_lightning.types import Completion, Problem
 from nft_lightning.verifiers.base import RewardRules
-from tests.engines.test_refill import AllAtOnce, OneAfterTheOther, Verifier
+from tests.engines.test_refill import AllAtOnce, OneAfterTheOther, ScriptedVerifier
 from tests.problems.made_tokenizer import made_tokenizer
 
 LONG = "+".join(["11"] * 200)
@@ -164,7 +164,7 @@ class Numbered:
 def collector(engine, context_tokens=None, **options):
     plan = RolloutConfig(problems_per_rollout=9, completions_per_problem=3, max_generation_rounds=4)
     encode = lambda text: tuple(map(ord, text))  # noqa: E731
-    made = (Numbered(), engine, Verifier(), RewardRules(), encode, plan, PhaseTimer())
+    made = (Numbered(), engine, ScriptedVerifier(), RewardRules(), encode, plan, PhaseTimer())
     return Collector(*made, room=Room(plan.max_new_tokens, context_tokens), **options)
 
 
@@ -244,7 +244,7 @@ def test_an_evaluation_leaves_them_out_and_says_so(tmp_path, capsys):
     assert "Left out of jsonl" in (tmp_path / "out" / "results.md").read_text()
     # The same command counts what is there.
     command.evaluate(evaluation(tmp_path, tmp_path / "out"))
-    with pytest.raises(UserError, match=r"eval\.plan\.max_new_tokens=255 and a prompt"):
+    with pytest.raises(UserError, match=r"eval\.max_new_tokens=255 and a prompt"):
         command.prepare(evaluation(tmp_path, tmp_path / "o2", "eval.max_new_tokens=255"))
 
 
