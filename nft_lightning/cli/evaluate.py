@@ -28,8 +28,11 @@ from nft_lightning.distributed.launch import (
 )
 from nft_lightning.distributed.processes import started_by
 from nft_lightning.errors import UserError
+from nft_lightning.records.saved_config import within
 
 FILE_COLUMNS = 140
+# What an evaluation reads of the node that training reads whole.
+ENGINE = ("rollout.engine", "rollout.sync_check")
 DESCRIBED = ["model", "run", "checkpoint", "eval", "rollout", "verifier", "seed"]
 
 
@@ -180,7 +183,7 @@ def refuse_training_keys(arguments: list[str]) -> None:
     """Raise UserError for settings of training's rollouts, which an evaluation does not read."""
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
-        if key.startswith("rollout"):
+        if key.startswith("rollout.") and not within(key, ENGINE):
             raise UserError(
                 key, value, "has no effect on an evaluation", "use eval.*, see nft-eval --cfg job"
             )

@@ -182,6 +182,8 @@ def test_a_key_guards_every_endpoint_and_the_engine_inside_is_killed(monkeypatch
     assert len(engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)) == 35
     engine.resync = lambda: engine.load_weights(full_tensors(policy.model), 1)
     guarded.kill_engine()
-    with pytest.raises(EngineError, match=r"none of the 1 vLLM servers was well within 2 seconds"):
+    # A request may still be answered by the server that has just lost its engine.
+    ended = "none of the 1 vLLM servers was well within 2 seconds|answered 500 .* see its log"
+    with pytest.raises(EngineError, match=ended):
         engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)
     guarded.kill()

@@ -137,6 +137,7 @@ def test_bad_input_is_named_before_a_model_is_loaded(overrides, message):
 def test_settings_of_training_are_refused():
     with pytest.raises(UserError, match=r"rollout.temperature='0.5' has no effect on an evaluation"):
         command.refuse_training_keys(["rollout.temperature=0.5"])
+    command.refuse_training_keys(["rollout=vllm", "rollout.engine.max_num_seqs=8", "eval.temperature=0"])
 
 
 def test_a_problem_twice_is_refused(tmp_path):
