@@ -25,7 +25,7 @@ from measuring import save
 from nft_lightning.common.text import markdown
 from nft_lightning.stats.intervals import over_seeds
 
-DEALS = ("groups", "completions")
+DEALS = ("group", "completion")
 
 
 def measured(curve: list[tuple[float, float]]) -> dict[str, float]:
