@@ -61,10 +61,13 @@ def test_smollm2(compose_config, quick, tmp_path):
         "model=smollm2",
         "problems.source.max_number=5",
         "problems.prompt.template=chat",
-        "rollout.max_new_tokens=48",
         f"run_dir={tmp_path}",
         "trainer.threads=2",
         "callbacks=none",
         *quick,
+        "rollout.max_new_tokens=16",
+        "rollout.problems_per_rollout=2",
+        "evaluation.problems=2",
+        "evaluation.completions_per_problem=2",
     )
     assert run(cfg)["epochs"] == 2
