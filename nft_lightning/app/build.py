@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.app.trainer_keys import check_keys
+from nft_lightning.common.text import suggestion
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 
@@ -57,7 +57,7 @@ RENAMED = {
     "algorithm.engine_ratio_low": "algorithm.importance_ratio_low",
     "algorithm.engine_ratio_high": "algorithm.importance_ratio_high",
 }
-"""Keys of earlier versions and their names now, each with all keys below it; the longest comes first."""
+"""Keys of earlier versions and their names now, each with all below it; inner keys come first."""
 
 
 def options_of(group: str) -> list[str]:
@@ -198,8 +198,7 @@ def resolved(node: DictConfig, field: str) -> dict[str, Any]:
 
 def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserError:
     """Return the error for a key that nobody reads, with the nearest that somebody does."""
-    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], known, n=1, cutoff=0.5)
-    remedy = f"did you mean {field}.{near[0]}" if near else f"use one of {', '.join(known)}"
+    remedy = suggestion(name.rsplit(".", 1)[-1], known, prefix=f"{field}.")
     return UserError(name, value, "is not known", remedy)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import types
@@ -13,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.lightning_use import REFUSED_FLAGS
+from nft_lightning.common.text import suggestion
 from nft_lightning.errors import UserError
 from nft_lightning.training.strategies.choice import CUT
 
@@ -46,9 +46,7 @@ def check_keys(node: Any) -> None:
     for key, value in as_data(node).items():
         name = f"trainer.{key}"
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            remedy = f"did you mean trainer.{near[0]}" if near else f"use one of {', '.join(known)}"
-            raise UserError(name, value, "is not known", remedy)
+            raise UserError(name, value, "is not known", suggestion(key, known, prefix="trainer."))
         if key in REFUSED_FLAGS:
             raise UserError(name, value, *REFUSED_FLAGS[key])
         if key != "precision":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 
 from nft_lightning.app.build import CONF_DIR, new_name, options_of, renamed
 from nft_lightning.app.trainer_keys import trainer_keys
-from nft_lightning.common.text import quoted
+from nft_lightning.common.text import quoted, suggestion
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import within
 
@@ -163,7 +162,7 @@ def check_choice(group: str, argument: str, many: bool) -> None:
                 group,
                 shown if isinstance(shown, str) else value,
                 "is not an option",
-                one_of(str(shown), options_of(group)),
+                suggestion(str(shown), options_of(group), cutoff=0.6),
             )
     if isinstance(given, ChoiceSweep) and not many:
         raise UserError(group, value, "is several options", "add -m to try each, or choose one")
@@ -185,12 +184,6 @@ def first_of(argument: str) -> str:
         first = given.list[0]
         return f"{key}={first.with_quotes() if isinstance(first, QuotedString) else first}"
     return argument
-
-
-def one_of(given: str, names: list[str]) -> str:
-    """Return a remedy that names the closest of ``names``, or all of them where none is close."""
-    near = difflib.get_close_matches(given, names, 1, 0.6)
-    return f"did you mean {near[0]}" if near else f"use one of {', '.join(names)}"
 
 
 def check_added(arguments: list[str], names: Callable[[], list[str]]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from nft_lightning.common.text import suggestion
 from nft_lightning.errors import UserError
 
 
@@ -42,6 +42,4 @@ def configs_with(
 
 def unknown_keyword(caller: str, keyword: str, value: Any, known: list[str]) -> UserError:
     """Return the error for a keyword that nobody reads, with the nearest that somebody does."""
-    near = difflib.get_close_matches(keyword, known, n=1, cutoff=0.5)
-    remedy = f"did you mean {near[0]}" if near else f"use one of {', '.join(known)}"
-    return UserError(keyword, value, f"is not known to {caller}", remedy)
+    return UserError(keyword, value, f"is not known to {caller}", suggestion(keyword, known))

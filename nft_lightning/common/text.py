@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -45,3 +46,14 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str:
     """``torch 2.13.0 -> 2.14.0, ...``; the conditions are compared key by key elsewhere."""
     names = sorted(n for n in now if n != "conditions" and before.get(n) != now[n])
     return ", ".join(f"{n} {before.get(n)} -> {now[n]}" for n in names)
+
+
+def suggestion(given: str, names: Sequence[str], prefix: str = "", cutoff: float = 0.5) -> str:
+    """Return a remedy that names the closest of ``names``, or all of them where none is close.
+
+    Args:
+        given: what somebody wrote. prefix: stands before the closest name, as in ``trainer.``.
+        cutoff: how alike two words must be, see :func:`difflib.get_close_matches`.
+    """
+    near = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)
+    return f"did you mean {prefix}{near[0]}" if near else f"use one of {', '.join(names)}"
