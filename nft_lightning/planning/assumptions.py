@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 
 GPU_TABLE = Path(__file__).parent / "gpus.json"
@@ -55,15 +56,15 @@ class Assumptions:
     """
 
     gpu: str = "h100"
-    gpus: int | None = None
-    gpus_per_node: int = 8
+    gpus: int | None = bounded(None, least=1)
+    gpus_per_node: int = bounded(8, least=1)
     training_utilization: float = 0.4
     prefill_utilization: float = 0.5
     decode_bandwidth_utilization: float = 0.6
     link_utilization: float = 0.7
     network_gb_s: float = 50.0
-    mean_response_tokens: int | None = None
-    mean_prompt_tokens: int = 150
+    mean_response_tokens: int | None = bounded(None, least=1)
+    mean_prompt_tokens: int = bounded(150, least=1)
     longest_prompt_tokens: int = 512
     uniform_fraction: float = 0.4
     overhead_gib: float = 2.5
@@ -76,10 +77,7 @@ class Assumptions:
             )
         if self.format not in FORMATS:
             raise UserError("plan.format", self.format, "is not a format", f"use {' or '.join(FORMATS)}")
-        for name in ("gpus", "gpus_per_node", "mean_response_tokens", "mean_prompt_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"plan.{name}", value, "is below 1", "use 1 or more")
+        check_bounds(self, "plan")
         if self.longest_prompt_tokens < self.mean_prompt_tokens:
             raise UserError(
                 "plan.longest_prompt_tokens",

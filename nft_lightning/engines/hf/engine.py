@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.engines.adapters import checkpoint_parameters, merged, packed
 from nft_lightning.engines.base import Engine, EngineConfig, Prompt, SyncError, SyncReport
 from nft_lightning.engines.ends import StopWatch, end_ids
 from nft_lightning.engines.hf.rows import Starter
 from nft_lightning.engines.weight_sync import Manifest
-from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Sampling
 
 # Finished rows leave once they are an eighth of the batch: leaving one by one copies more than it saves.
@@ -32,13 +32,12 @@ class HFEngineConfig(EngineConfig):
     ``max_rows`` completions are in flight at a time; fewer need less memory.
     """
 
-    max_rows: int = 512
+    max_rows: int = bounded(512, least=1, use="512")
     # Sharded parameters are gathered into a whole copy for this engine alone.
     uses_trainer_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.max_rows < 1:
-            raise UserError("rollout.engine.max_rows", self.max_rows, "is below 1", "use 512")
+        check_bounds(self, "rollout.engine")
 
     def build(self, model: nn.Module, tokenizer: Any) -> HFEngine:
         """Return the engine over the trainer's model."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import several
@@ -57,9 +58,9 @@ class VLLMEngineConfig(EngineConfig):
     """
 
     gpu_memory_utilization: float = 0.4
-    kv_cache_gib: int = 1
-    tensor_parallel_size: int = 1
-    max_num_seqs: int = 256
+    kv_cache_gib: int = bounded(1, least=1)
+    tensor_parallel_size: int = bounded(1, least=1)
+    max_num_seqs: int = bounded(256, least=1)
     max_model_len: int | None = None
     enforce_eager: bool = False
     sleep: bool = True
@@ -89,11 +90,7 @@ class VLLMEngineConfig(EngineConfig):
             raise UserError(
                 "rollout.engine.head_dtype", self.head_dtype, "is not a type", f"use one of {known}"
             )
-        for name in ("kv_cache_gib", "tensor_parallel_size", "max_num_seqs"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
-                )
+        check_bounds(self, "rollout.engine")
 
     def context_tokens(self) -> int | None:
         """Return the longest prompt and completion; None is the model's context."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.distributed.preemption import at_once
 from nft_lightning.distributed.ranks import broadcast_from_rank0, first, gather_objects, several
 from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED, check_way
@@ -65,12 +66,12 @@ class VLLMServerConfig(EngineConfig):
     addresses: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000"])
     api_key_variable: str = "VLLM_API_KEY"
     request_timeout_seconds: float = 600.0
-    max_attempts: int = 4
-    backoff_seconds: float = 0.5
-    requests_per_server: int = 64
-    wait_for_server_seconds: float = 300.0
+    max_attempts: int = bounded(4, least=1)
+    backoff_seconds: float = bounded(0.5, least=0)
+    requests_per_server: int = bounded(64, least=1)
+    wait_for_server_seconds: float = bounded(300.0, least=0)
     transfer_folder: str | None = None
-    transfer_chunk_mib: int = 256
+    transfer_chunk_mib: int = bounded(256, least=1)
     trainer_address: str = "127.0.0.1"
     dtype: str = "auto"
     max_model_len: int | None = None
@@ -94,11 +95,7 @@ class VLLMServerConfig(EngineConfig):
             raise UserError("rollout.engine.addresses", twice[0], "is given twice", "give it once")
         for address in self.addresses:
             Server(address, None)
-        for name in ("max_attempts", "requests_per_server", "transfer_chunk_mib"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"rollout.engine.{name}", getattr(self, name), "is below 1", "use 1 or more"
-                )
+        check_bounds(self, "rollout.engine")
         if not self.request_timeout_seconds > 0:
             raise UserError(
                 "rollout.engine.request_timeout_seconds",
@@ -106,11 +103,6 @@ class VLLMServerConfig(EngineConfig):
                 "leaves no time to answer",
                 "use 600",
             )
-        for name in ("backoff_seconds", "wait_for_server_seconds"):
-            if getattr(self, name) < 0:
-                raise UserError(
-                    f"rollout.engine.{name}", getattr(self, name), "is below 0", "use 0 or more"
-                )
         if self.transfer_folder is not None and not os.path.isdir(self.transfer_folder):
             raise UserError(
                 "rollout.engine.transfer_folder",
