@@ -114,6 +114,3 @@ class FunctionVerifier(Verifier):
             return Verdict("error", seconds=seconds)
         outcome = "correct" if value >= 1 else "wrong"
         return Verdict(outcome, seconds=seconds, score=value if self.continuous else None)
-
-    def close(self) -> None:
-        """Nothing was started."""

@@ -54,9 +54,6 @@ class ExactVerifier(Verifier):
             answer, gold = answer.casefold(), gold.casefold()
         return "correct" if answer == gold else "wrong"
 
-    def close(self) -> None:
-        """Nothing was started."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class NumericVerifier(Verifier):
@@ -103,9 +100,6 @@ class NumericVerifier(Verifier):
             Fraction(self.absolute_tolerance), Fraction(self.relative_tolerance) * abs(expected)
         )
         return "correct" if abs(given - expected) <= allowed else "wrong"
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def judge_answers(
