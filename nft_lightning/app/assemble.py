@@ -27,6 +27,7 @@ def assemble(parts: Parts, trainer: L.Trainer, seed: int) -> tuple[PolicyModule,
         evaluation=parts.evaluation,
         sync_check=parts.sync_check,
         seed=seed,
+        asked=parts.asked,
     )
     data.connect(trainer)
     return PolicyModule(policy, parts.objective, optimizer=parts.optimizer), data

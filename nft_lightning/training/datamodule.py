@@ -28,7 +28,7 @@ from nft_lightning.policy.shape import shape_of
 from nft_lightning.problems.base import ProblemSource, check_ids
 from nft_lightning.problems.prompts import PromptConfig
 from nft_lightning.rollouts import serialized as packing
-from nft_lightning.rollouts.asked import check_asked
+from nft_lightning.rollouts.asked import Asked, check_asked
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
@@ -66,6 +66,7 @@ class RolloutDataModule(L.LightningDataModule):
         evaluation: EvaluationConfig | None = None,
         sync_check: SyncCheck | None = None,
         seed: int = 0,
+        asked: Asked | None = None,
         **plain: Any,
     ) -> None:
         """Check that the policy can be asked the problems; start nothing.
@@ -80,6 +81,7 @@ class RolloutDataModule(L.LightningDataModule):
             evaluation: held-out problems, and how they are answered.
             sync_check: the check after every weight sync; None is the check with its defaults.
             seed: decides which problems come when, and every sampled token.
+            asked: what the check of the prompts found, where it was made before; None makes it.
 
         Raises:
             UserError: a keyword is not known, or no problem can be asked.
@@ -102,9 +104,10 @@ class RolloutDataModule(L.LightningDataModule):
         if prompt_template is not None:
             prompt = replace(prompt, template=prompt_template)
         engine = engine or HFEngineConfig()
-        config: Any = policy.model.config
-        inspected = Inspected(policy.tokenizer, shape_of(config).context_tokens, config)
-        self.asked = check_asked(inspected, problems, prompt, self.plan, self.evaluation, engine)
+        if asked is None:
+            config: Any = policy.model.config
+            inspected = Inspected(policy.tokenizer, shape_of(config).context_tokens, config)
+            asked = check_asked(inspected, problems, prompt, self.plan, self.evaluation, engine)
         self.timer = PhaseTimer()
         self.writer = Writer(
             policy,
@@ -114,7 +117,7 @@ class RolloutDataModule(L.LightningDataModule):
             prompt,
             engine,
             sync_check or SyncCheck(),
-            self.asked.room,
+            asked.room,
             self.timer,
         )
         self.cursor = self.rollout_index = self.empty_rollouts = 0
