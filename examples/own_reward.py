@@ -15,7 +15,7 @@ from nft_lightning.verifiers.extract import last_boxed
 
 
 def closeness(completion: str, gold: str) -> float:
-    """Return 1 for the right number in the last box, less the further it is off, 0 without a number."""
+    """Return 1 for the right number in the last box, a smaller reward for others, 0 without a number."""
     answer = last_boxed(completion)
     try:
         distance = abs(int(answer or "") - int(gold))

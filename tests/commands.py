@@ -52,7 +52,7 @@ def reached(*_: Any, **__: Any) -> None:
 
 
 class Composed:
-    """Compositions of one command; ``main`` stands in for ``hydra.main``, which would make folders."""
+    """Compositions of one command; ``main`` replaces ``hydra.main``, which would make folders."""
 
     def __init__(self) -> None:
         self.last: Any = None
