@@ -200,6 +200,22 @@ def test_a_tied_head(tied, monkeypatch, stale):
         proof.check(engine, policy, probe, 1)
 
 
+def test_an_engine_started_after_a_sync_that_failed_computes_like_the_trainer():
+    pytest.importorskip("vllm")
+    from nft_lightning.engines.vllm.engine import VLLMEngineConfig
+
+    policy, probe = TinyModel().load(1.0), [tuple(range(5, 77))]
+    config = VLLMEngineConfig(max_num_seqs=8)
+    first = config.build(policy.model, policy.tokenizer)
+    named = list(full_tensors(policy.model))
+    with pytest.raises(SyncError, match="1 of 39 tensors missing"):
+        first.load_weights(named[:-1], 0)
+    second = config.build(policy.model, policy.tokenizer)
+    for engine in (second, first):
+        engine.load_weights(named, 1)
+        assert SyncCheck().check(engine, policy, probe, 1) < 1e-4
+
+
 def dtypes(model):
     return {str(p.dtype) for p in model.parameters()}
 

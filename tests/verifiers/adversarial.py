@@ -6,6 +6,16 @@ import base64
 import pickle
 from dataclasses import dataclass
 
+from nft_lightning.verifiers.math.process import STARVED_DEADLINES
+
+# What the test itself may add on a busy machine; nothing that hangs here is done so soon.
+SLACK_SECONDS = 10.0
+
+
+def longest_seconds(timeout_seconds: float) -> float:
+    """What a case may take at most: a worker that is starved gets several deadlines."""
+    return timeout_seconds * STARVED_DEADLINES + SLACK_SECONDS
+
 
 @dataclass(frozen=True)
 class Case:

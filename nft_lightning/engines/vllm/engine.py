@@ -309,9 +309,10 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict
 
     from nft_lightning.engines.vllm.classes import own_classes
     from nft_lightning.engines.vllm.models import keeps_states, played_config
-    from nft_lightning.engines.vllm.transfer import BACKEND, register
+    from nft_lightning.engines.vllm.transfer import BACKEND, forget_rotary_tables, register
 
     register()
+    forget_rotary_tables()
     played = played_config(model)
     if config.head_dtype == "float32":
         played.head_dtype = "float32"
