@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nft_lightning.app.cold_start import ColdStartConfig
     from nft_lightning.batching.config import BatchingConfig
     from nft_lightning.checkpoints.callback import Checkpoints
     from nft_lightning.checkpoints.run_state import ExactResume
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         ReasoningGymProblems,
     )
     from nft_lightning.problems.prompts import PromptConfig
+    from nft_lightning.problems.stories import StoryProblems
     from nft_lightning.rollouts.config import RolloutConfig
     from nft_lightning.rollouts.sync_check import SyncCheck
     from nft_lightning.training.config import EvaluationConfig, OptimizerConfig
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from nft_lightning.verifiers.weighted import WeightedVerifier
 
 ROOMS = {
+    "app.cold_start": "ColdStartConfig",
     "batching.config": "BatchingConfig",
     "checkpoints.callback": "Checkpoints",
     "checkpoints.run_state": "ExactResume",
@@ -87,6 +90,7 @@ ROOMS = {
     "problems.arithmetic": "ArithmeticProblems",
     "problems.listed": "HubProblems JsonlProblems ListedProblems ReasoningGymProblems",
     "problems.prompts": "PromptConfig",
+    "problems.stories": "StoryProblems",
     "rollouts.config": "RolloutConfig",
     "rollouts.sync_check": "SyncCheck",
     "training.config": "EvaluationConfig OptimizerConfig",
@@ -122,6 +126,7 @@ __all__ = [
     "ArithmeticProblems",
     "BatchingConfig",
     "Checkpoints",
+    "ColdStartConfig",
     "Completion",
     "DrGRPO",
     "EvaluationConfig",
@@ -153,6 +158,7 @@ __all__ = [
     "RolloutDataModule",
     "Signal",
     "SmolLM2Model",
+    "StoryProblems",
     "SyncCheck",
     "TinyModel",
     "TokenLoss",

@@ -17,7 +17,7 @@ import torch
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.hydra_config import HydraConfig
 
-from nft_lightning.app import assemble
+from nft_lightning.app import assemble, cold_start
 from nft_lightning.cli import evaluate, plan, train
 from nft_lightning.cli.entry import compose_or_explain, is_plain_run
 from nft_lightning.policy.loading import TinyModel
@@ -95,6 +95,7 @@ def command(name: str, *arguments: str) -> Ended:
         for module in (train, evaluate):
             stack.enter_context(mock.patch.object(module, "compose_or_explain", composed.compose))
         stack.enter_context(mock.patch.object(assemble, "loaded", reached))
+        stack.enter_context(mock.patch.object(cold_start, "make", reached))
         stack.enter_context(mock.patch.object(TinyModel, "load", reached))
         stack.enter_context(mock.patch.object(train, "launch", reached))
         stack.enter_context(mock.patch.object(evaluate, "launch", reached))

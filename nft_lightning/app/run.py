@@ -28,6 +28,7 @@ from nft_lightning.app.build import (
     check_run_dir,
     conditions_hash,
 )
+from nft_lightning.app.cold_start import record
 from nft_lightning.app.preflight import check_engine, check_lora, check_machine, check_started
 from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
@@ -114,6 +115,8 @@ def train_and_sum_up(
     if trainer.is_global_zero:
         keep_prompt_file(parts.prompt, folder)
         write_conditions(cfg, folder, overrides)
+        if cfg.get("cold_start"):
+            record(cfg, folder)
         print_plan(cfg, parts, module, len(data.held_out), resume.checkpoint if resume else None)
     checkpoint = resume.checkpoint if resume else None
     with lightnings_refusals():

@@ -51,13 +51,17 @@ def print_plan(
     of_these = f", of which {trained / 1e6:.2f} M train" if trained < parameters else ""
     completions = plan.problems_per_rollout * plan.completions_per_problem
     refills = plan.max_generation_rounds - 1 if parts.objective.drop_uniform_groups else 0
+    written = (
+        f"{plan.problems_per_rollout} worked answers"
+        if parts.objective.needed_inputs.references
+        else f"{plan.problems_per_rollout} problems x {plan.completions_per_problem} = "
+        f"{completions} completions of at most {plan.max_new_tokens} tokens"
+    )
     rows = {
         "algorithm": f"{type(parts.objective).__name__}, reduction {parts.objective.reduction}",
         "model": f"{parameters / 1e6:.2f} M parameters{of_these}, "
         f"{(4 * parameters + 12 * trained) / 2**20:.0f} MiB with AdamW",
-        "rollout": f"{plan.problems_per_rollout} problems x {plan.completions_per_problem} = "
-        f"{completions} completions of at most {plan.max_new_tokens} tokens"
-        + (f", uniform groups refilled {refills} time(s)" if refills else ""),
+        "rollout": written + (f", uniform groups refilled {refills} time(s)" if refills else ""),
         "updates": f"{batching.updates_per_rollout} a rollout; the ratio is 1 in the first of "
         f"{batching.updates_per_rollout}",
         "epochs": f"{cfg.trainer.max_epochs}, so at most "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +14,8 @@ from hydra.core.override_parser.types import Sweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import Parts, build_parts, check_run_dir, same_run
+from nft_lightning.app.build import Parts, build_parts, check_run_dir, part, same_run
+from nft_lightning.app.cold_start import check_cold_start, with_cold_start
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.app.resume import expand_resume, key
 from nft_lightning.app.trainer_keys import check_flags
@@ -51,6 +53,9 @@ def train(cfg: DictConfig, debug: bool = False, parts: Parts | None = None) -> f
         named = any(o.startswith("run_dir=") for o in typed)
         folder = Path(cfg.run_dir if named else hydra_config.runtime.output_dir)
         return trial(typed, search_path(hydra_config), folder, Path(hydra_config.sweep.dir))
+    if cfg.get("cold_start"):
+        cfg = with_cold_start(cfg)
+        parts = parts and dataclasses.replace(parts, model=part(cfg, "model"))
     ranks = ranks_of(cfg.trainer)
     if ranks.several and started_by() is None:
         sys.exit(launch("nft_lightning.cli.train", words_of_a_rank(str(cfg.run_dir), debug), ranks))
@@ -133,6 +138,8 @@ def check_before_start(cfg: DictConfig) -> Parts:
     parts = build_parts(cfg)
     check_machine(cfg, parts)
     check_flags(cfg.trainer)
+    if cfg.get("cold_start"):
+        check_cold_start(cfg, parts)
     written = str(cfg._get_node("run_dir"))
     if "${" not in written or ("${hydra" not in written and "${now" not in written):
         check_run_dir(cfg.run_dir, cfg.resume)

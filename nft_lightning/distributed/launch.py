@@ -136,7 +136,13 @@ def last_words(failure: ProcessFailure, folder: Path) -> str:
 
 def end_with_the_launcher() -> None:
     """Let Linux end this rank when its launcher dies, so that no rank is left behind on a GPU."""
-    if os.environ.get(LAUNCHED) and sys.platform == "linux":
+    if os.environ.get(LAUNCHED):
+        end_with_the_parent()
+
+
+def end_with_the_parent() -> None:
+    """Let Linux end this process when the one that started it dies."""
+    if sys.platform == "linux":
         libc: Any = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
