@@ -37,6 +37,8 @@ NEEDS = {
     "jsonl": ["problems.path=PATH"],
     "hf_dataset": ["problems.path=org/set"],
     "hf": ["model.path=org/model"],
+    "small_model": ["model.path=org/model", "problems.path=PATH"],
+    "cpu_model": ["model.path=org/model", "problems.path=PATH"],
     "callable": ["verifier.function=operator.eq"],
 }
 

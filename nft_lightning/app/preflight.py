@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.build import Parts, target
 from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
@@ -21,6 +22,8 @@ from nft_lightning.training.schedule import described, total_updates
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")
+EMBEDDED = ("nft_lightning.TinyModel", {"rollout.max_new_tokens": 64, "optimizer.learning_rate": 2e-4})
+"""The embedded policy, and values of conf/ that suit no other model."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
@@ -40,6 +43,27 @@ def check_callbacks(cfg: DictConfig) -> None:
     for name, cls in classes.items():
         check_callback(f"callbacks.{name}", cls)
     check_one_progress_bar(cfg, classes)
+
+
+def embedded_values(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+    """Return a sentence about values of the embedded policy that another model would train with.
+
+    Args:
+        overrides: those of the command line; what is typed there is meant.
+    """
+    embedded, values = EMBEDDED
+    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    found = [
+        f"{name}={value:g}"
+        for name, value in values.items()
+        if OmegaConf.select(cfg, name) == value and name not in typed
+    ]
+    if cfg.model.get("_target_") == embedded or not found:
+        return None
+    return (
+        f"{' and '.join(found)} suit the embedded policy, not a language model: "
+        "experiment=small_model and experiment=cpu_model hold other values"
+    )
 
 
 def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:

@@ -29,7 +29,13 @@ from nft_lightning.app.build import (
     conditions_hash,
 )
 from nft_lightning.app.cold_start import record
-from nft_lightning.app.preflight import check_engine, check_lora, check_machine, check_started
+from nft_lightning.app.preflight import (
+    check_engine,
+    check_lora,
+    check_machine,
+    check_started,
+    embedded_values,
+)
 from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
@@ -79,6 +85,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), parts: Parts | None = No
             lock.acquire()
             stack.callback(lock.release)
             check_run_dir(cfg.run_dir, cfg.resume)
+        if rank() == 0 and (unfit := embedded_values(cfg, overrides)):
+            log.warning("%s", unfit)
         resume = find(cfg)
         if resume is not None:
             check_prompt_file(parts.prompt, Path(cfg.run_dir))
