@@ -1,4 +1,4 @@
-"""Write docs/objectives.md and draw docs/objectives.png from the objectives themselves.
+"""Write docs/objectives.md and draw its two pictures from the objectives themselves.
 
     python benchmarks/objectives.py
 
@@ -22,7 +22,7 @@ from nft_lightning.app.build import build, option, options_of
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAMILIES = {
     "supervised": ("nft", "nft_sequence", "nft_official", "rft", "sft"),
-    "group-relative": ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "gpg"),
+    "group-relative": ("grpo", "dr_grpo", "maxrl", "dapo", "gspo", "cispo", "gpg"),
     "REINFORCE": ("reinforce", "reinforce_batch_baseline", "rloo", "reinforce_pp_baseline"),
     "actor-critic": ("ppo",),
     "preference": ("dpo", "infonca"),
@@ -66,8 +66,29 @@ Options of every algorithm where they make sense; where one makes none it is ref
 `importance_ratio_high` | \
 truncated (TIS) or masked (MIS) importance sampling against the engine's log-probabilities |
 
-Equal on policy, proved on a transformer's parameters: NFT with `sqrt_odds` and GRPO; NFT with
-`one_minus_accuracy` and Dr. GRPO, for `negative_floor` of at most 1. Equal always: RFT and NFT with
+## One prompt weight, four algorithms
+
+NFT's weight omega(r) on a problem that a share r of the answers solves decides which policy gradient
+NFT follows at its first update: with `negative_floor` of at most 1 and every ratio 1, a right token
+counts omega(r) and a wrong one omega(r) r/(1-r). Three choices give the gradients of algorithms that
+were derived otherwise; `tests/objectives/test_identities.py` proves each to 1e-10 on a transformer's
+parameters.
+
+| `prompt_weight` | omega(r) | right tokens | wrong tokens | on policy equal to |
+|---|---|---|---|---|
+| `one` | 1 | 1 | -r/(1-r) | |
+| `one_minus_accuracy` | 1-r | 1-r | -r | Dr. GRPO |
+| `sqrt_odds` | sqrt((1-r)/r) | sqrt((1-r)/r) | -sqrt(r/(1-r)) | GRPO |
+| `odds` | (1-r)/r | (1-r)/r | -1 | MaxRL |
+
+![omega against the share of right answers](prompt_weights.png)
+
+The steeper omega is near 0, the more the hard problems count. After the first update the four part: the
+others clip a ratio that has moved, NFT keeps right tokens whole and lets wrong ones fade.
+
+## Further identities
+
+Equal always: RFT and NFT with
 negative weight 0 and prompt weight one; InfoNCA and DPO at K = 2; GSPO and GRPO at length 1; DAPO and
 GRPO, CISPO and REINFORCE where nothing is clipped.
 """
@@ -174,6 +195,30 @@ def draw(path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def draw_weights(path: Path) -> None:
+    """omega(r) of each prompt weight, read from ``prepare``."""
+    from matplotlib.figure import Figure
+
+    from nft_lightning.objectives import NFT, Outcomes
+    from nft_lightning.objectives.likelihood import PROMPT_WEIGHTS
+
+    size = 50
+    counts = range(1, size)
+    rewards = torch.cat([(torch.arange(size) < count).double() for count in counts])
+    ids = torch.arange(len(counts)).repeat_interleave(size)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for name in PROMPT_WEIGHTS:
+        made = NFT(prompt_weight=name).prepare(Outcomes(rewards, ids, torch.ones(len(ids))))
+        weight = made.values["prompt_weight"][::size]
+        axis.plot([count / size for count in counts], weight.tolist(), label=name)
+    axis.set(xlabel="share of right answers r", ylabel="omega(r)", ylim=(0, 4))
+    axis.grid(alpha=0.25)
+    axis.legend()
+    figure.savefig(path, dpi=90)
+
+
 if __name__ == "__main__":
     (DOCS / "objectives.md").write_text(page(), encoding="utf-8")
     draw(DOCS / "objectives.png")
+    draw_weights(DOCS / "prompt_weights.png")

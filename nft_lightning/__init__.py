@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TOPR,
         DrGRPO,
         InfoNCA,
+        MaxRL,
         Objective,
         Outcomes,
         REINFORCEPlusPlusBaseline,
@@ -82,7 +83,7 @@ ROOMS = {
     "errors": "UserError",
     "objectives": (
         "CISPO DAPO DPO GPG GRPO GSPO NFT NSR PPO PSR REINFORCE RFT RLOO SFT TOPR DrGRPO InfoNCA "
-        "Objective Outcomes REINFORCEPlusPlusBaseline RequiredInputs WeightedREINFORCE"
+        "MaxRL Objective Outcomes REINFORCEPlusPlusBaseline RequiredInputs WeightedREINFORCE"
     ),
     "policy.config": "PolicyConfig",
     "policy.loading": "HFModel SmolLM2Model TinyModel",
@@ -142,6 +143,7 @@ __all__ = [
     "JsonlProblems",
     "ListedProblems",
     "MathVerifier",
+    "MaxRL",
     "NumericVerifier",
     "Objective",
     "OptimizerConfig",

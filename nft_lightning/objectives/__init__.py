@@ -2,10 +2,11 @@
 
 from nft_lightning.objectives.actor_critic import PPO
 from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, RequiredInputs
-from nft_lightning.objectives.clipped import DAPO, GRPO, GSPO, DrGRPO, REINFORCEPlusPlusBaseline
+from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
 from nft_lightning.objectives.likelihood import NFT, RFT, SFT
 from nft_lightning.objectives.preference import DPO, InfoNCA
 from nft_lightning.objectives.reinforce import CISPO, GPG, REINFORCE, RLOO
+from nft_lightning.objectives.sequence import GSPO
 from nft_lightning.objectives.signed import NSR, PSR, TOPR, WeightedREINFORCE
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TOPR",
     "DrGRPO",
     "InfoNCA",
+    "MaxRL",
     "Objective",
     "ObjectiveOutput",
     "Outcomes",

@@ -1,4 +1,4 @@
-"""Policy gradients with a clipped ratio: GRPO, Dr. GRPO, DAPO, GSPO, REINFORCE++-baseline."""
+"""Policy gradients with a clipped ratio: GRPO, Dr. GRPO, MaxRL, DAPO, REINFORCE++-baseline."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Outcomes
+from nft_lightning.objectives.group import GroupRelative
 from nft_lightning.objectives.options import OWN_WEIGHT
-from nft_lightning.objectives.tensors import (
-    group_mean,
-    masked_pair,
-    sequence_sum,
-    tokens_of,
-    varied_groups,
-)
-from nft_lightning.types import Signal, TokenLoss
+from nft_lightning.objectives.tensors import ROUNDING, group_mean, masked_pair
+from nft_lightning.types import TokenLoss
 
 
 def clipped_loss(
@@ -55,7 +50,7 @@ def check_clip(low: float, high: float, dual_clip: float = 0.0) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPO(Objective):
+class GRPO(GroupRelative):
     """Group Relative Policy Optimization.
 
     ``-min(R A, clip(R, 1 - clip_low, 1 + clip_high) A)`` with ``A = (r - mean) / std`` over the
@@ -67,37 +62,14 @@ class GRPO(Objective):
 
     Attributes:
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
-        normalize_std: divide by the group's standard deviation.
     """
 
-    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
-    advantage_key: ClassVar[str | None] = "advantage"
-    unsupported_options: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
     clip_low: float = 0.2
     clip_high: float = 0.2
-    normalize_std: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
-
-    def prepare(self, outcomes: Outcomes) -> Signal:
-        """Return the advantage of each completion within its group."""
-        rewards = outcomes.rewards.double()
-        keep = torch.ones_like(rewards, dtype=torch.bool)
-        if self.drop_uniform_groups:
-            keep = varied_groups(rewards, outcomes.group_ids)
-        shaped = rewards + self.length_penalty(outcomes)
-        centred = shaped - group_mean(shaped, outcomes.group_ids)
-        advantage = self.scaled(centred, outcomes, keep)
-        return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
-
-    def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
-        """Return [N]: ``r - mean`` over its group's standard deviation."""
-        if not self.normalize_std:
-            return centred
-        std = group_mean(centred**2, outcomes.group_ids).sqrt()
-        return torch.where(std > 1e-12, centred / std.clamp(min=1e-12), torch.zeros_like(std))
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
@@ -121,6 +93,29 @@ class DrGRPO(GRPO):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaxRL(GRPO):
+    """Maximum Likelihood Reinforcement Learning: the advantage is ``(r - mean) / mean``.
+
+    A is 0 where no answer of a group is right. On policy it is NFT with ``prompt_weight=odds``.
+
+    Right: ``(1-r)/r R [R < 1+clip_high]``
+    Wrong: ``-R [R > 1-clip_low]``
+    Source: arXiv 2602.02710
+    """
+
+    unsupported_options: ClassVar[Mapping[str, str]] = {
+        "prompt_weight": OWN_WEIGHT,
+        "normalize_std": "divides by the group's mean",
+    }
+    normalize_std: bool = False
+
+    def scaled(self, centred: Tensor, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """Return [N]: ``r - mean`` over its group's mean; 0 where that is not above 0."""
+        mean = group_mean(shaped, outcomes.group_ids)
+        return torch.where(mean > ROUNDING, centred / mean.clamp(min=ROUNDING), torch.zeros_like(mean))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DAPO(GRPO):
     """DAPO: clip-higher, token-level loss, dynamic sampling, overlong shaping.
 
@@ -132,32 +127,6 @@ class DAPO(GRPO):
     clip_high: float = 0.28
     drop_uniform_groups: bool = True
     overlong_buffer_fraction: float = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class GSPO(GRPO):
-    """Group Sequence Policy Optimization: GRPO on the length-normalised ratio of the sequence.
-
-    ``s = exp(mean_t log R_t)`` takes R's place; each token of a row holds the row's loss, so that
-    ``sequence_mean`` gives the published mean over sequences.
-
-    Right: ``sqrt((1-r)/r) s [s < 1+clip_high]``
-    Wrong: ``-sqrt(r/(1-r)) s [s > 1-clip_low]``
-    Source: arXiv 2507.18071
-    """
-
-    clip_low: float = 3e-4
-    clip_high: float = 4e-4
-
-    def token_loss(
-        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
-    ) -> TokenLoss:
-        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
-        log_ratio = self.ratio(logprobs, old_logprobs)[0]
-        mean = sequence_sum(log_ratio, mask) / tokens_of(mask)
-        ratio = mean.clamp(max=self.max_log_ratio).exp().expand_as(log_ratio)
-        advantage = signal["advantage"].to(ratio)[:, None]
-        return clipped_loss(ratio, advantage, mask, self.clip_low, self.clip_high, self.dual_clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +147,10 @@ class REINFORCEPlusPlusBaseline(GRPO):
     }
     normalize_std: bool = False
 
-    def scaled(self, centred: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+    def scaled(self, centred: Tensor, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
         """Return [N]: mean 0 and variance 1 over the rollout's tokens."""
         weight = outcomes.lengths.double() * keep
         total = weight.sum().clamp(min=1)
         mean = (centred * weight).sum() / total
         std = (((centred - mean) ** 2 * weight).sum() / total).sqrt()
-        return (centred - mean) / std if std > 1e-12 else torch.zeros_like(centred)
+        return (centred - mean) / std if std > ROUNDING else torch.zeros_like(centred)

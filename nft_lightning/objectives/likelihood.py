@@ -24,7 +24,7 @@ from nft_lightning.objectives.tensors import (
 )
 from nft_lightning.types import Signal, TokenLoss
 
-PROMPT_WEIGHTS = ("one", "one_minus_accuracy", "sqrt_odds")
+PROMPT_WEIGHTS = ("one", "one_minus_accuracy", "sqrt_odds", "odds")
 RATIO_LEVELS = ("token", "sequence")
 
 SAMPLED_ONLY = (
@@ -58,7 +58,8 @@ class NFT(Objective):
 
     Attributes:
         prompt_weight: omega(q): ``one``, ``one_minus_accuracy`` (1 - r_q; on policy Dr. GRPO's
-            gradient) or ``sqrt_odds`` (sqrt((1 - r_q)/r_q); on policy GRPO's gradient).
+            gradient), ``sqrt_odds`` (sqrt((1 - r_q)/r_q); on policy GRPO's gradient) or ``odds``
+            ((1 - r_q)/r_q; on policy MaxRL's gradient).
         negative_floor: epsilon, bounds the penalty on a wrong token whose ratio rises.
         negative_weight: factor on the wrong half; 0 gives RFT.
         ratio_level: ``token`` or ``sequence``.
@@ -139,6 +140,7 @@ class NFT(Objective):
             "one": torch.ones_like(safe),
             "one_minus_accuracy": 1 - safe,
             "sqrt_odds": ((1 - safe) / safe).sqrt(),
+            "odds": (1 - safe) / safe,
         }[self.prompt_weight]
         return Signal({"reward": rewards, "prompt_accuracy": safe, "prompt_weight": weight}, keep)
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from nft_lightning.errors import UserError
 
 TOKEN_TENSORS = ("reference_logprobs", "engine_logprobs", "entropy", "values", "old_values")
+ROUNDING = 1e-5
+"""Rewards of one group whose standard deviation is at most this are equal up to rounding."""
 
 
 def widen(x: Tensor) -> Tensor:
@@ -31,9 +33,9 @@ def group_size(group_ids: Tensor) -> Tensor:
 
 
 def varied_groups(rewards: Tensor, group_ids: Tensor) -> Tensor:
-    """Return [N] bool: the rewards of the row's group differ; for right and wrong alone, 0 < r_q < 1."""
+    """Return [N] bool: the rewards of the row's group differ; for right and wrong only, 0 < r_q < 1."""
     rewards = rewards.double()
-    return group_mean((rewards - group_mean(rewards, group_ids)) ** 2, group_ids) > 1e-12
+    return group_mean((rewards - group_mean(rewards, group_ids)) ** 2, group_ids) > ROUNDING**2
 
 
 def masked_pair(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from nft_lightning.objectives import (
     TOPR,
     DrGRPO,
     InfoNCA,
+    MaxRL,
     REINFORCEPlusPlusBaseline,
     WeightedREINFORCE,
 )
@@ -72,6 +73,7 @@ OMEGA = {
     "one": lambda r: 1.0,
     "one_minus_accuracy": lambda r: 1 - r,
     "sqrt_odds": lambda r: math.sqrt((1 - r) / r),
+    "odds": lambda r: (1 - r) / r,
 }
 rights = st.integers(1, K - 1)
 log_ratios = st.floats(-4, 4)
@@ -109,6 +111,7 @@ def test_clipped_family(right, log_ratio):
     for objective, scale in (
         (GRPO(), std),
         (DrGRPO(), 1.0),
+        (MaxRL(), r),
         (DAPO(), std),
         (GSPO(), std),
         (REINFORCEPlusPlusBaseline(), std),
@@ -193,8 +196,8 @@ def test_ppo(right, log_ratio, value):
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_algorithms_of_conf_are_all_covered(name):
     tested = {
-        "NFT RFT SFT GRPO DrGRPO DAPO GSPO CISPO GPG REINFORCE RLOO REINFORCEPlusPlusBaseline PPO DPO "
-        "InfoNCA TOPR PSR NSR WeightedREINFORCE"
+        "NFT RFT SFT GRPO DrGRPO MaxRL DAPO GSPO CISPO GPG REINFORCE RLOO REINFORCEPlusPlusBaseline "
+        "PPO DPO InfoNCA TOPR PSR NSR WeightedREINFORCE"
     }
     assert type(FAMILY[name]).__name__ in " ".join(tested).split()
 

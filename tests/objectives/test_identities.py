@@ -22,6 +22,7 @@ from nft_lightning.objectives import (
     RLOO,
     DrGRPO,
     InfoNCA,
+    MaxRL,
 )
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import TokenBatch
@@ -74,7 +75,7 @@ REDUCTIONS = ("token_mean", "sequence_mean", "constant", "sum_per_1000")
 @pytest.mark.parametrize("right", range(1, K))
 @pytest.mark.parametrize("floor", [0.01, 0.5, 1.0])
 @pytest.mark.parametrize("level", ["token", "sequence"])
-def test_on_policy_nft_is_grpo_and_dr_grpo(right, floor, level):
+def test_on_policy_nft_is_grpo_dr_grpo_and_maxrl(right, floor, level):
     for reduction in REDUCTIONS:
         common = {"reduction": reduction}
         kind = {"negative_floor": floor, "ratio_level": level, **common}
@@ -87,6 +88,8 @@ def test_on_policy_nft_is_grpo_and_dr_grpo(right, floor, level):
         centred = gradient(DrGRPO(**common), right)
         assert same(centred / deviation, sample)
         assert same(gradient(NFT(**kind), right), centred)
+        maxrl = gradient(MaxRL(**common), right)
+        assert same(gradient(NFT(prompt_weight="odds", **kind), right), maxrl)
 
 
 def test_a_floor_above_one_breaks_the_identity():
@@ -96,6 +99,7 @@ def test_a_floor_above_one_breaks_the_identity():
 def test_off_policy_they_part():
     shift = 0.1 * torch.sin(torch.arange(9.0, dtype=torch.float64))
     assert not same(gradient(NFT(prompt_weight="sqrt_odds"), 3, shift), gradient(GRPO(), 3, shift))
+    assert not same(gradient(NFT(prompt_weight="odds"), 3, shift), gradient(MaxRL(), 3, shift))
 
 
 seeds = st.integers(0, 1000)

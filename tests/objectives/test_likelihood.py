@@ -98,7 +98,7 @@ def test_overlong_answers_lose_reward_in_dapo():
 @pytest.mark.parametrize(
     ("make", "field"),
     [
-        (lambda: NFT(prompt_weight="odds"), "algorithm.prompt_weight"),
+        (lambda: NFT(prompt_weight="log_odds"), "algorithm.prompt_weight"),
         (lambda: NFT(negative_floor=0.0), "algorithm.negative_floor"),
         (lambda: NFT(negative_weight=-1.0), "algorithm.negative_weight"),
         (lambda: NFT(drop_uniform_groups=False), "algorithm.drop_uniform_groups"),

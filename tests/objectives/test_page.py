@@ -25,6 +25,7 @@ def test_the_page_is_the_one_that_the_code_gives(script):
 
 def test_the_picture_is_there_and_its_curves_are_the_objectives(script):
     assert (ROOT / "docs" / "objectives.png").stat().st_size > 20_000
+    assert (ROOT / "docs" / "prompt_weights.png").stat().st_size > 5_000
     made = script.algorithms()
     assert script.coefficient(made["nft"], 0.25, 0.0, right=True) == pytest.approx(0.75)
     assert script.coefficient(made["nft_official"], 0.25, 0.0, right=False) == pytest.approx(-0.25)

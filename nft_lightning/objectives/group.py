@@ -1,0 +1,61 @@
+"""What the group-relative algorithms share: the advantage of a completion within its group."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.options import OWN_WEIGHT
+from nft_lightning.objectives.tensors import ROUNDING, group_mean, varied_groups
+from nft_lightning.types import Signal, TokenLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRelative(Objective):
+    """``A = (r - mean) / std`` over the completions of one problem; a subclass says what A weighs.
+
+    A is 0 where all rewards of a group are equal up to rounding.
+
+    Attributes:
+        normalize_std: divide by the group's standard deviation.
+    """
+
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+    advantage_key: ClassVar[str | None] = "advantage"
+    unsupported_options: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
+    normalize_std: bool = True
+
+    def prepare(self, outcomes: Outcomes) -> Signal:
+        """Return the advantage of each completion within its group."""
+        rewards = outcomes.rewards.double()
+        keep = torch.ones_like(rewards, dtype=torch.bool)
+        if self.drop_uniform_groups:
+            keep = varied_groups(rewards, outcomes.group_ids)
+        shaped = rewards + self.length_penalty(outcomes)
+        centred = shaped - group_mean(shaped, outcomes.group_ids)
+        advantage = self.scaled(centred, shaped, outcomes, keep)
+        return Signal({"reward": outcomes.rewards, "advantage": advantage}, keep)
+
+    def scaled(self, centred: Tensor, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """Return [N]: ``r - mean`` over its group's standard deviation.
+
+        Args:
+            centred: [N], ``r - mean``. shaped: [N], rewards with the length penalty.
+            outcomes: of the rollout. keep: [N] bool, rows that take part.
+        """
+        if not self.normalize_std:
+            return centred
+        std = group_mean(centred**2, outcomes.group_ids).sqrt()
+        return torch.where(std > ROUNDING, centred / std.clamp(min=ROUNDING), torch.zeros_like(std))
+
+    @abstractmethod
+    def token_loss(
+        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
+    ) -> TokenLoss:
+        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
