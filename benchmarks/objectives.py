@@ -21,7 +21,7 @@ from nft_lightning.app.build import build, option, options_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAMILIES = {
-    "supervised": ("nft", "nft_sequence", "nft_official", "rft", "sft"),
+    "supervised": ("nft", "nft_sequence", "nft_official", "nft_continuous", "rft", "sft"),
     "group-relative": ("grpo", "dr_grpo", "maxrl", "dapo", "gspo", "cispo", "gpg"),
     "REINFORCE": ("reinforce", "reinforce_batch_baseline", "rloo", "reinforce_pp_baseline"),
     "actor-critic": ("ppo",),
@@ -35,6 +35,7 @@ NEEDS = {
     "references": "reference solutions",
     "reference_logprobs": "reference policy",
 }
+SAME_CURVES = ("nft_official", "nft_continuous")
 ACCURACIES, K = (0.25, 0.5, 0.75), 8
 INTRODUCTION = """# Objectives
 
@@ -85,6 +86,10 @@ parameters.
 
 The steeper omega is near 0, the more the hard problems count. After the first update the four part: the
 others clip a ratio that has moved, NFT keeps right tokens whole and lets wrong ones fade.
+
+With rewards r_i anywhere in [0, 1] (`algorithm=nft_continuous`) an answer counts
+omega(r) (r_i - r)/(1-r), where r is their mean. Those are still Dr. GRPO's and MaxRL's advantages, but
+not GRPO's, whose standard deviation is then below sqrt(r(1-r)).
 
 ## Further identities
 
@@ -177,7 +182,7 @@ def draw(path: Path) -> None:
     axes = figure.subplots(len(FAMILIES), len(ACCURACIES), sharex=True)
     for panels, (family, names) in zip(axes, FAMILIES.items(), strict=True):
         for axis, accuracy in zip(panels, ACCURACIES, strict=True):
-            for index, name in enumerate(n for n in names if n != "nft_official"):
+            for index, name in enumerate(n for n in names if n not in SAME_CURVES):
                 for right, style in ((True, "-"), (False, "--")):
                     c = [coefficient(made[name], accuracy, math.log(r), right) for r in ratios]
                     label = name if right else None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RLOO,
         SFT,
         TOPR,
+        ContinuousNFT,
         DrGRPO,
         InfoNCA,
         MaxRL,
@@ -82,8 +83,9 @@ ROOMS = {
     "engines.vllm_server.engine": "VLLMServerConfig",
     "errors": "UserError",
     "objectives": (
-        "CISPO DAPO DPO GPG GRPO GSPO NFT NSR PPO PSR REINFORCE RFT RLOO SFT TOPR DrGRPO InfoNCA "
-        "MaxRL Objective Outcomes REINFORCEPlusPlusBaseline RequiredInputs WeightedREINFORCE"
+        "CISPO DAPO DPO GPG GRPO GSPO NFT NSR PPO PSR REINFORCE RFT RLOO SFT TOPR ContinuousNFT "
+        "DrGRPO InfoNCA MaxRL Objective Outcomes REINFORCEPlusPlusBaseline RequiredInputs "
+        "WeightedREINFORCE"
     ),
     "policy.config": "PolicyConfig",
     "policy.loading": "HFModel SmolLM2Model TinyModel",
@@ -129,6 +131,7 @@ __all__ = [
     "Checkpoints",
     "ColdStartConfig",
     "Completion",
+    "ContinuousNFT",
     "DrGRPO",
     "EvaluationConfig",
     "ExactResume",

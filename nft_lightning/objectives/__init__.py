@@ -3,8 +3,9 @@
 from nft_lightning.objectives.actor_critic import PPO
 from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
-from nft_lightning.objectives.likelihood import NFT, RFT, SFT
+from nft_lightning.objectives.likelihood import NFT, RFT, ContinuousNFT
 from nft_lightning.objectives.preference import DPO, InfoNCA
+from nft_lightning.objectives.reference import SFT
 from nft_lightning.objectives.reinforce import CISPO, GPG, REINFORCE, RLOO
 from nft_lightning.objectives.sequence import GSPO
 from nft_lightning.objectives.signed import NSR, PSR, TOPR, WeightedREINFORCE
@@ -25,6 +26,7 @@ __all__ = [
     "RLOO",
     "SFT",
     "TOPR",
+    "ContinuousNFT",
     "DrGRPO",
     "InfoNCA",
     "MaxRL",

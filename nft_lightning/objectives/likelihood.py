@@ -1,4 +1,4 @@
-"""Maximum likelihood on right and wrong answers: NFT, RFT; and on reference solutions: SFT."""
+"""Maximum likelihood on right and wrong answers: NFT, NFT with rewards in between, and RFT."""
 
 from __future__ import annotations
 
@@ -14,29 +14,19 @@ from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import (
+    ROUNDING,
     check_binary,
+    check_unit,
     group_mean,
     masked_pair,
     sequence_sum,
     tokens_of,
     varied_groups,
-    widen,
 )
 from nft_lightning.types import Signal, TokenLoss
 
 PROMPT_WEIGHTS = ("one", "one_minus_accuracy", "sqrt_odds", "odds")
 RATIO_LEVELS = ("token", "sequence")
-
-SAMPLED_ONLY = (
-    "kl_coefficient",
-    "mask_truncated",
-    "overlong_buffer_fraction",
-    "dual_clip",
-    "importance_correction",
-    "prompt_weight",
-    "drop_uniform_groups",
-)
-NOT_SAMPLED = "learns from reference solutions, which no policy sampled"
 
 
 def straight_through_max(x: Tensor, floor: float) -> Tensor:
@@ -130,10 +120,11 @@ class NFT(Objective):
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """r_q and omega(q) of each completion's group; groups with r_q in {0, 1} are left out."""
-        rewards = outcomes.rewards
-        check_binary(rewards, type(self).__name__)
-        accuracy = group_mean(rewards.double(), outcomes.group_ids).clamp(*self.accuracy_clamp)
+        rewards = self.checked(outcomes.rewards)
+        accuracy = group_mean(rewards.double(), outcomes.group_ids)
         keep = varied_groups(rewards, outcomes.group_ids)
+        keep = keep & (accuracy > ROUNDING) & (accuracy < 1 - ROUNDING)
+        accuracy = accuracy.clamp(*self.accuracy_clamp)
         # Left-out rows get an accuracy that divides safely; their loss is never used.
         safe = torch.where(keep, accuracy, torch.full_like(accuracy, 0.5))
         weight = {
@@ -143,6 +134,11 @@ class NFT(Objective):
             "odds": (1 - safe) / safe,
         }[self.prompt_weight]
         return Signal({"reward": rewards, "prompt_accuracy": safe, "prompt_weight": weight}, keep)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Return the rewards [N]; raise UserError unless each is 0 or 1."""
+        check_binary(rewards, type(self).__name__)
+        return rewards
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
@@ -155,15 +151,35 @@ class NFT(Objective):
             ratio, spread = ratio.expand_as(log_ratio), tokens_of(mask)
         accuracy = signal["prompt_accuracy"].to(ratio)[:, None]
         weight = signal["prompt_weight"].to(ratio)[:, None]
-        right = (signal["reward"] > 0)[:, None]
+        right = signal["reward"].to(ratio)[:, None]
         # Relative likelihood of the token under the implicit negative policy.
         implicit = (1 - accuracy * ratio) / (1 - accuracy)
         negative = -straight_through_max(implicit, self.negative_floor).log() / spread
         if self.clamp_right:
             log_ratio = log_ratio.clamp(max=self.max_log_ratio)
-        loss = weight * torch.where(right, -log_ratio, self.negative_weight * negative)
-        clamped = masked_pair((implicit < self.negative_floor).to(ratio), mask & ~right)
+        loss = weight * (right * -log_ratio + (1 - right) * self.negative_weight * negative)
+        clamped = masked_pair((implicit < self.negative_floor).to(ratio), mask & (right < 1))
         return TokenLoss(loss, {"negative_clamped_fraction": clamped})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousNFT(NFT):
+    """NFT with rewards anywhere in [0, 1] (App. B): r_i is how right answer i is, r their mean.
+
+    Each answer is right to the degree r_i and wrong to the degree 1 - r_i, so its loss is r_i times
+    a right answer's and 1 - r_i times a wrong one's. With rewards of 0 and 1 it is NFT. On policy
+    an answer weighs ``omega (r_i - r)/(1-r)``: Dr. GRPO's and MaxRL's advantages, as in NFT.
+
+    Right: ``omega r_i``
+    Wrong: ``-omega negative_weight (1-r_i) r/(1-r) R / max((1-r R)/(1-r), epsilon)``
+    Source: arXiv 2505.18116, App. B
+    """
+
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Return the rewards [N] inside [0, 1]; raise UserError where one is clearly outside."""
+        return check_unit(rewards, type(self).__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,27 +205,3 @@ class RFT(NFT):
                 "has no place in RFT, which learns from right answers alone",
                 "use algorithm=nft",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SFT(Objective):
-    """Supervised fine-tuning: ``-log pi`` on the data set's worked solutions; nothing is sampled.
-
-    Right: ``1``, on every token of a reference solution
-    Wrong: no wrong answers
-    Source: maximum likelihood
-    """
-
-    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(references=True)
-    unsupported_options: ClassVar[Mapping[str, str]] = dict.fromkeys(SAMPLED_ONLY, NOT_SAMPLED)
-
-    def prepare(self, outcomes: Outcomes) -> Signal:
-        """Return every row takes part."""
-        keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
-        return Signal({"reward": outcomes.rewards}, keep)
-
-    def token_loss(
-        self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
-    ) -> TokenLoss:
-        """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
-        return TokenLoss(-widen(logprobs))

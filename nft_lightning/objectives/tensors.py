@@ -12,6 +12,7 @@ from nft_lightning.errors import UserError
 TOKEN_TENSORS = ("reference_logprobs", "engine_logprobs", "entropy", "values", "old_values")
 ROUNDING = 1e-5
 """Rewards of one group whose standard deviation is at most this are equal up to rounding."""
+UNIT_TOLERANCE = 1e-4
 
 
 def widen(x: Tensor) -> Tensor:
@@ -71,6 +72,23 @@ def check_binary(rewards: Tensor, name: str) -> None:
         sorted({round(float(r), 4) for r in rewards})[:5],
         f"are not binary, which {name} needs",
         "give 1 for right and 0 for wrong",
+    )
+
+
+def check_unit(rewards: Tensor, name: str) -> Tensor:
+    """Return the rewards inside [0, 1], in fp32 or wider.
+
+    Raises:
+        UserError: a reward is outside by more than rounding explains.
+    """
+    inside = widen(rewards).clamp(0, 1)
+    if bool(((inside - rewards).abs() <= UNIT_TOLERANCE).all()):
+        return inside
+    raise UserError(
+        "rewards",
+        sorted({round(float(r), 4) for r in rewards})[:5],
+        f"are outside [0, 1], which {name} needs",
+        "scale them to 0 for wrong and 1 for right",
     )
 
 

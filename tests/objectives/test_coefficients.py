@@ -28,6 +28,7 @@ from nft_lightning.objectives import (
     RLOO,
     SFT,
     TOPR,
+    ContinuousNFT,
     DrGRPO,
     InfoNCA,
     MaxRL,
@@ -92,15 +93,16 @@ def test_nft(right, log_ratio, floor, weight, negative_weight, level):
     r, ratio = right / K, math.exp(log_ratio)
     omega = OMEGA[weight](r)
     implicit = max((1 - r * ratio) / (1 - r), floor)
-    objective = NFT(
-        prompt_weight=weight,
-        negative_floor=floor,
-        negative_weight=negative_weight,
-        ratio_level=level,
-    )
-    positive, negative = coefficients(objective, right, ratio)
-    assert positive == near(omega)
-    assert negative == near(-omega * negative_weight * r / (1 - r) * ratio / implicit)
+    for cls in (NFT, ContinuousNFT):
+        objective = cls(
+            prompt_weight=weight,
+            negative_floor=floor,
+            negative_weight=negative_weight,
+            ratio_level=level,
+        )
+        positive, negative = coefficients(objective, right, ratio)
+        assert positive == near(omega)
+        assert negative == near(-omega * negative_weight * r / (1 - r) * ratio / implicit)
 
 
 @settings(max_examples=100, deadline=None)
@@ -193,13 +195,15 @@ def test_ppo(right, log_ratio, value):
         assert found == near(0.0 if outside else advantage * ratio)
 
 
+HERE = """
+    NFT ContinuousNFT RFT SFT GRPO DrGRPO MaxRL DAPO GSPO CISPO GPG REINFORCE RLOO
+    REINFORCEPlusPlusBaseline PPO DPO InfoNCA TOPR PSR NSR WeightedREINFORCE
+"""
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_algorithms_of_conf_are_all_covered(name):
-    tested = {
-        "NFT RFT SFT GRPO DrGRPO MaxRL DAPO GSPO CISPO GPG REINFORCE RLOO REINFORCEPlusPlusBaseline "
-        "PPO DPO InfoNCA TOPR PSR NSR WeightedREINFORCE"
-    }
-    assert type(FAMILY[name]).__name__ in " ".join(tested).split()
+    assert type(FAMILY[name]).__name__ in HERE.split()
 
 
 def test_the_published_table():

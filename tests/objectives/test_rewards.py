@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from nft_lightning.objectives import GRPO, MaxRL, Outcomes
+from nft_lightning.errors import UserError
+from nft_lightning.objectives import GRPO, NFT, ContinuousNFT, DrGRPO, MaxRL, Outcomes
 from nft_lightning.objectives.tensors import varied_groups
 from tests.objectives.family import FAMILY
 
@@ -49,3 +50,66 @@ def test_rewards_that_differ_by_rounding_teach_nothing(name, group):
     ids = torch.zeros(len(group))
     assert not varied_groups(torch.tensor(group), ids).any()
     assert varied_groups(torch.tensor([*group[:7], 0.0]), ids).all()
+
+
+def slope(objective, rewards, ratios=None):
+    """The coefficient of each one-token answer, the mean over answers undone: [K]."""
+    rewards = torch.tensor(rewards, dtype=torch.float64)
+    old = torch.full((len(rewards), 1), -1.0, dtype=torch.float64)
+    ratio = (
+        torch.ones_like(old) if ratios is None else torch.tensor(ratios, dtype=torch.float64)[:, None]
+    )
+    moved = (old + ratio.log()).requires_grad_()
+    out = objective(moved, old, torch.ones(len(rewards), 1), rewards, torch.zeros(len(rewards)))
+    return -torch.autograd.grad(out.loss, moved)[0][:, 0] * len(rewards)
+
+
+def test_rewards_of_0_and_1_are_nft():
+    for ratios in (None, [0.5, 1.3, 0.9, 1.1]):
+        for options in ({}, {"prompt_weight": "odds", "negative_floor": 0.1, "negative_weight": 0.5}):
+            ours = slope(ContinuousNFT(**options), [1, 0, 0, 1], ratios)
+            assert torch.equal(ours, slope(NFT(**options), [1, 0, 0, 1], ratios))
+
+
+def test_on_policy_continuous_nft_is_dr_grpo_and_maxrl():
+    rewards = [0.9, 0.2, 0.0, 1.0, 0.35]
+    for weight, other in (("one_minus_accuracy", DrGRPO()), ("odds", MaxRL())):
+        ours = slope(ContinuousNFT(prompt_weight=weight), rewards)
+        assert torch.allclose(ours, slope(other, rewards), rtol=0, atol=1e-10)
+    ours = slope(ContinuousNFT(prompt_weight="sqrt_odds"), rewards)
+    assert not torch.allclose(ours, slope(GRPO(), rewards), rtol=0, atol=1e-2)
+
+
+def test_the_optimum_is_the_policy_reweighted_by_reward():
+    """At R = r_i / r, Bayes' rule, every answer's coefficient is 0."""
+    rewards = [0.9, 0.2, 0.7, 0.4]
+    ratios = [r / 0.55 for r in rewards]
+    objective = ContinuousNFT(prompt_weight="one", negative_floor=1e-9)
+    assert slope(objective, rewards, ratios).abs().max() < 1e-12
+    assert slope(objective, rewards).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_groups_that_are_all_right_or_all_wrong_up_to_rounding_are_left_out(dtype):
+    groups = [[1, 1.00001], [1.0, 1 - 1e-7], [0.0, 1e-7], [0.5, 0.5 + 1e-8], [0.9, 1.00001]]
+    rewards = torch.tensor(groups, dtype=dtype).flatten()
+    ids = torch.arange(5).repeat_interleave(2)
+    made = ContinuousNFT(prompt_weight="odds").prepare(Outcomes(rewards, ids, torch.ones(10)))
+    assert made.keep.tolist() == [False] * 8 + [True] * 2
+    assert made.values["prompt_accuracy"][8:].tolist() == pytest.approx([0.95] * 2)
+    assert all(torch.isfinite(v).all() for v in made.values.values())
+    seven = torch.tensor([0] + [0.95] * 7, dtype=dtype)
+    made = ContinuousNFT().prepare(Outcomes(seven, torch.zeros(8), torch.ones(8)))
+    assert made.keep.all()
+    assert made.values["prompt_weight"].tolist() == pytest.approx([1 - 0.95 * 7 / 8] * 8)
+
+
+@pytest.mark.parametrize("reward", [-1.0, 1.01, float("nan"), float("inf")])
+def test_rewards_outside_0_and_1_are_refused(reward):
+    with pytest.raises(UserError, match="outside"):
+        slope(ContinuousNFT(), [reward, 0.5])
+
+
+def test_rewards_in_between_are_refused_by_nft():
+    with pytest.raises(UserError, match="not binary"):
+        slope(NFT(), [0.5, 1.0])
