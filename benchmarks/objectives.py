@@ -22,8 +22,17 @@ from nft_lightning.app.build import build, option, options_of
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAMILIES = {
     "supervised": ("nft", "nft_sequence", "nft_official", "nft_continuous", "rft", "sft"),
-    "group-relative": ("grpo", "dr_grpo", "maxrl", "dapo", "gspo", "cispo", "gpg"),
-    "REINFORCE": ("reinforce", "reinforce_batch_baseline", "rloo", "reinforce_pp_baseline"),
+    "group-relative": ("grpo", "dr_grpo", "maxrl", "dapo", "gpg"),
+    "bounded weights": ("cispo", "sapo", "dppo"),
+    "one ratio per sequence": ("gspo", "luspo", "gmpo", "vespo"),
+    "REINFORCE": (
+        "reinforce",
+        "reinforce_batch_baseline",
+        "rloo",
+        "reinforce_pp_baseline",
+        "asymre",
+        "dro",
+    ),
     "actor-critic": ("ppo",),
     "preference": ("dpo", "infonca"),
     "signed likelihood": ("topr", "psr", "nsr", "w_reinforce"),
@@ -178,7 +187,7 @@ def draw(path: Path) -> None:
     made = algorithms()
     ratios = [0.02 * i for i in range(10, 101)]
     # A ratio just off 1 would fall on GSPO's narrow interval; the grid holds 1 itself.
-    figure = Figure(figsize=(13, 16), layout="constrained")
+    figure = Figure(figsize=(13, 21), layout="constrained")
     axes = figure.subplots(len(FAMILIES), len(ACCURACIES), sharex=True)
     for panels, (family, names) in zip(axes, FAMILIES.items(), strict=True):
         for axis, accuracy in zip(panels, ACCURACIES, strict=True):
@@ -187,7 +196,7 @@ def draw(path: Path) -> None:
                     c = [coefficient(made[name], accuracy, math.log(r), right) for r in ratios]
                     label = name if right else None
                     # Curves that coincide stay visible through different widths.
-                    width = 3.6 - 0.55 * index
+                    width = max(3.6 - 0.55 * index, 1.0)
                     axis.plot(ratios, c, style, color=f"C{index}", lw=width, label=label)
             axis.axhline(0, color="black", lw=0.6)
             axis.axvline(1, color="black", lw=0.6, ls=":")

@@ -3,20 +3,25 @@
 from nft_lightning.objectives.actor_critic import PPO
 from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, RequiredInputs
 from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
+from nft_lightning.objectives.gates import CISPO, DPPO, SAPO
 from nft_lightning.objectives.likelihood import NFT, RFT, ContinuousNFT
 from nft_lightning.objectives.preference import DPO, InfoNCA
 from nft_lightning.objectives.reference import SFT
-from nft_lightning.objectives.reinforce import CISPO, GPG, REINFORCE, RLOO
-from nft_lightning.objectives.sequence import GSPO
+from nft_lightning.objectives.reinforce import DRO, GPG, REINFORCE, RLOO, AsymRE
+from nft_lightning.objectives.sequence import GMPO, GSPO, LUSPO, VESPO
 from nft_lightning.objectives.signed import NSR, PSR, TOPR, WeightedREINFORCE
 
 __all__ = [
     "CISPO",
     "DAPO",
     "DPO",
+    "DPPO",
+    "DRO",
+    "GMPO",
     "GPG",
     "GRPO",
     "GSPO",
+    "LUSPO",
     "NFT",
     "NSR",
     "PPO",
@@ -24,8 +29,11 @@ __all__ = [
     "REINFORCE",
     "RFT",
     "RLOO",
+    "SAPO",
     "SFT",
     "TOPR",
+    "VESPO",
+    "AsymRE",
     "ContinuousNFT",
     "DrGRPO",
     "InfoNCA",

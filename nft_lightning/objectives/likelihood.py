@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
-from nft_lightning.objectives.options import BINARY, NO_CLIP
+from nft_lightning.objectives.options import BINARY, NO_CLIP, RATIO_LEVELS
 from nft_lightning.objectives.tensors import (
     ROUNDING,
     check_binary,
@@ -26,7 +26,6 @@ from nft_lightning.objectives.tensors import (
 from nft_lightning.types import Signal, TokenLoss
 
 PROMPT_WEIGHTS = ("one", "one_minus_accuracy", "sqrt_odds", "odds")
-RATIO_LEVELS = ("token", "sequence")
 
 
 def straight_through_max(x: Tensor, floor: float) -> Tensor:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KL_ESTIMATORS = ("k1", "k2", "k3")
 CORRECTIONS = ("none", "truncate", "mask")
 LEVELS = ("token", "sequence")
+RATIO_LEVELS = ("token", "sequence")
 
 BINARY = "changes the right/wrong signal that the loss is derived from"
 NO_CLIP = "has no clipped ratio to bound"

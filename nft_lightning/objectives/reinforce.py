@@ -1,7 +1,8 @@
-"""The score function: REINFORCE, RLOO, GPG; and CISPO, which clips the importance weight."""
+"""The score function: REINFORCE, RLOO, GPG, AsymRE, DRO."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,9 +12,15 @@ from torch import Tensor
 
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
-from nft_lightning.objectives.clipped import GRPO
-from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
-from nft_lightning.objectives.tensors import group_mean, group_size, masked_pair, varied_groups, widen
+from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT, RATIO_LEVELS
+from nft_lightning.objectives.tensors import (
+    group_mean,
+    group_size,
+    sequence_sum,
+    tokens_of,
+    varied_groups,
+    widen,
+)
 from nft_lightning.types import Signal, TokenLoss
 
 BASELINES = ("none", "batch", "group", "leave_one_out")
@@ -129,35 +136,80 @@ class GPG(REINFORCE):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CISPO(GRPO):
-    """Clipped importance-sampling weights: ``-sg(clip(R, 1 - clip_low, 1 + clip_high)) A log pi``.
+class AsymRE(REINFORCE):
+    """Asymmetric REINFORCE: ``-(r - V) log pi`` without a ratio, V being shifted below the mean.
 
-    No token loses its gradient; only its weight is bounded. The default bounds R from above, at 5.
+    ``V = group mean + baseline_shift``. Off policy a low V learns more from right answers than from
+    wrong ones; groups that are all right or all wrong teach as well, by -baseline_shift.
 
-    Right: ``sqrt((1-r)/r) clip(R, 1-clip_low, 1+clip_high)``
-    Wrong: ``-sqrt(r/(1-r)) clip(R, 1-clip_low, 1+clip_high)``
-    Source: arXiv 2506.13585; the bound of 5 from arXiv 2510.13786
+    Right: ``1-r-baseline_shift``
+    Wrong: ``-(r+baseline_shift)``
+    Source: arXiv 2506.20520
+
+    Attributes:
+        baseline_shift: delta V, below 0 for safety off policy.
     """
 
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+    baseline: str = "group"
+    importance_ratio: bool = False
+    baseline_shift: float = -0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.baseline_shift):
+            raise UserError("algorithm.baseline_shift", self.baseline_shift, "is not finite", "use -0.1")
+
+    def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
+        """Return [N]: ``r - baseline - baseline_shift``."""
+        return super().advantage(shaped, outcomes, keep) - self.baseline_shift
+
+
+@dataclass(frozen=True, kw_only=True)
+class DRO(REINFORCE):
+    """Direct Reward Optimization with the group's mean as value: ``-A log pi + beta/2 (log R)^2``.
+
+    The square holds the policy near the one that wrote the rollout, instead of a clipped ratio.
+    With ``ratio_level=sequence``, as published, log R is the sum over the sequence and its square
+    is spread evenly over the tokens; with ``token`` each token has its own.
+
+    Right: ``1-r - beta log S``
+    Wrong: ``-r - beta log S``
+    Source: arXiv 2405.19107; with the mean as value arXiv 2501.12599, Eq. 3
+
+    Attributes:
+        beta: weight of the square; tau in the papers.
+        ratio_level: ``token`` or ``sequence``.
+    """
+
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+    # The square has a gradient where the advantage is 0.
+    advantage_key: ClassVar[str | None] = None
     unsupported_options: ClassVar[Mapping[str, str]] = {
-        "dual_clip": "bounds the weight of both signs already",
+        "dual_clip": NO_CLIP,
         "prompt_weight": OWN_WEIGHT,
+        "importance_ratio": "holds the ratio by its square",
     }
-    clip_low: float = 1.0
-    clip_high: float = 4.0
+    baseline: str = "group"
+    importance_ratio: bool = False
+    beta: float = 0.1
+    ratio_level: str = "sequence"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.beta) and self.beta > 0):
+            raise UserError("algorithm.beta", self.beta, "is not above 0", "use 0.1")
+        if self.ratio_level not in RATIO_LEVELS:
+            choices = f"use one of {', '.join(RATIO_LEVELS)}"
+            raise UserError("algorithm.ratio_level", self.ratio_level, "is not a level", choices)
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
     ) -> TokenLoss:
         """See :meth:`nft_lightning.objectives.base.Objective.token_loss`."""
-        ratio = self.ratio(logprobs.detach(), old_logprobs)[1]
-        advantage = signal["advantage"].to(ratio)[:, None]
-        low, high = 1 - self.clip_low, 1 + self.clip_high
-        loss = -ratio.clamp(low, high) * advantage * widen(logprobs)
-        return TokenLoss(
-            loss,
-            {
-                "clipped_high_fraction": masked_pair((ratio > high).to(ratio), mask),
-                "clipped_low_fraction": masked_pair((ratio < low).to(ratio), mask),
-            },
-        )
+        log_ratio = self.ratio(logprobs, old_logprobs)[0]
+        square = log_ratio**2
+        if self.ratio_level == "sequence":
+            square = sequence_sum(log_ratio, mask) ** 2 / tokens_of(mask)
+        advantage = signal["advantage"].to(log_ratio)[:, None]
+        return TokenLoss(-advantage * widen(logprobs) + self.beta / 2 * square)
