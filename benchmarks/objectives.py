@@ -67,14 +67,21 @@ Options of every algorithm where they make sense; where one makes none it is ref
 
 | option | what it does |
 |---|---|
-| `kl_coefficient`, `kl_estimator` | KL to the frozen initial policy, by k1, k2 or k3 |
+| `kl_coefficient`, `kl_estimator` | KL to the frozen initial policy, by `k1`, `k2`, `k3` or \
+`k3_unbiased`. k3's own gradient is biased: in expectation it is that of KL(initial, policy); \
+`k3_unbiased` has the right one, off policy too |
 | `entropy_coefficient` | bonus on the policy's entropy |
 | `dual_clip` | bounds R where the advantage is negative |
 | `overlong_buffer_fraction`, `overlong_penalty` | soft length penalty on the reward |
 | `mask_truncated` | completions that met the token limit leave the loss |
 | `importance_correction`, `importance_correction_level`, `importance_ratio_low`, \
 `importance_ratio_high` | \
-truncated (TIS) or masked (MIS) importance sampling against the engine's log-probabilities |
+importance sampling against the engine's log-probabilities: `truncate` (TIS), `mask` (MIS) or `reject` \
+(a mask with weight 1), by the ratio of each `token`, their product over the `sequence` or their \
+`geometric` mean |
+| `off_policy_mask` | wrong answers whose mean log(old / new) is above it leave the loss (off-policy \
+sequence masking, arXiv 2512.02556, Eq. 9) |
+| `std` | group-relative algorithms: divide by the population's or the sample's standard deviation |
 
 ## One prompt weight, four algorithms
 

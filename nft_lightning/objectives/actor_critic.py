@@ -66,7 +66,8 @@ class PPO(Objective):
 
     required_inputs: ClassVar[RequiredInputs] = RequiredInputs(values=True)
     unsupported_options: ClassVar[Mapping[str, str]] = {
-        "prompt_weight": "learns a baseline for each token and forms no groups"
+        "prompt_weight": "learns a baseline for each token and forms no groups",
+        "off_policy_mask": "gives each token an advantage of its own",
     }
     clip_low: float = 0.2
     clip_high: float = 0.2

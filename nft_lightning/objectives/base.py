@@ -96,9 +96,14 @@ class Objective(ABC):
         overlong_penalty: the penalty at full length.
         dual_clip: bound c on R where the advantage is negative (arXiv 1912.09729); 0 is off.
         importance_correction: importance sampling against the engine's log-probabilities: ``none``,
-            ``truncate`` (TIS) at ``importance_ratio_high``, or ``mask`` (MIS) outside
-            [``importance_ratio_low``, ``importance_ratio_high``].
-        importance_correction_level: one weight a ``token`` or one a ``sequence``.
+            ``truncate`` (TIS) at ``importance_ratio_high``, ``mask`` (MIS) to 0 outside
+            [``importance_ratio_low``, ``importance_ratio_high``], or ``reject``, which masks alike
+            and weighs what is inside by 1.
+        importance_correction_level: the ratio of each ``token``; of each ``sequence``, the product
+            over its tokens; or the ``geometric`` mean over its tokens, whose bounds lie close to 1.
+        off_policy_mask: delta of off-policy sequence masking (arXiv 2512.02556, Eq. 9): a wrong
+            answer, or one of negative advantage, leaves the loss where ``mean_t log(old / new)``
+            is above it; 0 is off.
     """
 
     __signature__: ClassVar[InitSignature] = InitSignature()
@@ -122,6 +127,7 @@ class Objective(ABC):
     importance_correction_level: str = "token"
     importance_ratio_low: float = 0.5
     importance_ratio_high: float = 2.0
+    off_policy_mask: float = 0.0
 
     def __new__(cls, *_: object, **given: object) -> Self:
         """Raises UserError, with the reason, for an option that the algorithm refuses."""
@@ -188,7 +194,13 @@ class Objective(ABC):
     def loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
     ) -> TokenLoss:
-        """:meth:`token_loss` with the options around it and the metrics that all algorithms log."""
+        """:meth:`token_loss` with the options around it and the metrics that all algorithms log.
+
+        Whatever stands at masked places of the [B, T] tensors, NaN too, reaches neither.
+        """
+        logprobs = torch.where(mask, logprobs, 0.0)
+        old_logprobs = None if old_logprobs is None else torch.where(mask, old_logprobs, 0.0)
+        signal = {k: torch.where(mask, x, 0.0) if x.dim() == 2 else x for k, x in signal.items()}
         made = self.token_loss(logprobs, old_logprobs, mask, signal)
         loss, added = with_options(self, made.loss, logprobs, old_logprobs, mask, signal)
         log_ratio = self.ratio(logprobs.detach(), old_logprobs)[0]

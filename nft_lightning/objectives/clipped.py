@@ -89,6 +89,10 @@ class DrGRPO(GRPO):
     Source: arXiv 2503.20783
     """
 
+    unsupported_options: ClassVar[Mapping[str, str]] = {
+        "prompt_weight": OWN_WEIGHT,
+        "std": "divides by no standard deviation",
+    }
     normalize_std: bool = False
 
 
@@ -106,6 +110,7 @@ class MaxRL(GRPO):
     unsupported_options: ClassVar[Mapping[str, str]] = {
         "prompt_weight": OWN_WEIGHT,
         "normalize_std": "divides by the group's mean",
+        "std": "divides by the group's mean",
     }
     normalize_std: bool = False
 
@@ -144,6 +149,7 @@ class REINFORCEPlusPlusBaseline(GRPO):
     unsupported_options: ClassVar[Mapping[str, str]] = {
         "prompt_weight": OWN_WEIGHT,
         "normalize_std": "divides by the deviation of the whole rollout, not of a group",
+        "std": "divides by the deviation of the whole rollout, not of a group",
     }
     normalize_std: bool = False
 

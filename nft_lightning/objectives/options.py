@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.tensors import needed, sequence_sum, widen
+from nft_lightning.objectives.tensors import needed, sequence_sum, tokens_of, widen
 
 if TYPE_CHECKING:
     from nft_lightning.objectives.base import Objective
 
-KL_ESTIMATORS = ("k1", "k2", "k3")
-CORRECTIONS = ("none", "truncate", "mask")
-LEVELS = ("token", "sequence")
+KL_ESTIMATORS = ("k1", "k2", "k3", "k3_unbiased")
+CORRECTIONS = ("none", "truncate", "mask", "reject")
+LEVELS = ("token", "sequence", "geometric")
 RATIO_LEVELS = ("token", "sequence")
 
 BINARY = "changes the right/wrong signal that the loss is derived from"
@@ -35,7 +35,7 @@ def check_options(objective: Objective) -> None:
     for name, choices in chosen:
         if getattr(objective, name) not in choices:
             raise refusal(objective, name, "is not an option", f"use one of {', '.join(choices)}")
-    for name in ("kl_coefficient", "entropy_coefficient", "overlong_penalty"):
+    for name in ("kl_coefficient", "entropy_coefficient", "overlong_penalty", "off_policy_mask"):
         value = getattr(objective, name)
         if not (math.isfinite(value) and value >= 0):
             raise refusal(objective, name, "is not 0 or more", "use 0 for off")
@@ -64,8 +64,8 @@ def check_effect(objective: Objective) -> None:
         "importance_ratio_high": (2.0, off, "algorithm.importance_correction is none"),
         "importance_ratio_low": (
             0.5,
-            objective.importance_correction != "mask",
-            "algorithm.importance_correction is not mask",
+            objective.importance_correction not in ("mask", "reject"),
+            "algorithm.importance_correction is not mask or reject",
         ),
     }
     for name, (default, without_effect, reason) in idle.items():
@@ -88,6 +88,10 @@ def with_options(
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Return the token loss [B, T] with what the options add, and their (sum, count) metrics."""
     metrics: dict[str, tuple[Tensor, Tensor]] = {}
+    if objective.off_policy_mask:
+        left_out = off_policy(objective, logprobs, old_logprobs, mask, signal)
+        loss = loss * ~left_out
+        metrics["off_policy_masked_fraction"] = ((left_out & mask).to(loss).sum(), mask.sum())
     if objective.importance_correction != "none":
         engine = needed(signal, "engine_logprobs", "importance_correction")
         old = logprobs if old_logprobs is None else old_logprobs
@@ -96,7 +100,8 @@ def with_options(
         metrics["importance_weight_mean"] = ((weight * mask).sum(), mask.sum())
     if objective.kl_coefficient:
         reference = needed(signal, "reference_logprobs", "kl_coefficient")
-        penalty = reference_kl(logprobs, reference, objective.kl_estimator)
+        ratio = objective.ratio(logprobs, old_logprobs)[1]
+        penalty = reference_kl(logprobs, reference, objective.kl_estimator, ratio.detach())
         loss = loss + objective.kl_coefficient * penalty
         metrics["kl_reference"] = ((penalty.detach() * mask).sum(), mask.sum())
     if objective.entropy_coefficient:
@@ -104,15 +109,25 @@ def with_options(
     return loss, metrics
 
 
-def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
+def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str, ratio: Tensor) -> Tensor:
     """Return [B, T] estimates of KL(policy || reference) at sampled tokens (Schulman, 2020).
 
     With d = log policy - log reference: ``k1`` has the value d and the gradient of k2, since its own
-    gradient is zero in expectation; ``k2`` is d^2 / 2; ``k3`` is exp(-d) - 1 + d.
+    gradient is zero in expectation; ``k2`` is d^2 / 2; ``k3`` is exp(-d) - 1 + d, whose own gradient
+    1 - exp(-d) is biased: in expectation it is that of KL(reference || policy). ``k3_unbiased``
+    is R times k3 with the gradient R d, which is the divergence's own in expectation over the
+    policy that wrote the rollout (arXiv 2512.02556, section 3.1).
+
+    Args:
+        logprobs: [B, T] with gradient. reference: [B, T].
+        ratio: R [B, T] without gradient, the policy's ratio to the one that wrote the rollout.
     """
     d = widen(logprobs) - widen(reference).detach()
+    k3 = (-d).clamp(max=10.0).exp() - 1 + d
     if estimator == "k3":
-        return (-d).clamp(max=10.0).exp() - 1 + d
+        return k3
+    if estimator == "k3_unbiased":
+        return (ratio * k3).detach() + (ratio * d).detach() * (d - d.detach())
     half_square = d**2 / 2
     if estimator == "k2":
         return half_square
@@ -120,12 +135,37 @@ def reference_kl(logprobs: Tensor, reference: Tensor, estimator: str) -> Tensor:
 
 
 def importance_weight(objective: Objective, old: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
-    """Return [B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS)."""
+    """Return [B, T] without gradient: old over engine likelihood, truncated (TIS) or masked (MIS).
+
+    What the engine could not score, NaN or infinite, weighs 0.
+    """
     log_weight = widen(old) - widen(engine).detach()
-    if objective.importance_correction_level == "sequence":
+    if objective.importance_correction_level != "token":
         log_weight = sequence_sum(log_weight, mask).expand_as(mask)
-    weight = log_weight.clamp(max=20.0).exp()
+    if objective.importance_correction_level == "geometric":
+        log_weight = log_weight / tokens_of(mask)
+    scored = torch.isfinite(log_weight)
+    weight = torch.where(scored, log_weight, 0.0).clamp(max=20.0).exp()
     if objective.importance_correction == "truncate":
-        return weight.clamp(max=objective.importance_ratio_high)
+        return weight.clamp(max=objective.importance_ratio_high) * scored
     inside = (weight >= objective.importance_ratio_low) & (weight <= objective.importance_ratio_high)
-    return torch.where(inside, weight, torch.zeros_like(weight))
+    if objective.importance_correction == "reject":
+        weight = torch.ones_like(weight)
+    return weight * (inside & scored)
+
+
+def off_policy(
+    objective: Objective,
+    logprobs: Tensor,
+    old_logprobs: Tensor | None,
+    mask: Tensor,
+    signal: Mapping[str, Tensor],
+) -> Tensor:
+    """Return [B, T] bool: the row counts against its tokens and is further off policy than allowed."""
+    log_ratio = objective.ratio(logprobs.detach(), old_logprobs)[0]
+    apart = -sequence_sum(log_ratio, mask) / tokens_of(mask)
+    if "advantage" in signal:
+        negative = signal["advantage"] < 0
+    else:
+        negative = signal["reward"] < signal.get("prompt_accuracy", 0.5)
+    return (negative[:, None] & (apart > objective.off_policy_mask)).expand_as(mask)

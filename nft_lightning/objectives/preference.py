@@ -21,6 +21,7 @@ UNSUPPORTED = {
     "overlong_buffer_fraction": BINARY,
     "dual_clip": NO_CLIP,
     "importance_correction": "compares whole completions, whose margin a weight a token would distort",
+    "off_policy_mask": "compares whole completions, of which none can leave alone",
     "prompt_weight": "normalises each problem by its own pairs",
 }
 

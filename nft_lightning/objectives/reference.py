@@ -19,6 +19,7 @@ SAMPLED_ONLY = (
     "overlong_buffer_fraction",
     "dual_clip",
     "importance_correction",
+    "off_policy_mask",
     "prompt_weight",
     "drop_uniform_groups",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -26,7 +26,9 @@ from nft_lightning.objectives import (
     RFT,
     SFT,
     TOPR,
+    DrGRPO,
     InfoNCA,
+    MaxRL,
     REINFORCEPlusPlusBaseline,
     WeightedREINFORCE,
 )
@@ -50,11 +52,14 @@ def slope(out, logprobs):
 @pytest.mark.parametrize("name", [n for n in FAMILY if n != "sft"])
 @pytest.mark.parametrize(
     ("estimator", "coefficient"),
-    [("k1", lambda d: d), ("k2", lambda d: d), ("k3", lambda d: 1 - torch.exp(-d))],
+    [
+        ("k1", lambda d, ratio: d),
+        ("k2", lambda d, ratio: d),
+        ("k3", lambda d, ratio: 1 - torch.exp(-d)),
+        ("k3_unbiased", lambda d, ratio: ratio * d),
+    ],
 )
 def test_reference_kl_adds_its_gradient(name, estimator, coefficient):
-    from dataclasses import replace
-
     logprobs, old, reference, _ = tensors()
     plain = FAMILY[name]
     with_kl = replace(plain, kl_coefficient=0.3, kl_estimator=estimator)
@@ -67,7 +72,8 @@ def test_reference_kl_adds_its_gradient(name, estimator, coefficient):
     from nft_lightning.batching.reduction import token_weights
 
     weights = token_weights(kept.sum(1), kept.any(1), plain.reduction, 3)[:, None] * kept
-    expected = 0.3 * coefficient(logprobs.detach() - reference) * weights
+    now = logprobs.detach()
+    expected = 0.3 * coefficient(now - reference, (now - old).exp()) * weights
     assert torch.allclose(b - a, expected, rtol=0, atol=1e-12)
     assert math.isfinite(out.metrics["kl_reference"])
 
@@ -76,18 +82,6 @@ def outcomes():
     from nft_lightning.objectives import Outcomes
 
     return Outcomes(REWARDS, IDS, MASK.sum(1))
-
-
-def test_the_estimators_estimate_the_same_divergence():
-    from nft_lightning.objectives.options import reference_kl
-
-    generator = torch.Generator().manual_seed(0)
-    logits, other = torch.randn(2, 50, generator=generator, dtype=torch.float64)
-    p, q = logits.log_softmax(0), (logits + 0.1 * other).log_softmax(0)
-    exact = float((p.exp() * (p - q)).sum())
-    for estimator in ("k1", "k3"):
-        assert float((p.exp() * reference_kl(p, q, estimator)).sum()) == pytest.approx(exact, abs=1e-12)
-    assert float((p.exp() * reference_kl(p, q, "k2")).sum()) == pytest.approx(exact, rel=0.1)
 
 
 def test_entropy_bonus():
@@ -100,24 +94,43 @@ def test_entropy_bonus():
     assert torch.allclose(grad, -0.5 * MASK.double() / MASK.sum(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("level", ["token", "sequence"])
-@pytest.mark.parametrize("kind", ["truncate", "mask"])
+@pytest.mark.parametrize("level", ["token", "sequence", "geometric"])
+@pytest.mark.parametrize("kind", ["truncate", "mask", "reject"])
 def test_importance_sampling_against_the_engine(kind, level):
     logprobs, old, _, engine = tensors()
-    plain, options = GRPO(), {"importance_correction": kind, "importance_correction_level": level}
-    low = {"importance_ratio_low": 0.8} if kind == "mask" else {}
-    corrected = GRPO(**options, **low, importance_ratio_high=1.2)
+    low, high = (0.95, 1.05) if level == "geometric" else (0.8, 1.2)
+    options = {"importance_correction": kind, "importance_correction_level": level}
+    if kind != "truncate":
+        options["importance_ratio_low"] = low
+    plain, corrected = GRPO(), GRPO(**options, importance_ratio_high=high)
     gap = old - engine
-    if level == "sequence":
+    if level != "token":
         gap = (gap * MASK).sum(1, keepdim=True).expand(4, 3)
-    weight = gap.exp()
-    weight = (
-        weight.clamp(max=1.2) if kind == "truncate" else weight * ((weight >= 0.8) & (weight <= 1.2))
-    )
-    assert 0 < (weight[MASK] != gap.exp()[MASK]).sum() < MASK.sum()
+    if level == "geometric":
+        gap = gap / MASK.sum(1, keepdim=True)
+    ratio = gap.exp()
+    inside = (ratio <= high) & ((ratio >= low) | (kind == "truncate"))
+    assert 0 < inside[MASK].sum() < MASK.sum()
+    weight = {"truncate": ratio.clamp(max=high), "mask": ratio * inside, "reject": inside}[kind]
     a = slope(plain(logprobs, old, MASK, REWARDS, IDS), logprobs)
     b = slope(corrected(logprobs, old, MASK, REWARDS, IDS, engine_logprobs=engine), logprobs)
     assert torch.allclose(b, a * weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["grpo", "nft", "nft_continuous", "topr", "cispo", "dro", "vespo"])
+def test_off_policy_sequences_of_wrong_answers_leave(name):
+    """Rows 0 and 3 are right; row 1 has moved by 0.4 a token, row 2 by 0.1; all moved down."""
+    old = torch.full((4, 3), -1.0, dtype=torch.float64)
+    moved = torch.tensor([[0.4] * 3, [0.2, 0.6, 9.0], [0.1, 9.0, 9.0], [0.4] * 3], dtype=torch.float64)
+    logprobs = (old - moved).requires_grad_()
+    plain = FAMILY[name]
+    masked = replace(plain, off_policy_mask=0.3)
+    a = slope(plain(logprobs, old, MASK, REWARDS, IDS), logprobs)
+    out = masked(logprobs, old, MASK, REWARDS, IDS)
+    b = slope(out, logprobs)
+    assert torch.equal(a[[0, 2, 3]], b[[0, 2, 3]])
+    assert (b[1] == 0).all()
+    assert out.metrics["off_policy_masked_fraction"] == pytest.approx(2 / 9)
 
 
 @pytest.mark.parametrize("cls", [GRPO, DAPO, GSPO, REINFORCEPlusPlusBaseline, NSR])
@@ -172,6 +185,11 @@ REFUSED = [
     (SFT, "kl_coefficient", 0.1, "no policy sampled"),
     (SFT, "importance_correction", "mask", "no policy sampled"),
     (SFT, "mask_truncated", True, "no policy sampled"),
+    (SFT, "off_policy_mask", 0.5, "no policy sampled"),
+    (DPO, "off_policy_mask", 0.5, "whole completions"),
+    (PPO, "off_policy_mask", 0.5, "advantage of its own"),
+    (DrGRPO, "std", "sample", "no standard deviation"),
+    (MaxRL, "std", "sample", "mean"),
     (REINFORCEPlusPlusBaseline, "normalize_std", True, "whole rollout"),
 ]
 
@@ -188,9 +206,12 @@ INERT = [
     ({"importance_correction_level": "sequence"}, "importance_correction is none"),
     ({"importance_correction": "truncate", "importance_ratio_low": 0.1}, "not mask"),
     ({"kl_coefficient": -0.1}, "0 or more"),
-    ({"kl_coefficient": 0.1, "kl_estimator": "k4"}, "k1, k2, k3"),
+    ({"kl_coefficient": 0.1, "kl_estimator": "k4"}, "k1, k2, k3, k3_unbiased"),
     ({"entropy_coefficient": math.inf}, "0 or more"),
-    ({"importance_correction": "tis"}, "none, truncate, mask"),
+    ({"off_policy_mask": -0.1}, "0 or more"),
+    ({"std": "median"}, "population, sample"),
+    ({"std": "sample", "normalize_std": False}, "normalize_std is false"),
+    ({"importance_correction": "tis"}, "none, truncate, mask, reject"),
     ({"importance_correction": "mask", "importance_ratio_low": 1.5}, "around 1"),
     ({"dual_clip": 0.5}, "above 1"),
     ({"dual_clip": 1.1}, "inside the interval"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,16 @@ def test_a_penalty_that_leaves_no_mean_leaves_no_advantage():
     outcomes = Outcomes(torch.tensor([1.0, 0.0]), torch.zeros(2), torch.tensor([10, 10]), 10)
     made = MaxRL(overlong_buffer_fraction=0.5, overlong_penalty=1.0).prepare(outcomes)
     assert made.values["advantage"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "gspo", "cispo", "sapo", "vespo"])
+def test_the_sample_deviation_is_larger(name):
+    group = [1.0, 0, 0, 1, 1, 0, 0, 0.5]
+    sample = advantages(replace(FAMILY[name], std="sample"), group)
+    deviation = float(torch.tensor(group).std())
+    assert sample == pytest.approx([(r - 0.4375) / deviation for r in group], rel=1e-6)
+    population = advantages(FAMILY[name], group)
+    assert sample == pytest.approx([a * math.sqrt(7 / 8) for a in population], rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
