@@ -154,7 +154,10 @@ BAD = [
     (["+trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "no effect"]),
     (["+trainer.max_epochss=2"], ["max_epochss"]),
     (["algorithm=ppo", "algorithm.value_clp=1"], ["algorithm.value_clp", "algorithm.value_clip"]),
-    (["algorithm.beta=3"], ["algorithm.beta", "it belongs to algorithm=dpo, algorithm=dro, algorithm=infonca"]),
+    (
+        ["algorithm.beta=3"],
+        ["algorithm.beta", "it belongs to algorithm=dpo, algorithm=dro, algorithm=infonca"],
+    ),
     (["just_a_word"], ["just_a_word", "key=value"]),
 ]
 

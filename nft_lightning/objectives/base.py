@@ -100,7 +100,8 @@ class Objective(ABC):
             [``importance_ratio_low``, ``importance_ratio_high``], or ``reject``, which masks alike
             and weighs what is inside by 1.
         importance_correction_level: the ratio of each ``token``; of each ``sequence``, the product
-            over its tokens; or the ``geometric`` mean over its tokens, whose bounds lie close to 1.
+            over its tokens; or ``geometric``, where the geometric mean over a sequence's tokens is
+            held against bounds close to 1, and each token of a sequence that stays has its own.
         off_policy_mask: delta of off-policy sequence masking (arXiv 2512.02556, Eq. 9): a wrong
             answer, or one of negative advantage, leaves the loss where ``mean_t log(old / new)``
             is above it; 0 is off.

@@ -52,6 +52,10 @@ def check_options(objective: Objective) -> None:
             "does not bound a ratio around 1",
             "use 0.5 and 2.0",
         )
+    truncated = objective.importance_correction == "truncate"
+    if truncated and objective.importance_correction_level == "geometric":
+        problem = "masks sequences, and importance_correction=truncate masks none"
+        raise refusal(objective, "importance_correction_level", problem, "use token or sequence")
     check_effect(objective)
 
 
@@ -140,15 +144,20 @@ def importance_weight(objective: Objective, old: Tensor, engine: Tensor, mask: T
     What the engine could not score, NaN or infinite, weighs 0.
     """
     log_weight = widen(old) - widen(engine).detach()
-    if objective.importance_correction_level != "token":
-        log_weight = sequence_sum(log_weight, mask).expand_as(mask)
-    if objective.importance_correction_level == "geometric":
-        log_weight = log_weight / tokens_of(mask)
-    scored = torch.isfinite(log_weight)
+    level = objective.importance_correction_level
+    bounded = log_weight
+    if level != "token":
+        bounded = sequence_sum(log_weight, mask).expand_as(mask)
+    if level == "sequence":
+        log_weight = bounded
+    if level == "geometric":
+        bounded = bounded / tokens_of(mask)
+    scored = torch.isfinite(log_weight) & torch.isfinite(bounded)
     weight = torch.where(scored, log_weight, 0.0).clamp(max=20.0).exp()
     if objective.importance_correction == "truncate":
         return weight.clamp(max=objective.importance_ratio_high) * scored
-    inside = (weight >= objective.importance_ratio_low) & (weight <= objective.importance_ratio_high)
+    ratio = torch.where(scored, bounded, 0.0).clamp(max=20.0).exp()
+    inside = (ratio >= objective.importance_ratio_low) & (ratio <= objective.importance_ratio_high)
     if objective.importance_correction == "reject":
         weight = torch.ones_like(weight)
     return weight * (inside & scored)
