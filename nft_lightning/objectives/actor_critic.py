@@ -60,6 +60,8 @@ class PPO(Objective):
     Attributes:
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
         gamma, gae_lambda: gamma and lambda of GAE.
+        critic_gae_lambda: lambda of the returns that the value head learns, apart from that of the
+            policy's advantages (decoupled GAE, arXiv 2503.01491); None takes ``gae_lambda``.
         value_clip: the value may move this far from the rollout's before its loss stops falling.
         value_learning_rate: of the head, apart from ``optimizer.learning_rate``.
     """
@@ -73,6 +75,7 @@ class PPO(Objective):
     clip_high: float = 0.2
     gamma: float = bounded(1.0, least=0, most=1, use="1.0")
     gae_lambda: float = bounded(1.0, least=0, most=1, use="1.0")
+    critic_gae_lambda: float | None = bounded(None, least=0, most=1, use="1.0")
     value_clip: float = bounded(0.2, above=0, finite=True, use="0.2")
     value_learning_rate: float = bounded(1e-3, above=0, finite=True, use="1e-3")
 
@@ -96,9 +99,10 @@ class PPO(Objective):
         ratio = self.ratio(logprobs, old_logprobs)[1]
         values = widen(needed(signal, "values", type(self).__name__))
         old_values = widen(signal.get("old_values", values)).detach()
-        advantage, returns = advantages(
-            old_values, mask, signal["final_reward"].to(old_values), self.gamma, self.gae_lambda
-        )
+        reward = signal["final_reward"].to(old_values)
+        advantage, returns = advantages(old_values, mask, reward, self.gamma, self.gae_lambda)
+        if self.critic_gae_lambda is not None:
+            returns = advantages(old_values, mask, reward, self.gamma, self.critic_gae_lambda)[1]
         policy = clipped_loss(
             ratio, advantage.to(ratio), mask, self.clip_low, self.clip_high, self.dual_clip
         )

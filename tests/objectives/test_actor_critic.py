@@ -60,6 +60,18 @@ def call(objective, values, old_values, rewards):
     return out, torch.autograd.grad(out.loss, [logprobs, values])
 
 
+def test_policy_and_critic_may_have_a_lambda_each():
+    """Lambda 0 for the policy: one step's error; lambda 1 for the critic: the reward itself."""
+    rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    old = torch.tensor([[0.2, 0.6], [0.2, 0.6]], dtype=torch.float64)
+    objective = PPO(gae_lambda=0.0, critic_gae_lambda=1.0)
+    _, (policy, critic) = call(objective, old.clone().requires_grad_(), old, rewards)
+    assert (-4 * policy).tolist() == [pytest.approx([0.4, 0.4]), pytest.approx([0.4, -0.6])]
+    assert (4 * critic).tolist() == [pytest.approx([-0.8, -0.4]), pytest.approx([0.2, 0.6])]
+    _, (_, coupled) = call(PPO(gae_lambda=0.0), old.clone().requires_grad_(), old, rewards)
+    assert (4 * coupled).tolist() == [pytest.approx([-0.4, -0.4]), pytest.approx([-0.4, 0.6])]
+
+
 def test_the_value_loss_is_clipped_around_the_rollouts_value():
     rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
     old = torch.tensor([[0.2], [0.2], [0.2]], dtype=torch.float64)

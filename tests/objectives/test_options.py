@@ -247,6 +247,7 @@ def test_options_that_are_wrong_or_idle_are_refused(options, reason):
         lambda: DPO(drop_uniform_groups=False),
         lambda: PPO(gamma=1.1),
         lambda: PPO(value_clip=0.0),
+        lambda: PPO(critic_gae_lambda=1.5),
         lambda: PPO(value_learning_rate=0.0),
         lambda: NFT(ratio_level="word"),
         lambda: NFT(accuracy_clamp=(0.9, 0.1)),
