@@ -54,7 +54,9 @@ Every algorithm's gradient is a sum over sampled tokens, `grad L = - sum c grad 
 weights of the reduction. The table gives c for tokens of right and of wrong answers. R is the token's
 ratio to the policy that wrote the rollout, S that of the whole sequence, s its length-normalised form;
 r is r_q, the share of right answers to the problem; omega is the prompt weight. `[..]` is 1 where the
-condition holds, else 0. `tests/objectives/test_coefficients.py` proves each line in float64.
+condition holds, else 0. T is the row's length and K the problem's completions; what else a line names is
+defined in the class's docstring. `tests/objectives/test_coefficients.py` and `test_gates.py` prove each
+line in float64.
 
 ![Coefficient against ratio](objectives.png)
 
@@ -109,9 +111,11 @@ not GRPO's, whose standard deviation is then below sqrt(r(1-r)).
 
 ## Further identities
 
-Equal always: RFT and NFT with
-negative weight 0 and prompt weight one; InfoNCA and DPO at K = 2; GSPO and GRPO at length 1; DAPO and
-GRPO, CISPO and REINFORCE where nothing is clipped.
+Equal to GRPO on policy: CISPO, SAPO, DPPO, GSPO, GMPO and VESPO; to Dr. GRPO: DRO.
+
+Equal always: RFT and NFT with negative weight 0 and prompt weight one; `nft_continuous` and NFT where
+rewards are 0 and 1; InfoNCA and DPO at K = 2; GSPO and GRPO, LUSPO and GSPO at length 1; DAPO and GRPO,
+CISPO and REINFORCE where nothing is clipped.
 """
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from nft_lightning.objectives import CISPO, DPPO, DRO, GRPO, GSPO, REINFORCE, SAPO
 from tests.conformance.replay import Case, losses, mean, total
 
 SKYRL = "SkyRL a956457, test_losses.py"
 NEMO = "NeMo-RL 7ea279a, test_loss_functions.py"
 VERL = "verl 1dda039, test_dynamic_policy_losses_on_cpu.py"
+SLIME = "slime 624b824"
+AREAL = "AReaL 4aef98d, test_functional.py"
 OPENRLHF = "OpenRLHF 0.11.2, test_loss_aggregation.py"
 
 # Ratios 0.5, 1 and 10; and 0.5, 1 and 1.5.
@@ -17,6 +21,14 @@ ENGINE = [[-0.5, -1.5, -0.8]]
 CLIP = {"clip_low": 0.2, "clip_high": 0.2}
 TV = {"divergence": "tv", "limit_low": 0.2, "limit_high": 0.2}
 LN3, LN2 = 1.0986123, 0.6931472
+NEW = [-0.7, -1.2, -0.4, -2.1]
+
+
+def cispo(ratios, low, high):
+    old = [now - math.log(ratio) for now, ratio in zip(NEW, ratios, strict=True)]
+    objective = CISPO(clip_low=low, clip_high=high)
+    return losses(objective, [NEW], [old], [[1.0, -0.5, 2.0, -1.0]])
+
 
 CASES = [
     Case(
@@ -185,6 +197,48 @@ CASES = [
                 [[-LN2] * 2],
                 [[1.0, 1.0]],
             )
+        ),
+    ),
+    Case(
+        source=f"{SLIME}, test_policy_loss.py",
+        name="test_compute_policy_loss_applies_dual_clip_to_negative_advantages",
+        what="loss of each token, c = 1.5",
+        theirs=[-2.4, 3.0, -1.0],
+        ours=lambda: losses(GRPO(dual_clip=1.5), [[LN2, LN2, -LN2]], [[0.0] * 3], [[2.0, -2.0, 2.0]]),
+    ),
+    Case(
+        source=f"{SLIME}, test_cispo_loss.py",
+        name="test_compute_cispo_loss_matches_closed_form_surrogate[ppo_band]",
+        what="loss of each token, R in [0.8, 1.28]",
+        theirs=[0.7, -0.684, 1.024, -1.68],
+        ours=lambda: cispo([1.0, 1.14, 1.56, 0.4], 0.2, 0.28),
+    ),
+    Case(
+        source=f"{SLIME}, test_cispo_loss.py",
+        name="test_compute_cispo_loss_matches_closed_form_surrogate[wide_minimax_band]",
+        what="loss of each token, R in [0, 5]",
+        theirs=[0.7, -1.8, 4.0, -0.84],
+        ours=lambda: cispo([1.0, 3.0, 9.0, 0.4], 1.0, 4.0),
+    ),
+    Case(
+        source=AREAL,
+        name="test_known_value",
+        what="SAPO's loss of each token on policy",
+        theirs=[-2.0, -2.0],
+        ours=lambda: losses(SAPO(temperature_negative=1.0), [[1.0] * 2], [[1.0] * 2], [[1.0] * 2]),
+    ),
+    Case(
+        source=AREAL,
+        name="test_sequence_level_geometric_mean_2d",
+        what="ratios of two sequences",
+        theirs=[1.6487, 2.7183],
+        ours=lambda: (
+            -losses(
+                GSPO(clip_low=1.0, clip_high=9.0),
+                [[1.0] * 4, [2.0] * 4],
+                [[0.5] * 4, [1.0] * 4],
+                [[1.0] * 4] * 2,
+            )[:, 0]
         ),
     ),
 ]

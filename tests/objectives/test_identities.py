@@ -14,12 +14,17 @@ from nft_lightning.objectives import (
     CISPO,
     DAPO,
     DPO,
+    DPPO,
+    DRO,
+    GMPO,
     GRPO,
     GSPO,
     NFT,
     REINFORCE,
     RFT,
     RLOO,
+    SAPO,
+    VESPO,
     DrGRPO,
     InfoNCA,
     MaxRL,
@@ -90,6 +95,20 @@ def test_on_policy_nft_is_grpo_dr_grpo_and_maxrl(right, floor, level):
         assert same(gradient(NFT(**kind), right), centred)
         maxrl = gradient(MaxRL(**common), right)
         assert same(gradient(NFT(prompt_weight="odds", **kind), right), maxrl)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("cls", [CISPO, SAPO, DPPO, GSPO, GMPO, VESPO])
+def test_on_policy_what_bounds_the_ratio_is_grpo(cls, reduction):
+    assert same(gradient(cls(reduction=reduction), 3), gradient(GRPO(reduction=reduction), 3))
+    shift = 0.3 * torch.sin(torch.arange(9.0, dtype=torch.float64))
+    grpo = gradient(GRPO(reduction=reduction), 3, shift)
+    assert not same(gradient(cls(reduction=reduction), 3, shift), grpo)
+
+
+def test_on_policy_dro_is_dr_grpo():
+    for level in ("token", "sequence"):
+        assert same(gradient(DRO(ratio_level=level, beta=2.0), 3), gradient(DrGRPO(), 3))
 
 
 def test_a_floor_above_one_breaks_the_identity():

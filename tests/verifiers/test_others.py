@@ -174,7 +174,9 @@ def test_binary_algorithms_refuse_continuous_rewards(compose_config, chosen):
                 compose_config(f"verifier={chosen}", f"algorithm={algorithm}", "run_dir=x", *extra)
             )
         assert "verifier=math_verify" in str(caught.value)
-    assert build_parts(compose_config(f"verifier={chosen}", "algorithm=grpo", "run_dir=x", *extra))
+    for algorithm in ("grpo", "nft_continuous"):
+        taken = compose_config(f"verifier={chosen}", f"algorithm={algorithm}", "run_dir=x", *extra)
+        assert build_parts(taken)
 
 
 @pytest.mark.slow
