@@ -1,8 +1,9 @@
 """The algorithms: tensors in, tensors out."""
 
 from nft_lightning.objectives.actor_critic import PPO
-from nft_lightning.objectives.base import Objective, ObjectiveOutput, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
+from nft_lightning.objectives.contract import ObjectiveOutput, RequiredInputs
 from nft_lightning.objectives.gates import CISPO, DPPO, SAPO
 from nft_lightning.objectives.likelihood import NFT, RFT, ContinuousNFT
 from nft_lightning.objectives.preference import DPO, InfoNCA

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from nft_lightning.common.bounds import bounded, check_bounds
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
+from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,37 +12,11 @@ from torch import Tensor
 
 from nft_lightning.batching.reduction import REDUCTIONS, token_weights
 from nft_lightning.errors import UserError
+from nft_lightning.objectives.contract import InitSignature, ObjectiveOutput, RequiredInputs
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
 from nft_lightning.objectives.options import check_options, with_options
 from nft_lightning.objectives.tensors import check_shapes, check_tensors, group_mean, widen
 from nft_lightning.types import Signal, TokenLoss
-
-
-@dataclass(frozen=True)
-class RequiredInputs:
-    """What an algorithm must be given.
-
-    Attributes:
-        group_size: completions of one problem, at least.
-        old_logprobs: log-probabilities under the policy that wrote the rollout.
-        binary_rewards: rewards are 0 or 1.
-        reference_logprobs: log-probabilities under the initial policy, frozen.
-        engine_logprobs: log-probabilities as the engine reported them.
-        values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
-        entropy: the policy's entropy with gradient.
-        whole_groups: the completions of a problem come together in one micro-batch.
-        references: worked solutions from the data set instead of sampled completions.
-    """
-
-    group_size: int = 1
-    old_logprobs: bool = True
-    binary_rewards: bool = False
-    reference_logprobs: bool = False
-    engine_logprobs: bool = False
-    values: bool = False
-    entropy: bool = False
-    whole_groups: bool = False
-    references: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,23 +32,6 @@ class Outcomes:
     lengths: Tensor
     max_new_tokens: int | None = None
     truncated: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class ObjectiveOutput:
-    """loss: scalar to minimise; token_loss [B, T] before the reduction; metrics: floats."""
-
-    loss: Tensor
-    token_loss: Tensor
-    metrics: Mapping[str, float]
-
-
-class InitSignature:
-    """The signature that tools show: that of ``__init__``, not of :meth:`Objective.__new__`."""
-
-    def __get__(self, _: object, owner: type) -> inspect.Signature:
-        own = inspect.signature(owner.__init__)  # type: ignore[misc]
-        return own.replace(parameters=list(own.parameters.values())[1:])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import check_binary, sequence_sum, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.tensors import widen
 from nft_lightning.types import Signal, TokenLoss
 

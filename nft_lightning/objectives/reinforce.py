@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT, RATIO_LEVELS
 from nft_lightning.objectives.tensors import (
     group_mean,

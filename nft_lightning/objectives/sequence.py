@@ -123,7 +123,7 @@ class VESPO(GroupRelative):
 
     ``phi(S) = S^k exp(lambda (1 - S))`` of the whole sequence's ratio S, without a length
     normalisation; phi(1) = 1, and phi falls on either side of k / lambda. k and lambda depend on
-    the sign of A.
+    the sign of A. An importance correction weighs the loss and does not enter S.
 
     Right: ``sqrt((1-r)/r) phi(S)``
     Wrong: ``-sqrt(r/(1-r)) phi(S)``

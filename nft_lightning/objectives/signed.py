@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.base import Objective, Outcomes, RequiredInputs
+from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
+from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.options import BINARY, NO_CLIP
 from nft_lightning.objectives.tensors import check_binary, sequence_sum, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss

@@ -1,0 +1,53 @@
+"""What an algorithm needs, and what it returns to a training loop of one's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RequiredInputs:
+    """What an algorithm must be given.
+
+    Attributes:
+        group_size: completions of one problem, at least.
+        old_logprobs: log-probabilities under the policy that wrote the rollout.
+        binary_rewards: rewards are 0 or 1.
+        reference_logprobs: log-probabilities under the initial policy, frozen.
+        engine_logprobs: log-probabilities as the engine reported them.
+        values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
+        entropy: the policy's entropy with gradient.
+        whole_groups: the completions of a problem come together in one micro-batch.
+        references: worked solutions from the data set instead of sampled completions.
+    """
+
+    group_size: int = 1
+    old_logprobs: bool = True
+    binary_rewards: bool = False
+    reference_logprobs: bool = False
+    engine_logprobs: bool = False
+    values: bool = False
+    entropy: bool = False
+    whole_groups: bool = False
+    references: bool = False
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """loss: scalar to minimise; token_loss [B, T] before the reduction; metrics: floats."""
+
+    loss: Tensor
+    token_loss: Tensor
+    metrics: Mapping[str, float]
+
+
+class InitSignature:
+    """The signature that tools show: that of ``__init__``, not of :meth:`Objective.__new__`."""
+
+    def __get__(self, _: object, owner: type) -> inspect.Signature:
+        own = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
