@@ -153,17 +153,21 @@ class Objective(ABC):
     ) -> TokenLoss:
         """:meth:`token_loss` with the options around it and the metrics that all algorithms log.
 
-        Whatever stands at masked places of the [B, T] tensors, NaN too, reaches neither.
+        Whatever stands at masked places of the [B, T] tensors, NaN too, reaches neither; nor does a
+        token that the policy scores and the policy that wrote it could not.
         """
+        if old_logprobs is not None:
+            mask = mask & (torch.isfinite(old_logprobs) | ~torch.isfinite(logprobs))
+            old_logprobs = torch.where(mask, old_logprobs, 0.0)
         logprobs = torch.where(mask, logprobs, 0.0)
-        old_logprobs = None if old_logprobs is None else torch.where(mask, old_logprobs, 0.0)
         signal = {k: torch.where(mask, x, 0.0) if x.dim() == 2 else x for k, x in signal.items()}
         made = self.token_loss(logprobs, old_logprobs, mask, signal)
         loss, added = with_options(self, made.loss, logprobs, old_logprobs, mask, signal)
         log_ratio = self.ratio(logprobs.detach(), old_logprobs)[0]
         right = signal["reward"] > 0
         metrics = {**ratio_metrics(log_ratio, mask, right), **added, **made.metrics}
-        return TokenLoss(loss, metrics, {**ratio_sums(log_ratio, mask, right), **made.sums})
+        sums = {**ratio_sums(log_ratio, mask, right), **made.sums}
+        return TokenLoss(torch.where(mask, loss, 0.0), metrics, sums)
 
     def ratio(self, logprobs: Tensor, old_logprobs: Tensor | None) -> tuple[Tensor, Tensor]:
         """log R and R [B, T], in fp32 or wider; the gradient flows through ``logprobs`` alone."""

@@ -37,7 +37,11 @@ def ratio_metrics(log_ratio: Tensor, mask: Tensor, right: Tensor) -> dict[str, t
 
 
 def ratio_sums(log_ratio: Tensor, mask: Tensor, right: Tensor) -> dict[str, Tensor]:
-    """``ratio_histogram`` [2, BINS], wrong and right; ``ratio_moments`` [3]: n, sum R, sum R^2."""
+    """``ratio_histogram`` [2, BINS], wrong and right; ``ratio_moments`` [3]: n, sum R, sum R^2.
+
+    Of finite log R only, so that a policy that gives NaN reaches the loss, where it is refused.
+    """
+    mask = mask & torch.isfinite(log_ratio)
     inside = log_ratio[mask]
     bins = (inside.clamp(-2.0, 2.0) / BIN_WIDTH).round().long() + HALF_BINS
     side = right[:, None].expand_as(mask)[mask]

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nft_lightning.objectives import GRPO
-from tests.objectives.family import FAMILY, evaluate
+from nft_lightning.objectives import GRPO, Outcomes
+from tests.objectives.family import FAMILY, evaluate, extras
 
 WILD = [float("nan"), float("inf"), -float("inf"), 1e38]
 OPTIONS = {"kl_coefficient": 0.1, "kl_estimator": "k3_unbiased", "entropy_coefficient": 0.1}
@@ -92,3 +92,34 @@ def test_what_an_engine_could_not_score_weighs_nothing(seed, wild, correction, r
         assert (slope[row] == 0).all()
         others[row] = False
     assert torch.equal(slope[others], whole[others])
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 999), wild=st.sampled_from(WILD[:3]))
+@pytest.mark.parametrize("name", [n for n in FAMILY if n != "sft"])
+def test_a_token_without_an_old_logprob_is_left_out(name, seed, wild):
+    """As where the engine's own log-probabilities are the old ones."""
+    objective = with_options(name)
+    mask, clean = tensors(seed)
+    unknown = torch.rand(6, 5, generator=torch.Generator().manual_seed(seed)) < 0.2
+    signal = objective.signal(Outcomes(REWARDS, IDS, mask.sum(1))).values
+
+    def slope(old, where):
+        logprobs = clean["logprobs"].clone().requires_grad_()
+        more = {**extras(objective, logprobs), **signal}
+        loss = objective.loss(logprobs, old, where, more).loss
+        return torch.autograd.grad(loss.sum(), logprobs)[0]
+
+    dirty = torch.where(unknown, wild, clean["old"])
+    found = slope(dirty, mask)
+    assert torch.isfinite(found).all()
+    assert torch.equal(found, slope(clean["old"], mask & ~unknown))
+
+
+def test_a_policy_that_gives_nan_is_seen():
+    """So that the training step can refuse the update."""
+    mask, given_tensors = tensors(0)
+    given_tensors["logprobs"][mask] = float("nan")
+    given_tensors["old"][mask] = float("nan")
+    out, _ = run(GRPO(), given_tensors, mask)
+    assert torch.isnan(out.loss)
