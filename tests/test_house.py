@@ -16,7 +16,7 @@ def test_the_verification_worker_imports_no_torch():
     import subprocess
     import sys
 
-    code = "import sys, nft_lightning.verifiers.math.worker; print('torch' in sys.modules)"
+    code = "import sys, nft_lightning.verifiers.sandbox.worker; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

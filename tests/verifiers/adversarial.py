@@ -6,7 +6,7 @@ import base64
 import pickle
 from dataclasses import dataclass
 
-from nft_lightning.verifiers.math.process import STARVED_DEADLINES
+from nft_lightning.verifiers.sandbox.process import STARVED_DEADLINES
 
 # What the test itself may add on a busy machine; nothing that hangs here is done so soon.
 SLACK_SECONDS = 10.0

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from nft_lightning.verifiers.math.pool import WorkerPool
-from nft_lightning.verifiers.math.process import STARVED_DEADLINES, Worker
+from nft_lightning.verifiers.math.verifier import SCORER as MATH
 from nft_lightning.verifiers.math.verifier import MathVerifier
+from nft_lightning.verifiers.sandbox.pool import WorkerPool
+from nft_lightning.verifiers.sandbox.process import STARVED_DEADLINES, Worker
 from tests.verifiers.adversarial import longest_seconds
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -54,7 +55,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.fixture
 def pool():
-    made = WorkerPool(2, 1.0)
+    made = WorkerPool(MATH, 2, 1.0)
     yield made
     made.close()
 
@@ -72,7 +73,7 @@ def test_results_keep_the_order_and_the_hung_ones_cost_nothing_else(pool):
 
 
 def test_nobody_hangs_past_the_deadline_and_the_pool_stays_full():
-    pool = WorkerPool(2, 0.1)
+    pool = WorkerPool(MATH, 2, 0.1)
     verdicts = pool.run(hanging(100))
     assert {v.outcome for v in verdicts} == {"timeout"}
     assert all(v.seconds >= 0.1 for v in verdicts)
@@ -139,14 +140,14 @@ def test_the_fork_server_may_die_too(pool):
 def test_memory_is_limited_and_running_out_is_an_error(tmp_path):
     code = (
         "import json, socket, sys\n"
-        "from nft_lightning.verifiers.math import worker\n"
+        "from nft_lightning.verdict import Verdict\n"
+        "from nft_lightning.verifiers.sandbox import worker\n"
         "def greedy(how, answer, gold):\n"
-        "    return ('correct', str(len(bytearray(int(answer)))))\n"
-        "worker.score = greedy\n"
+        "    return Verdict('correct', str(len(bytearray(int(answer)))))\n"
         "mine, theirs = socket.socketpair()\n"
         "mine.sendall(json.dumps([['', '1000', ''], ['', '2000000000', ''], ['', '1', '']])"
         ".encode() + b'\\n')\n"
-        "worker.work(theirs, 512)\n"
+        "worker.work(theirs, 512, greedy)\n"
         "print(mine.recv(9999).decode())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -161,7 +162,7 @@ def test_memory_is_limited_and_running_out_is_an_error(tmp_path):
 def test_a_worker_may_not_write_start_or_connect(tmp_path):
     code = (
         "import os, socket, subprocess, sys\n"
-        "from nft_lightning.verifiers.math.worker import confine\n"
+        "from nft_lightning.verifiers.sandbox.worker import confine\n"
         "confine(1024)\n"
         "tries = [lambda: open(sys.argv[1], 'w'), lambda: os.system('true'), lambda: os.fork(),\n"
         "    lambda: subprocess.run(['true']), lambda: socket.socket(),\n"
@@ -206,7 +207,7 @@ def test_it_works_from_short_lived_and_many_threads():
 
 
 def test_a_forked_copy_starts_workers_of_its_own():
-    pool = WorkerPool(1, 20.0)
+    pool = WorkerPool(MATH, 1, 20.0)
     pool.run(symbolic(1))
     mine = pool.idle[0].pid
     child = os.fork()
@@ -222,7 +223,7 @@ def test_a_forked_copy_starts_workers_of_its_own():
 
 
 def test_a_copy_forked_while_the_pool_is_busy_does_not_wait_for_it():
-    pool = WorkerPool(1, 2.0)
+    pool = WorkerPool(MATH, 1, 2.0)
     pool.fill()
     thread = threading.Thread(target=lambda: pool.run(hanging(1)))
     thread.start()
@@ -260,7 +261,7 @@ def test_each_rank_has_a_pool_of_its_own():
 
 
 def test_it_travels_without_its_processes():
-    pool = WorkerPool(1, 20.0)
+    pool = WorkerPool(MATH, 1, 20.0)
     pool.run(symbolic(1))
     copy = pickle.loads(pickle.dumps(pool))
     assert (copy.width, copy.idle, copy.server) == (1, [], None)
@@ -280,8 +281,8 @@ def test_closing_ends_everything_and_starting_again_works(pool):
 
 PARENT = """
 import sys, threading, time
-from nft_lightning.verifiers.math.pool import WorkerPool
-pool = WorkerPool(2, 600.0)
+from nft_lightning.verifiers.sandbox.pool import WorkerPool
+pool = WorkerPool('nft_lightning.verifiers.math.score', 2, 600.0)
 pool.fill()
 print(pool.server.process.pid, *[w.pid for w in pool.idle], flush=True)
 if sys.argv[1] == "busy":
@@ -347,7 +348,7 @@ def test_a_starved_worker_gets_more_time_a_lazy_one_does_not(monkeypatch):
 def test_why_it_can_not_start_is_said(monkeypatch, tmp_path):
     (tmp_path / "math_verify.py").write_text("raise ImportError('this one is broken')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    pool = WorkerPool(1, 5.0)
+    pool = WorkerPool(MATH, 1, 5.0)
     with pytest.raises(RuntimeError, match="this one is broken"):
         pool.run(symbolic(1))
     pool.close()
@@ -367,7 +368,7 @@ def test_golds_are_read_once():
 
 @pytest.mark.parametrize("answer", ["9^{9^{9^9}}", "(10^{10})!", r"\left(\frac{3}{2}\right)^{10^{12}}"])
 def test_what_nobody_can_write_out_does_not_wait_for_the_deadline(answer):
-    pool = WorkerPool(1, timeout_seconds=300)
+    pool = WorkerPool(MATH, 1, timeout_seconds=300)
     started = time.perf_counter()
     (verdict,) = pool.run([("box+answer", answer, "5")])
     pool.close()
@@ -376,7 +377,7 @@ def test_what_nobody_can_write_out_does_not_wait_for_the_deadline(answer):
 
 
 def test_large_numbers_that_can_be_written_are_still_judged():
-    pool = WorkerPool(1, timeout_seconds=60)
+    pool = WorkerPool(MATH, 1, timeout_seconds=60)
     verdicts = pool.run(
         [("box+answer", r"2^{100000}\cdot 2", "2^{100001}"), ("box+answer", "20!", "21!")]
     )

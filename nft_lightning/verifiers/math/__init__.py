@@ -1,4 +1,4 @@
-"""The verifier of mathematical answers: reading, comparing, and the processes it does so in.
+"""The verifier of mathematical answers: reading and comparing.
 
-Whatever a model writes is parsed in worker processes that can be killed.
+Whatever a model writes is parsed in the workers of ``sandbox``.
 """

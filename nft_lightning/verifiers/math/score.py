@@ -14,6 +14,8 @@ from math_verify.parser import (
     get_extraction_regexes,
 )
 
+from nft_lightning.verdict import Verdict
+from nft_lightning.verifiers.math import expressions, too_large
 from nft_lightning.verifiers.math.compare import compare
 from nft_lightning.verifiers.math.expressions import equal_expressions, parse_whole
 from nft_lightning.verifiers.math.reading import Reading, read
@@ -52,6 +54,22 @@ WARM_UP = (
 )
 
 Parsed = list[Any]
+
+
+def judge(how: str, answer: str, gold: str) -> Verdict:
+    """Return the verdict on one job; what no deadline would see done is a timeout now."""
+    try:
+        outcome, extracted = score(how, answer, gold)
+    except too_large.TooLarge:
+        return Verdict("timeout")
+    return Verdict(outcome, extracted)
+
+
+def prepare() -> Sequence[Callable[[], object]]:
+    """Make sympy and math-verify refuse what is too large; return steps that fill the caches."""
+    too_large.install()
+    expressions.install()
+    return warm_up()
 
 
 def score(how: str, answer: str, gold: str) -> tuple[str, str | None]:

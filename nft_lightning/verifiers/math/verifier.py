@@ -21,8 +21,10 @@ from nft_lightning.verifiers.extract import (
 )
 from nft_lightning.verifiers.math.fast import compare_plain
 from nft_lightning.verifiers.math.normalise.searched import with_powers_marked
-from nft_lightning.verifiers.math.pool import Job, WorkerPool
+from nft_lightning.verifiers.sandbox.limits import check_limits
+from nft_lightning.verifiers.sandbox.pool import Job, WorkerPool
 
+SCORER = "nft_lightning.verifiers.math.score"
 HAS_E = re.compile(r"\d\.?[eE][-+]?\d")
 
 
@@ -57,17 +59,7 @@ class MathVerifier(Verifier):
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError("verifier.workers", self.workers, "starts nobody", "use 1 or more")
-        if not 0 < self.timeout_seconds < float("inf"):
-            raise UserError("verifier.timeout_seconds", self.timeout_seconds, "is no deadline", "use 3")
-        if self.memory_limit_mb < 256:
-            raise UserError(
-                "verifier.memory_limit_mb",
-                self.memory_limit_mb,
-                "does not hold sympy",
-                "use 256 or more",
-            )
+        check_limits(self.workers, self.timeout_seconds, self.memory_limit_mb)
         if self.max_answer_characters < 1:
             raise UserError(
                 "verifier.max_answer_characters", self.max_answer_characters, "is below 1", "use 10000"
@@ -78,7 +70,7 @@ class MathVerifier(Verifier):
     @cached_property
     def pool(self) -> WorkerPool:
         """Its processes start with the first answer that is not plain."""
-        return WorkerPool(self.workers, self.timeout_seconds, self.memory_limit_mb)
+        return WorkerPool(SCORER, self.workers, self.timeout_seconds, self.memory_limit_mb)
 
     def verify(
         self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None

@@ -10,9 +10,10 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.math.process import ForkServer, Worker
+from nft_lightning.verifiers.sandbox.process import ForkServer, Worker
 
 CHUNK_JOBS = 16
 CHUNK_CHARACTERS = 2**15
@@ -20,7 +21,7 @@ LOOK_SECONDS = 0.05
 STUCK_SECONDS = 0.5
 
 Job = tuple[str, str, str]
-"""How to search, the answer, the gold; see :func:`nft_lightning.verifiers.math.score.score`."""
+"""Three texts for the scorer: how to judge, the answer, and what it is judged by."""
 
 
 class WorkerPool:
@@ -31,14 +32,17 @@ class WorkerPool:
     a worker that has been at one for half a second is stood in for, by as many as ``workers`` in all.
 
     Args:
+        scorer: the module that judges, see :mod:`nft_lightning.verifiers.sandbox.worker`.
         workers: processes at full width, started with the first job.
         timeout_seconds: a job's deadline; its worker is killed and replaced.
         memory_limit_mb: address space of a worker, in MiB; a job that needs more is an error.
     """
 
-    def __init__(self, workers: int, timeout_seconds: float, memory_limit_mb: int = 1024) -> None:
-        self.width, self.timeout_seconds = workers, timeout_seconds
-        self.memory_limit_mb = memory_limit_mb
+    def __init__(
+        self, scorer: str, workers: int, timeout_seconds: float, memory_limit_mb: int = 1024
+    ) -> None:
+        self.scorer, self.width = scorer, workers
+        self.timeout_seconds, self.memory_limit_mb = timeout_seconds, memory_limit_mb
         self.idle: list[Worker] = []
         self.server: ForkServer | None = None
         self.lock, self.owner = threading.Lock(), os.getpid()
@@ -46,7 +50,7 @@ class WorkerPool:
     def start(self) -> None:
         """Start the fork server in the background; returns at once."""
         if self.server is None:
-            self.server = ForkServer(self.memory_limit_mb)
+            self.server = ForkServer(self.scorer, self.memory_limit_mb)
             weakref.finalize(self, ForkServer.close, self.server)
 
     def disown(self) -> None:
@@ -129,10 +133,10 @@ class WorkerPool:
 
     def __getstate__(self) -> dict[str, object]:
         """Processes do not travel."""
-        names = ("width", "timeout_seconds", "memory_limit_mb")
+        names = ("scorer", "width", "timeout_seconds", "memory_limit_mb")
         return {name: getattr(self, name) for name in names}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(*state.values())  # type: ignore[misc]
 
 
@@ -144,7 +148,7 @@ class Batch:
     jobs: Sequence[Job]
 
     def __post_init__(self) -> None:
-        # Equal golds lie together, so that a worker reads each once.
+        # Equal golds are together, so that a worker reads each once.
         place = {gold: i for i, gold in reversed(list(enumerate(job[2] for job in self.jobs)))}
         self.waiting = deque(sorted(range(len(self.jobs)), key=lambda i: place[self.jobs[i][2]]))
         self.verdicts: list[Verdict | None] = [None] * len(self.jobs)
@@ -202,8 +206,9 @@ class Batch:
             return
         now = time.perf_counter()
         leaves = False
-        for outcome, extracted, cpu, leaves in replies:  # noqa: B007
-            self.verdicts[worker.jobs.popleft()] = Verdict(outcome, extracted, now - worker.started)
+        for outcome, extracted, score, cpu, leaves in replies:  # noqa: B007
+            seconds = now - worker.started
+            self.verdicts[worker.jobs.popleft()] = Verdict(outcome, extracted, seconds, score)
             worker.started, worker.cpu_before = now, cpu
         if leaves:
             self.retire(selector, worker)

@@ -1,4 +1,9 @@
-"""The forked side of the pool: jobs in, verdicts out, with nothing else allowed."""
+"""The forked side of the pool: jobs in, verdicts out, with nothing else allowed.
+
+Who judges is a module, the scorer, with two functions: ``judge(how, answer, gold)`` returns the verdict
+on one job, and ``prepare()``, called once before workers are forked, returns steps that fill caches
+while nobody waits. What the three texts of a job mean is up to the scorer.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,10 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from nft_lightning.verifiers.math.score import score
-from nft_lightning.verifiers.math.too_large import TooLarge
+from nft_lightning.verdict import Verdict
 
 PR_SET_PDEATHSIG = 1
 OPEN_FILES = 64
@@ -47,22 +52,25 @@ FORBIDDEN = (
 )
 
 
-def work(channel: socket.socket, memory_limit_mb: int) -> None:
+Judge = Callable[[str, str, str], Verdict]
+
+
+def work(channel: socket.socket, memory_limit_mb: int, judge: Judge) -> None:
     """Answer jobs until the channel closes or memory runs short.
 
     A message is one line: ``[[how, answer, gold], ...]``. Each job is answered by a line of its own,
-    ``[outcome, extracted, cpu_seconds, leaving]``, as soon as it is done.
+    ``[outcome, extracted, score, cpu_seconds, leaving]``, as soon as it is done.
     """
     end_with_parent()
     confine(memory_limit_mb)
     gc.set_threshold(GARBAGE_THRESHOLD)  # sympy's many small objects rarely form cycles
     for line in channel.makefile("rb"):
         for how, answer, gold in json.loads(line):
-            outcome, extracted = safe_judge(how, answer, gold)
+            verdict = judged(judge, how, answer, gold)
             # After a failure, or with most of its memory used up, a process is not worth keeping.
-            leaving = outcome == "error" or resident_mb() > memory_limit_mb * RECYCLE_FRACTION
-            reply = json.dumps([outcome, extracted, time.process_time(), leaving])
-            channel.sendall(reply.encode() + b"\n")
+            leaving = verdict.outcome == "error" or resident_mb() > memory_limit_mb * RECYCLE_FRACTION
+            said = [verdict.outcome, verdict.extracted, verdict.score, time.process_time(), leaving]
+            channel.sendall(json.dumps(said).encode() + b"\n")
             if leaving:
                 return
 
@@ -76,16 +84,12 @@ def resident_mb() -> float:
         return 0.0
 
 
-def safe_judge(how: str, answer: str, gold: str) -> tuple[str, str | None]:
-    """Return a failure is an error, never a wrong answer; what no deadline would see done is a timeout
-    now.
-    """
+def judged(judge: Judge, how: str, answer: str, gold: str) -> Verdict:
+    """Return the verdict on one job; a failure is an error, never a wrong answer."""
     try:
-        return score(how, answer, gold)
-    except TooLarge:
-        return "timeout", None
+        return judge(how, answer, gold)
     except Exception:
-        return "error", None
+        return Verdict("error")
 
 
 def end_with_parent() -> None:
@@ -114,7 +118,7 @@ def confine(memory_limit_mb: int) -> None:
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: mathematics needs none of this."""
+    """An audit hook: scoring needs none of this."""
     if event == "open":
         flags = arguments[2]
         if not (isinstance(flags, int) and flags & WRITE_FLAGS):

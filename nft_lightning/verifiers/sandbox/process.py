@@ -17,30 +17,32 @@ START_SECONDS = 60.0
 STARVED_DEADLINES = 4.0
 CPU_SHARE = 1 / 5
 BOOT = "import json,sys; sys.path[:] = json.loads(sys.argv[1]); "
-BOOT += "from nft_lightning.verifiers.math.forkserver import main; "
-BOOT += "main(int(sys.argv[2]), int(sys.argv[3]))"
+BOOT += "from nft_lightning.verifiers.sandbox.forkserver import main; "
+BOOT += "main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
 
 
 class ForkServer:
     """Starts in the background; :meth:`fork` waits until it is ready.
 
     Args:
+        scorer: the module that judges.
         memory_limit_mb: address space of each worker, in MiB.
     """
 
-    def __init__(self, memory_limit_mb: int) -> None:
+    def __init__(self, scorer: str, memory_limit_mb: int) -> None:
         self.owner, self.ready = os.getpid(), False
         self.control, theirs = socket.socketpair()
-        path = [os.path.abspath(p) for p in sys.path]
+        path, limit = [os.path.abspath(p) for p in sys.path], str(memory_limit_mb)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, json.dumps(path), str(theirs.fileno()), str(memory_limit_mb)],
+            [sys.executable, "-c", BOOT, json.dumps(path), scorer, str(theirs.fileno()), limit],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
             # sympy orders some sets by hash: equal cases shall get equal verdicts in every run.
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            # NumPy starts threads, and a server that forks must have one.
+            env={**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
         )
         theirs.close()
         self.control.settimeout(START_SECONDS)
@@ -66,7 +68,7 @@ class ForkServer:
         return Worker(pid, ours)
 
     def wait_ready(self) -> None:
-        """Block until math-verify is imported over there."""
+        """Block until the scorer is imported over there."""
         if self.ready:
             return
         said = self.receive()
@@ -126,7 +128,7 @@ class Worker:
         """False where an idle worker is gone: only then is there something to read."""
         return not select.select([self.channel], [], [], 0)[0]
 
-    def replies(self) -> list[tuple[str, str | None, float, bool]] | None:
+    def replies(self) -> list[tuple[str, str | None, float | None, float, bool]] | None:
         """Return what came in, None where the worker is gone."""
         try:
             chunk = self.channel.recv(2**16)

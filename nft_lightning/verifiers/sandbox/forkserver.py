@@ -1,7 +1,7 @@
-"""A process that imports math-verify once and forks workers that are ready at once.
+"""A process that imports a scorer once and forks workers that are ready at once.
 
-Run by :mod:`nft_lightning.verifiers.math.process`. It has one thread and imports no torch, so forking is
-safe and takes milliseconds. It ends its workers and itself when the trainer's process is gone.
+Run by :mod:`nft_lightning.verifiers.sandbox.process`. It has one thread and imports no torch, so forking
+is safe and takes milliseconds. It ends its workers and itself when the trainer's process is gone.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ import os
 import select
 import signal
 import socket
-import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 PATIENCE_SECONDS = 0.5
 
 
-def main(control_fd: int, memory_limit_mb: int) -> None:
-    """Serve ``fork`` (with a socket attached) and ``kill PID`` until the control socket closes."""
+def main(scorer: str, control_fd: int, memory_limit_mb: int) -> None:
+    """Serve ``fork`` (with a socket attached) and ``kill PID`` until the control socket closes.
+
+    ``scorer`` is a module, see :mod:`nft_lightning.verifiers.sandbox.worker`.
+    """
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     try:
+        import importlib
         import logging
 
-        from nft_lightning.verifiers.math import expressions, too_large
-        from nft_lightning.verifiers.math.score import warm_up
-        from nft_lightning.verifiers.math.worker import work
+        from nft_lightning.verifiers.sandbox.worker import work
+
+        judging = importlib.import_module(scorer)
+        steps = list(judging.prepare())
     except BaseException:
         control.sendall(traceback.format_exc().encode())
         return
     logging.disable(logging.CRITICAL)
-    too_large.install()
-    expressions.install()
     gc.freeze()
     gc.enable()
     control.sendall(b"ready\n")
-    parent, children, steps = os.getppid(), set[int](), list(warm_up())
+    parent, children = os.getppid(), set[int]()
     try:
         while os.getppid() == parent:
             ready, _, _ = select.select([control], [], [], 0 if steps else PATIENCE_SECONDS)
@@ -53,7 +57,11 @@ def main(control_fd: int, memory_limit_mb: int) -> None:
             if message == b"fork\n":
                 child = os.fork()
                 if child == 0:
-                    serve(control, fds[0], memory_limit_mb, work)
+                    serve(
+                        control,
+                        fds[0],
+                        partial(work, memory_limit_mb=memory_limit_mb, judge=judging.judge),
+                    )
                 os.close(fds[0])
                 children.add(child)
                 control.sendall(b"%d\n" % child)
@@ -65,11 +73,11 @@ def main(control_fd: int, memory_limit_mb: int) -> None:
             end(pid, children)
 
 
-def serve(control: socket.socket, fd: int, memory_limit_mb: int, work) -> None:  # type: ignore[no-untyped-def]
+def serve(control: socket.socket, fd: int, work: Callable[[socket.socket], None]) -> None:
     """The child's whole life."""
     try:
         control.close()
-        work(socket.socket(fileno=fd), memory_limit_mb)
+        work(socket.socket(fileno=fd))
     finally:
         os._exit(0)
 
@@ -87,7 +95,3 @@ def end(pid: int, children: set[int]) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         children.discard(pid)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
