@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from nft_lightning.types import Completion, Group, Problem, Signal, TokenLoss, Verdict
     from nft_lightning.verifiers.base import RewardRules
     from nft_lightning.verifiers.function import FunctionVerifier
+    from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
     from nft_lightning.verifiers.math.verifier import MathVerifier
     from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
     from nft_lightning.verifiers.weighted import WeightedVerifier
@@ -111,6 +112,7 @@ ROOMS = {
     "types": "Completion Group Problem Signal TokenLoss Verdict",
     "verifiers.base": "RewardRules",
     "verifiers.function": "FunctionVerifier",
+    "verifiers.gym.verifier": "ReasoningGymVerifier",
     "verifiers.math.verifier": "MathVerifier",
     "verifiers.simple": "ExactVerifier NumericVerifier",
     "verifiers.weighted": "WeightedVerifier",
@@ -171,6 +173,7 @@ __all__ = [
     "PromptConfig",
     "REINFORCEPlusPlusBaseline",
     "ReasoningGymProblems",
+    "ReasoningGymVerifier",
     "RequiredInputs",
     "RewardRules",
     "RolloutConfig",

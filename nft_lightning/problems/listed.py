@@ -196,10 +196,10 @@ class ReasoningGymProblems(ListedProblems):
             ) from error
         unique: dict[str, tuple[str, dict[str, Any]]] = {}
         for item in items:
-            entry = {"task": self.task, "entry": dict(item)}
+            asked = {"task": self.task, "options": dict(self.options or {}), "entry": dict(item)}
             try:
                 answer = text_of(item["answer"])
-                unique[text_of(item["question"])] = answer, entry if plain(entry) else {}
+                unique[text_of(item["question"])] = answer, asked if plain(asked) else {}
             except NotTextError as error:
                 raise UserError(
                     "problems.task", self.task, f"has an answer that {error}", "use another generator"

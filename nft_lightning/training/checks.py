@@ -36,6 +36,7 @@ def check_objective(
             f"use {needs.group_size} or more",
         )
     check_rewards(objective, verifier)
+    verifier.check_problems(sample(source))
     check_minibatch_unit(batching.minibatch_unit, objective, "algorithm")
     if needs.references and all(p.solution is None for p in sample(source)):
         raise UserError(

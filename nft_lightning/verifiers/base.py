@@ -11,7 +11,7 @@ from nft_lightning.verdict import OUTCOMES, Verdict
 
 if TYPE_CHECKING:
     # Worker processes import this module, and have no need of torch.
-    from nft_lightning.types import Answer
+    from nft_lightning.types import Answer, Problem
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Verifier:
     """Scores completions.
 
     One that reads texts only has ``verify``; one that needs the problem's other columns, the prompt or
-    token ids overrides ``score``. Its verdicts may carry scores that are not 0 or 1: then
-    ``is_continuous`` says so, and an algorithm that needs binary rewards refuses it.
+    token ids overrides ``score``, and ``check_problems`` where not every problem has them. Its verdicts
+    may carry scores that are not 0 or 1: then ``is_continuous`` says so, and an algorithm that needs
+    binary rewards refuses it.
 
     Attributes:
         rewards: what each outcome is worth.
@@ -59,6 +60,9 @@ class Verifier:
     def is_continuous(self) -> bool:
         """Return whether rewards may lie between right and wrong."""
         return False
+
+    def check_problems(self, problems: Sequence[Problem]) -> None:
+        """Raise UserError for problems that cannot be scored; called before a run starts."""
 
     def score(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return one verdict for each answer, in the same order."""

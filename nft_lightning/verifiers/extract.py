@@ -10,6 +10,7 @@ from nft_lightning.errors import UserError
 from nft_lightning.verifiers.base import check_choice
 
 BOX_RULES = ("boxed", "official")
+WHOLE = ("whole",)
 SEARCH_RULES = ("any", "latex", "expression")
 RULES = BOX_RULES + SEARCH_RULES
 OFFICIAL_CHARACTERS = 100

@@ -10,10 +10,8 @@ from fractions import Fraction
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
-from nft_lightning.verifiers.extract import BOX_RULES, check_rules, find_answers, gold_answer
+from nft_lightning.verifiers.extract import BOX_RULES, WHOLE, check_rules, find_answers, gold_answer
 from nft_lightning.verifiers.math.number import number_said
-
-WHOLE = ("whole",)
 
 
 @dataclass(frozen=True, kw_only=True)

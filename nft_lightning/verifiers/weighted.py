@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nft_lightning.errors import UserError
-from nft_lightning.types import Answer
+from nft_lightning.types import Answer, Problem
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier
 
@@ -60,6 +60,11 @@ class WeightedVerifier(Verifier):
     def rewards(self) -> RewardRules:  # type: ignore[override]
         """Return the first part's."""
         return next(iter(self.verifiers.values())).rewards
+
+    def check_problems(self, problems: Sequence[Problem]) -> None:
+        """Raise UserError for problems that one of the parts cannot score."""
+        for verifier in self.verifiers.values():
+            verifier.check_problems(problems)
 
     def score(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return one verdict for each answer, its score the sum over the parts."""
