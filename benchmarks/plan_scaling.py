@@ -17,7 +17,10 @@ from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.planning.plan import as_data, plan_of
 
 ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")
-MODELS = ("qwen2.5_math_7b", "qwen2.5_32b")
+SIZES = ("qwen2.5_math_7b", "qwen2.5_32b")
+# What some of the paper's runs need beside experiment= and algorithm=.
+OTHERS = {"grpo": ("trainer.max_epochs=580",), "dr_grpo": ("trainer.max_epochs=580",)}
+OTHERS_32B = {"infonca": ("rollout.completions_per_problem=4",)}
 GPUS = (1, 8, 16, 32, 64, 128)
 COLUMNS = (
     "GPUs",
@@ -41,10 +44,16 @@ def planned(*overrides: str) -> dict[str, Any]:
     return as_data(plan_of(compose_or_explain("plan", list(overrides))))
 
 
-def at(preset: str, gpus: int) -> dict[str, Any]:
-    """The preset on so many GPUs; one alone has no four for a copy of the engine."""
+def words(size: str, algorithm: str) -> tuple[str, ...]:
+    """One of the paper's runs, as it is typed."""
+    others = OTHERS.get(algorithm, ()) + (OTHERS_32B.get(algorithm, ()) if size.endswith("32b") else ())
+    return (f"experiment={size}", f"algorithm={algorithm}", *others)
+
+
+def at(size: str, gpus: int) -> dict[str, Any]:
+    """NFT's run on so many GPUs; one alone has no four for a copy of the engine."""
     alone = ("rollout.engine.tensor_parallel_size=1",) if gpus == 1 else ()
-    return planned(f"experiment={preset}", f"plan.gpus={gpus}", *alone)
+    return planned(*words(size, "nft"), f"plan.gpus={gpus}", *alone)
 
 
 def row(found: dict[str, Any]) -> tuple[str, ...]:
@@ -82,11 +91,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/plan"))
     out = parser.parse_args().out
     quiet_libraries()
-    presets = {p: planned(f"experiment={p}") for m in MODELS for p in (f"{a}_{m}" for a in ALGORITHMS)}
-    scaling = {model: {str(n): at(f"nft_{model}", n) for n in GPUS} for model in MODELS}
-    lines = ["# The presets where they ran", "", *table(presets, "preset")]
-    for model, plans in scaling.items():
-        lines += ["", f"# nft_{model} on 1 to 128 H100", "", *table(plans)]
+    runs = [words(size, algorithm) for size in SIZES for algorithm in ALGORITHMS]
+    presets = {" ".join(run): planned(*run) for run in runs}
+    scaling = {size: {str(n): at(size, n) for n in GPUS} for size in SIZES}
+    lines = ["# The paper's runs where they ran", "", *table(presets, "run")]
+    for size, plans in scaling.items():
+        lines += ["", f"# experiment={size} algorithm=nft on 1 to 128 H100", "", *table(plans)]
     first = next(iter(presets.values()))
     assumed = {k: v for k, v in first["assumptions"].items() if k not in ("format", "gpus")}
     assumed["mean_response_tokens"] = "three tenths of max_new_tokens: 1,076 (7B), 4,301 (32B)"

@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nft_lightning.app.earlier import check_renamed
 from nft_lightning.app.trainer_keys import check_keys
 from nft_lightning.common.text import suggestion
 from nft_lightning.distributed.processes import rank
@@ -42,22 +43,6 @@ INNER = {"rollout": ("engine", "sync_check"), "eval": ("path", "data_dir")}
 
 SHARED = "base"
 """The file of a config group that holds what its options share, and is no option itself."""
-
-RENAMED = {
-    "problems.prompt_template": "problems.prompt.template",
-    "eval.plan.prompt_template": "eval.prompt.template",
-    "eval.plan": "eval",
-    "rollout.plan": "rollout",
-    "rollout.proof": "rollout.sync_check",
-    "batching.deal": "batching.minibatch_unit",
-    "algorithm.discount": "algorithm.gamma",
-    "algorithm.trace": "algorithm.gae_lambda",
-    "algorithm.engine_correction": "algorithm.importance_correction",
-    "algorithm.engine_correction_level": "algorithm.importance_correction_level",
-    "algorithm.engine_ratio_low": "algorithm.importance_ratio_low",
-    "algorithm.engine_ratio_high": "algorithm.importance_ratio_high",
-}
-"""Keys of earlier versions and their names now, each with all below it; inner keys come first."""
 
 
 def options_of(group: str) -> list[str]:
@@ -200,26 +185,6 @@ def unknown_key(name: str, value: Any, known: list[str], field: str) -> UserErro
     """Return the error for a key that nobody reads, with the nearest that somebody does."""
     remedy = suggestion(name.rsplit(".", 1)[-1], known, prefix=f"{field}.")
     return UserError(name, value, "is not known", remedy)
-
-
-def new_name(key: str) -> str | None:
-    """Return what a key of an earlier version is called now; None where it is called the same."""
-    for old, new in RENAMED.items():
-        if key == old or key.startswith(f"{old}."):
-            return new + key.removeprefix(old)
-    return None
-
-
-def renamed(key: str, value: Any) -> UserError:
-    """Return the error for a key of an earlier version."""
-    return UserError(key, value, "has another name now", f"use {new_name(key)}")
-
-
-def check_renamed(cfg: DictConfig) -> None:
-    """Raise UserError for a key of an earlier version."""
-    for key in RENAMED:
-        if (value := OmegaConf.select(cfg, key)) is not None:
-            raise renamed(key, value)
 
 
 def without(node: DictConfig, *names: str) -> DictConfig:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import RENAMED
+from nft_lightning.app.earlier import RENAMED
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.errors import UserError
 from nft_lightning.problems.prompts import PromptConfig

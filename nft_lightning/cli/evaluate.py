@@ -41,7 +41,8 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
     ``cfg`` is complete, see :func:`completed`.
     """
-    from nft_lightning.app.build import check_renamed, part
+    from nft_lightning.app.build import part
+    from nft_lightning.app.earlier import check_renamed
     from nft_lightning.engines.adapters_alone import FIELD, MERGED
     from nft_lightning.evaluation.evaluate import EvalContext, EvalTask
     from nft_lightning.evaluation.trained import trained_model

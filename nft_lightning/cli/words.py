@@ -12,7 +12,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Ra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from nft_lightning.app.build import CONF_DIR, new_name, options_of, renamed
+from nft_lightning.app.build import CONF_DIR, options_of
+from nft_lightning.app.earlier import check_renamed_option, new_name, renamed
 from nft_lightning.app.trainer_keys import trainer_keys
 from nft_lightning.common.text import quoted, suggestion
 from nft_lightning.errors import UserError
@@ -156,6 +157,7 @@ def check_choice(group: str, argument: str, many: bool) -> None:
     listed = given.list if isinstance(given, ChoiceSweep) else given
     for one in listed if isinstance(listed, list) else [listed]:
         shown = one.text if isinstance(one, QuotedString) else one
+        check_renamed_option(group, str(shown))
         left_out = shown is None and group in NEVER_NEEDED
         if not left_out and str(shown) not in options_of(group):
             raise UserError(

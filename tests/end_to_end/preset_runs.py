@@ -39,24 +39,24 @@ SMALL = (
 )
 
 
-def presets(parent: Path, model: str, names: list[str]) -> None:
-    """Two updates of each; the summaries."""
-    for name in names:
+def presets(parent: Path, model: str, typed: list[str]) -> None:
+    """Two updates of each, into folders by number."""
+    for number, words in enumerate(typed):
         with initialize_config_dir(str(CONF_DIR.resolve())):
             cfg = compose(
                 "train",
                 [
-                    f"experiment={name}",
+                    *words.split(),
                     f"model.path={model}",
                     f"problems.path={parent / 'problems.jsonl'}",
                     f"trainer.devices={world_size()}",
                     "rollout.engine.tensor_parallel_size=2",
-                    f"run_dir={parent / name}",
+                    f"run_dir={parent / str(number)}",
                     *SMALL,
                 ],
             )
         summary = run(cfg)
-        assert summary["updates"] == 2, name
+        assert summary["updates"] == 2, words
 
 
 def layout(parent: Path, copies: int) -> None:

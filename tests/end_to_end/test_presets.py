@@ -10,8 +10,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.app.build import CONF_DIR, build
+from nft_lightning.app.build import CONF_DIR, build, options_of
 from nft_lightning.cli.entry import compose_or_explain
+from nft_lightning.errors import UserError
 from nft_lightning.planning.plan import as_data, plan_of
 from nft_lightning.problems.exclusion import SHIPPED, text_hash
 from tests.end_to_end.rank_runs import ROOT
@@ -19,7 +20,15 @@ from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
 
 ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")
 MODELS = ("qwen2.5_math_7b", "qwen2.5_32b")
-PRESETS = [f"{algorithm}_{model}" for model in MODELS for algorithm in ALGORITHMS]
+# What docs/paper.md says to type beside experiment= and algorithm=.
+OTHERS = {
+    ("qwen2.5_math_7b", "grpo"): ["trainer.max_epochs=580"],
+    ("qwen2.5_math_7b", "dr_grpo"): ["trainer.max_epochs=580"],
+    ("qwen2.5_32b", "grpo"): ["trainer.max_epochs=580"],
+    ("qwen2.5_32b", "dr_grpo"): ["trainer.max_epochs=580"],
+    ("qwen2.5_32b", "infonca"): ["rollout.completions_per_problem=4"],
+}
+RUNS = [(model, algorithm) for model in MODELS for algorithm in ALGORITHMS]
 # What train_7B.sh and train_32B.sh share, by where it stands here.
 OFFICIAL = {
     "optimizer.learning_rate": 1e-6,
@@ -65,29 +74,40 @@ OF_ALGORITHM = {
         "negative_weight": 1.0,
         "prompt_weight": "one_minus_accuracy",
         "accuracy_clamp": [0.02, 0.98],
+        "clamp_right": True,
         "reduction": "sum_per_1000",
     },
-    "rft": {"negative_weight": 0.0, "prompt_weight": "one", "reduction": "sum_per_1000"},
+    "rft": {
+        "negative_weight": 0.0,
+        "prompt_weight": "one",
+        "clamp_right": True,
+        "reduction": "sum_per_1000",
+    },
     "dapo": {**CLIP, "normalize_std": True, "drop_uniform_groups": True},
     "grpo": {**CLIP, "normalize_std": True, "drop_uniform_groups": False},
     "dr_grpo": {**CLIP, "normalize_std": False, "drop_uniform_groups": False},
-    "infonca": {"beta": 0.1},
+    "infonca": {"beta": 0.1, "sft_coefficient": 0.1, "reduction": "sequence_mean"},
 }
+
+
+def words(model: str, algorithm: str) -> list[str]:
+    """One of the paper's runs, as it is typed."""
+    return [f"experiment={model}", f"algorithm={algorithm}", *OTHERS.get((model, algorithm), [])]
 
 
 def test_every_preset_is_tested():
     others = {"arithmetic_compare", "smollm2_stories", "small_model", "cpu_model", "gsm8k_qwen2.5_0.5b"}
-    found = {p.stem for p in (CONF_DIR / "experiment").glob("*.yaml")} - others
-    assert found == set(PRESETS)
+    assert set(options_of("experiment")) - others == set(MODELS)
+    folder = CONF_DIR / "experiment" / "paper"
+    found = {path.stem for path in folder.glob("algorithm*/*.yaml")}
+    assert found == set(ALGORITHMS)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_its_numbers_are_the_official_ones(compose_config, preset):
-    cfg = compose_config(f"experiment={preset}")
-    algorithm, _, model = preset.partition("_qwen")
-    model = f"qwen{model}"
+@pytest.mark.parametrize(("model", "algorithm"), RUNS)
+def test_its_numbers_are_the_official_ones(compose_config, model, algorithm):
+    cfg = compose_config(*words(model, algorithm))
     expected = {**OFFICIAL, **OF_MODEL[model]}
-    if preset == "infonca_qwen2.5_32b":
+    if (model, algorithm) == ("qwen2.5_32b", "infonca"):
         expected["rollout.completions_per_problem"] = 4
     assert {key: OmegaConf.select(cfg, key) for key in expected} == expected
     own = OF_ALGORITHM[algorithm]
@@ -96,34 +116,62 @@ def test_its_numbers_are_the_official_ones(compose_config, preset):
     # The official warm-up is 10 rollouts.
     assert cfg.optimizer.warmup_updates == 10 * cfg.batching.updates_per_rollout
     assert cfg.trainer.max_epochs == (580 if algorithm.endswith("grpo") else 320)
-    overlong = 4096 / 14336 if preset == "dapo_qwen2.5_32b" else 0.0
+    overlong = 4096 / 14336 if (model, algorithm) == ("qwen2.5_32b", "dapo") else 0.0
     assert cfg.algorithm.get("overlong_buffer_fraction", 0.0) == pytest.approx(overlong, abs=1e-3)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_siblings_differ_in_the_algorithm_alone(compose_config, model):
+def test_nft_is_the_official_code(compose_config, model):
+    official = compose_config(f"experiment={model}", "algorithm=nft_official")
+    assert compose_config(f"experiment={model}") == official
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_algorithm_changes_its_own_node_alone(compose_config, model):
     def rest(algorithm: str):
-        found = OmegaConf.to_container(compose_config(f"experiment={algorithm}_{model}"), resolve=False)
-        del found["algorithm"], found["trainer"]["max_epochs"]
-        found["rollout"].pop("completions_per_problem")
+        cfg = compose_config(f"experiment={model}", f"algorithm={algorithm}")
+        found = OmegaConf.to_container(cfg, resolve=False)
+        del found["algorithm"]
         return found
 
-    for algorithm in ALGORITHMS[1:]:
+    for algorithm in options_of("algorithm"):
         assert rest(algorithm) == rest("nft")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_it_fits_where_it_ran(preset):
-    found = as_data(plan_of(compose_or_explain("plan", [f"experiment={preset}"])))
+@pytest.mark.parametrize("model", MODELS)
+def test_other_algorithms_keep_their_own_settings(compose_config, model):
+    for algorithm in set(options_of("algorithm")) - set(ALGORITHMS):
+        found = compose_config(f"experiment={model}", f"algorithm={algorithm}").algorithm
+        assert found == compose_config(f"algorithm={algorithm}").algorithm
+
+
+def test_what_is_typed_wins(compose_config):
+    assert (
+        compose_config(*words("qwen2.5_32b", "dapo"), "algorithm.clip_high=0.3").algorithm.clip_high
+        == 0.3
+    )
+
+
+@pytest.mark.parametrize(("model", "algorithm"), RUNS)
+def test_names_of_earlier_versions_are_refused(model, algorithm):
+    old, now = f"{algorithm}_{model}", " ".join(words(model, algorithm))
+    with pytest.raises(UserError) as caught:
+        compose_or_explain("train", [f"experiment={old}"])
+    assert str(caught.value) == f"experiment='{old}' has another name now: use {now}."
+
+
+@pytest.mark.parametrize(("model", "algorithm"), RUNS)
+def test_it_fits_where_it_ran(model, algorithm):
+    found = as_data(plan_of(compose_or_explain("plan", words(model, algorithm))))
     assert found["gpu"] == "h100"
-    assert found["gpus"] == (128 if preset.endswith("32b") else 32)
+    assert found["gpus"] == (128 if model == "qwen2.5_32b" else 32)
     assert found["fits"], found["remedy"]
 
 
 @pytest.mark.parametrize("engine", ["hf", "vllm_server"])
 def test_another_engine_takes_its_place(engine):
-    words = ["experiment=nft_qwen2.5_math_7b", f"rollout={engine}"]
-    found = as_data(plan_of(compose_or_explain("plan", words)))
+    typed = ["experiment=qwen2.5_math_7b", f"rollout={engine}"]
+    found = as_data(plan_of(compose_or_explain("plan", typed)))
     assert found["iteration"]["completions"] > 512 * 16
 
 
@@ -139,7 +187,7 @@ def even_length(prediction: str, gold: str) -> bool:
     return sum(map(ord, prediction)) % 2 == 0
 
 
-def ranks(count, *words):
+def ranks(count, *given):
     """``preset_runs`` with so many ranks."""
     torchrun = [
         sys.executable,
@@ -149,7 +197,7 @@ def ranks(count, *words):
         "--standalone",
     ]
     result = subprocess.run(
-        [*torchrun, "-m", "tests.end_to_end.preset_runs", *map(str, words)],
+        [*torchrun, "-m", "tests.end_to_end.preset_runs", *map(str, given)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -165,13 +213,14 @@ def test_every_preset_starts_with_its_own_trainer_and_engine(qwen2, tmp_path):
     rows = [{"problem": f"What is {i} plus 1?", "answer": str(i + 1)} for i in range(300)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "problems.jsonl").write_text(text)
-    ranks(4, "presets", tmp_path, qwen2, *PRESETS)
-    for preset in PRESETS:
-        config = OmegaConf.load(tmp_path / preset / "config.yaml")
+    ranks(4, "presets", tmp_path, qwen2, *(" ".join(words(*run)) for run in RUNS))
+    for number in range(len(RUNS)):
+        folder = tmp_path / str(number)
+        config = OmegaConf.load(folder / "config.yaml")
         assert config.trainer.strategy == "fsdp2"
         assert config.trainer.precision == "bf16-mixed"
         assert config.rollout.engine._target_.endswith("VLLMEngineConfig")
-        assert json.loads((tmp_path / preset / "summary.json").read_text())["updates"] == 2
+        assert json.loads((folder / "summary.json").read_text())["updates"] == 2
 
 
 @pytest.mark.slow
@@ -192,7 +241,7 @@ def test_problems_of_the_test_sets_never_come(compose_config, data_folder, tmp_p
         file = tmp_path / "renamed.jsonl"
         texts = ({"problem": f" {row['problem'].upper()}", "answer": row["answer"]} for row in lines)
         file.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
-    cfg = compose_config("experiment=nft_qwen2.5_32b", f"problems.path={file}")
+    cfg = compose_config("experiment=qwen2.5_32b", f"problems.path={file}")
     source = build(cfg.problems.source, "problems.source")
     listed = (SHIPPED / "dapo_math_17k.txt").read_text().splitlines()
     ids = {line.split()[0] for line in listed if not line.startswith("#")}

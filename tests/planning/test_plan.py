@@ -54,7 +54,7 @@ def test_help_comes_from_hydra():
     command = [sys.executable, "-m", "nft_lightning.cli.plan", "--help"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert "nft-plan experiment=nft_qwen2.5_math_7b" in found.stdout
+    assert "nft-plan experiment=qwen2.5_math_7b" in found.stdout
 
 
 @pytest.mark.parametrize(
