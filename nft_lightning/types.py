@@ -111,9 +111,11 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Signal:
-    """What an objective computes once a rollout: [N] tensors by name, plus which rows to keep.
+    """What an objective computes once a rollout: numbers by name, plus which rows to keep.
 
-    ``values`` are looked up by the objective's own ``token_loss``; ``keep`` [N] bool leaves
+    ``values`` [N] and ``token_values`` are looked up by the objective's own ``token_loss``, where they
+    are [B] and [B, T]; of the latter each holds N tensors, one number for each token that the policy
+    wrote, and no name is in both. ``keep`` [N] bool leaves
     completions out of the loss and out of every denominator. ``zero_gradient`` [N] bool, or None
     for none, marks completions that count in the denominators and have no gradient: they are not
     computed.
@@ -122,6 +124,7 @@ class Signal:
     values: Mapping[str, Tensor]
     keep: Tensor
     zero_gradient: Tensor | None = None
+    token_values: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     @property
     def computed(self) -> Tensor:
@@ -137,7 +140,7 @@ class TokenBatch:
     completion token is predicted; old_logprobs [B, T] fp32 or None when the ratio is identically 1;
     engine_logprobs [B, T]; reference_logprobs and old_values [B, T] or None where nobody needs them;
     token_weight [B, T] fp32, fixed by ``batching``: the loss is
-    ``(token_loss * token_weight).sum()``; signal: [B] tensors of the objective.
+    ``(token_loss * token_weight).sum()``; signal: [B] and [B, T] tensors of the objective.
     """
 
     input_ids: Tensor

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from nft_lightning.batching.aligned import aligned
 from nft_lightning.batching.bins import pack
 from nft_lightning.batching.reduction import token_weights
 from nft_lightning.types import Completion, OptimizerBatch, Rollout, Signal, TokenBatch
@@ -132,7 +133,10 @@ def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
             empty.bool(),
             empty,
             empty,
-            {k: torch.full((1,), 0.5, dtype=v.dtype) for k, v in signal.values.items()},
+            {
+                **{k: torch.full((1,), 0.5, dtype=v.dtype) for k, v in signal.values.items()},
+                **{k: torch.zeros(1, 1, dtype=v[0].dtype) for k, v in signal.token_values.items()},
+            },
         )
     width = max(r.tokens for r in rows)
     ids = torch.full((len(rows), width), pad_id)
@@ -149,4 +153,6 @@ def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
     weight = torch.tensor([r.weight for r in rows])[:, None] * mask
     index = torch.tensor([r.index for r in rows])
     values = {k: v[index] for k, v in signal.values.items()}
+    for name, tokens in signal.token_values.items():
+        values[name] = aligned([tokens[row.index] for row in rows], mask)
     return TokenBatch(ids, attention, mask, weight, engine, values)

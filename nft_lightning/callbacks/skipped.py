@@ -61,7 +61,15 @@ def rows_of(trainer: L.Trainer, module: PolicyModule, batch: OptimizerBatch) -> 
                     "finite_logprobs": finite[i],
                     "text": module.policy.tokenizer.decode(ids),
                     "token_ids": ids,
-                    **{f"signal_{k}": float(v[i]) for k, v in micro.signal.items()},
+                    **{
+                        f"signal_{k}": number_or_list(v[i], micro.mask[i])
+                        for k, v in micro.signal.items()
+                    },
                 }
             )
     return found
+
+
+def number_or_list(value: torch.Tensor, mask: torch.Tensor) -> float | list[float]:
+    """Return the number of a completion, or those of its tokens, where ``mask`` [T] is true."""
+    return float(value) if value.dim() == 0 else value[mask].tolist()

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from nft_lightning.batching.aligned import aligned
 from nft_lightning.batching.reduction import REDUCTIONS, token_weights
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.contract import InitSignature, ObjectiveOutput, RequiredInputs
@@ -122,7 +123,11 @@ class Objective(ABC):
 
     @abstractmethod
     def prepare(self, outcomes: Outcomes) -> Signal:
-        """Once a rollout, over all of it: [N] numbers for ``signal`` and the rows to keep."""
+        """Once a rollout, over all of it: numbers for ``signal`` and the rows to keep.
+
+        A number of each completion goes to ``values``, [N]; one of each token to ``token_values``, N
+        tensors of ``outcomes.lengths`` numbers.
+        """
 
     @abstractmethod
     def token_loss(
@@ -134,8 +139,8 @@ class Objective(ABC):
             logprobs: [B, T], of the sampled tokens under the trained policy.
             old_logprobs: [B, T] under the sampling policy; None where the ratio is identically 1.
             mask: [B, T] bool, completion tokens.
-            signal: [B] rows of what ``prepare`` returned, ``reward`` among them, and the [B, T]
-                tensors that ``needs`` names.
+            signal: rows of what ``prepare`` returned, [B], ``reward`` among them, or [B, T] where it
+                gave a number of each token; and the [B, T] tensors that ``needs`` names.
         """
 
     def signal(self, outcomes: Outcomes) -> Signal:
@@ -221,7 +226,8 @@ class Objective(ABC):
         weights = token_weights(
             kept.sum(1), signal.keep, self.reduction, max_new_tokens or logprobs.shape[1]
         )
-        out = self.loss(logprobs, old_logprobs, kept, {**signal.values, **tensors})
+        by_token = {name: aligned(own, mask) for name, own in signal.token_values.items()}
+        out = self.loss(logprobs, old_logprobs, kept, {**signal.values, **by_token, **tensors})
         loss = (out.loss * weights[:, None].to(out.loss) * kept).sum()
         metrics = {k: float(s / c.clamp(min=1)) for k, (s, c) in out.metrics.items()}
         for name, sums in out.sums.items():

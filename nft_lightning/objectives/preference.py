@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -85,7 +85,7 @@ class DPO(Objective):
             )
             for s in (1, 0)
         )
-        return Signal(made.values, usable & (right & wrong)[group])
+        return replace(made, keep=usable & (right & wrong)[group])
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return which problem each completion belongs to."""

@@ -49,18 +49,33 @@ def laid_out(
 
 
 def completed(
-    batch: OptimizerBatch, objective: Objective, learner: Learner, timer: PhaseTimer
+    batch: OptimizerBatch,
+    objective: Objective,
+    learner: Learner,
+    timer: PhaseTimer,
+    *,
+    first_version: int | None = None,
 ) -> OptimizerBatch:
     """Return ``batch`` on the policy's device, with old and reference log-probabilities and old values.
 
-    Only what the objective needs is computed. The first step needs nothing old: its ratio is 1.
+    Only what the objective needs is computed. Where the weights of the step are those that wrote the
+    completions, nothing old is needed: the ratio is 1.
+
+    Args:
+        first_version: the policy version that the first step of the rollout meets; None is the current.
+
+    Raises:
+        RuntimeError: old log-probabilities are needed, the batch has none, and the weights that wrote
+            it are gone.
     """
     policy, needs = learner.policy, objective.needed_inputs
-    stale = batch.step_in_epoch > 0
+    first = learner.policy_version if first_version is None else first_version
+    stale = batch.policy_version != first + batch.step_in_epoch
     made = []
     for micro in (m.to(learner.device) for m in batch.micro_batches):
         added: dict[str, Any] = {}
-        if stale and (needs.old_logprobs or needs.values):
+        if stale and micro.old_logprobs is None and (needs.old_logprobs or needs.values):
+            check_version(batch, learner)
             out = policy(micro, hidden=needs.values)
             added["old_logprobs"] = out.logprobs
             timer.tokens["old_logprobs"] += int(micro.mask.sum())
@@ -70,3 +85,13 @@ def completed(
             added["reference_logprobs"] = learner.frozen.logprobs(policy, micro)
         made.append(replace(micro, **added) if added else micro)
     return replace(batch, micro_batches=made)
+
+
+def check_version(batch: OptimizerBatch, learner: Learner) -> None:
+    """Raise RuntimeError unless the learner's weights wrote ``batch``, or its ratios are given."""
+    given = all(micro.old_logprobs is not None for micro in batch.micro_batches)
+    if batch.policy_version != learner.policy_version and not given:
+        raise RuntimeError(
+            f"a rollout of policy version {batch.policy_version} met version {learner.policy_version} "
+            "without its old log-probabilities"
+        )

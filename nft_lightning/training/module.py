@@ -26,6 +26,7 @@ from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
+from nft_lightning.training.batches import check_version
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.metrics import EpochMetrics, log_step
 from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
@@ -177,10 +178,8 @@ class PolicyModule(L.LightningModule):
 
         A batch of nothing has loss 0.
         """
-        if batch.step_in_epoch == 0 and batch.policy_version != self.policy_version:
-            raise RuntimeError(
-                f"a rollout of policy version {batch.policy_version} met version {self.policy_version}"
-            )
+        if self.objective.needed_inputs.old_logprobs:
+            check_version(batch, self)
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
         self.loss_finite = True
         while (error := self.backward_all(micro_batches)) is not None:
