@@ -80,18 +80,18 @@ def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: 
         engine.check_model(config, torch.bfloat16 if half else own)
 
 
-def check_lora(model: Any, engine: Any, plan: Any) -> None:
+def check_lora(model: Any, engine: Any, policy: Any) -> None:
     """Raise UserError where LoRA does not fit the model or the engine; before weights are loaded.
 
     Args:
-        model, engine, plan: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
+        model, engine, policy: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
     """
-    check_alone(engine, plan)
+    check_alone(engine, policy)
     config = getattr(model.inspect(), "config", None)
-    if not plan.lora_rank or config is None:
+    if not policy.lora_rank or config is None:
         return
-    adapted = plan.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
-    check_adapted_layers(engine, plan, adapted)
+    adapted = policy.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
+    check_adapted_layers(engine, policy, adapted)
 
 
 def check_devices(cfg: DictConfig, parts: Parts) -> None:

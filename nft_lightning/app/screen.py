@@ -45,17 +45,17 @@ def print_plan(
     checkpoint: Path | None = None,
 ) -> None:
     """What the run is about to do, on one screen."""
-    plan, batching = parts.rollout, parts.batching
+    rollout, batching = parts.rollout, parts.batching
     parameters = sum(p.numel() for p in module.policy.parameters())
     trained = sum(p.numel() for p in module.policy.parameters() if p.requires_grad)
     of_these = f", of which {trained / 1e6:.2f} M train" if trained < parameters else ""
-    completions = plan.problems_per_rollout * plan.completions_per_problem
-    refills = plan.max_generation_rounds - 1 if parts.objective.drop_uniform_groups else 0
+    completions = rollout.problems_per_rollout * rollout.completions_per_problem
+    refills = rollout.max_generation_rounds - 1 if parts.objective.drop_uniform_groups else 0
     written = (
-        f"{plan.problems_per_rollout} worked answers"
+        f"{rollout.problems_per_rollout} worked answers"
         if parts.objective.needed_inputs.references
-        else f"{plan.problems_per_rollout} problems x {plan.completions_per_problem} = "
-        f"{completions} completions of at most {plan.max_new_tokens} tokens"
+        else f"{rollout.problems_per_rollout} problems x {rollout.completions_per_problem} = "
+        f"{completions} completions of at most {rollout.max_new_tokens} tokens"
     )
     rows = {
         "algorithm": f"{type(parts.objective).__name__}, reduction {parts.objective.reduction}",

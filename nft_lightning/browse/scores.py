@@ -177,9 +177,9 @@ class Scorer:
             )
         if "trust_remote_code" in cfg.model:
             cfg.model.trust_remote_code = False
-        plan = build(cfg.policy, "policy") if "policy" in cfg else PolicyConfig()
+        config = build(cfg.policy, "policy") if "policy" in cfg else PolicyConfig()
         try:
-            return restored(build(cfg.model, "model"), plan, folder, temperature)
+            return restored(build(cfg.model, "model"), config, folder, temperature)
         except (OSError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(

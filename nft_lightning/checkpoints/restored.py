@@ -12,20 +12,20 @@ from nft_lightning.policy.policy import Policy
 PREFIX = "policy."
 
 
-def restored(base: Any, plan: PolicyConfig, folder: Path, temperature: float) -> Policy:
+def restored(base: Any, config: PolicyConfig, folder: Path, temperature: float) -> Policy:
     """Return the policy that ``folder`` holds; weights that do not train are those of ``base``.
 
     Args:
         base: the model that the run was begun with, as its config's node ``model`` describes it.
-        plan: how the run held it, adapters and quantization included.
+        config: how the run held it, adapters and quantization included.
 
     Raises:
         DamagedCheckpointError: the checkpoint is not as it was written.
         RuntimeError: it belongs to another model.
     """
     weights = read_weights(folder)
-    policy: Policy = base.load(temperature, **plan.load_options())
-    policy.model = plan.with_adapters(policy.model)
+    policy: Policy = base.load(temperature, **config.load_options())
+    policy.model = config.with_adapters(policy.model)
     found = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
     # What does not train is in no checkpoint.
     own = dict(policy.named_parameters(remove_duplicate=False))

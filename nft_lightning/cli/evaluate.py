@@ -55,29 +55,29 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     if cfg.run is None and cfg.checkpoint is not None:
         raise UserError("checkpoint", cfg.checkpoint, "is of no run", "add run=RUN_FOLDER")
     model = trained_model(Path(cfg.run), cfg.checkpoint) if cfg.run else part(cfg, "model")
-    plan = part(cfg, "eval")
+    config = part(cfg, "eval")
     engine = part(cfg, "rollout.engine")
     sync_check = part(cfg, "rollout.sync_check")
     if engine.sends_adapters_alone():
         raise UserError(FIELD, engine.adapters, "has no effect on an evaluation", f"use {MERGED}")
     inspected = model.inspect()
-    check_prompt(plan.prompt, inspected.tokenizer, "eval.prompt")
-    check_stops("eval", plan.stop, plan.stop_token_ids, inspected.tokenizer)
-    room, tasks = room_of(inspected, engine, plan.max_new_tokens, "eval.max_new_tokens"), []
-    for name, chosen in plan.sets.items():
+    check_prompt(config.prompt, inspected.tokenizer, "eval.prompt")
+    check_stops("eval", config.stop, config.stop_token_ids, inspected.tokenizer)
+    room, tasks = room_of(inspected, engine, config.max_new_tokens, "eval.max_new_tokens"), []
+    for name, chosen in config.sets.items():
         found = choose(
             chosen.listed(),
-            plan.prompt,
+            config.prompt,
             inspected.tokenizer,
             room,
             f"problems of {name}",
             "eval.prompt",
         )
-        tasks.append(EvalTask(name, plan, chosen, *found))
+        tasks.append(EvalTask(name, config, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
     verifier = part(cfg, "verifier")
     return model, EvalContext(
-        plan, tasks, engine, sync_check, verifier, judged_by, cfg.seed, room.context_tokens
+        config, tasks, engine, sync_check, verifier, judged_by, cfg.seed, room.context_tokens
     )
 
 
@@ -134,7 +134,7 @@ def evaluate(cfg: DictConfig) -> None:
     # Its default holds the time, which is not the same on every rank.
     store = Store(Path(broadcast_from_rank0(lambda: str(cfg.out))))
     check_engine(model, context.engine)
-    policy = model.load(context.plan.temperature or 1.0).to(device)
+    policy = model.load(context.config.temperature or 1.0).to(device)
     own, started = fingerprint(policy.model), time.perf_counter()
     try:
         missing = broadcast_from_rank0(lambda: begin(context, store, own))

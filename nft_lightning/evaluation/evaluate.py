@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvalTask:
-    """One set of a plan with its problems, cut into parts.
+    """One set of an evaluation with its problems, cut into parts.
 
     ``left_out`` are those that cannot be asked: they are answered and counted nowhere, and ``told``
     is a line about them.
     """
 
     name: str
-    plan: EvalConfig
+    config: EvalConfig
     chosen: EvalSet
     problems: Sequence[Problem]
     left_out: Sequence[Problem] = ()
@@ -45,7 +45,7 @@ class EvalTask:
     @property
     def parts(self) -> list[range]:
         """Return the positions of each part's problems."""
-        size = self.plan.problems_per_part
+        size = self.config.problems_per_part
         return [range(i, min(i + size, len(self.problems))) for i in range(0, len(self.problems), size)]
 
     def protocol(self, model: str, verifier: Any, seed: int) -> dict[str, Any]:
@@ -54,10 +54,10 @@ class EvalTask:
             "model": model,
             "verifier": verifier,
             "seed": seed,
-            "sampling": plain(asdict(self.plan.sampling)),
-            "prompt": plain(asdict(self.plan.prompt)) | {"jinja": self.plan.prompt.jinja},
+            "sampling": plain(asdict(self.config.sampling)),
+            "prompt": plain(asdict(self.config.prompt)) | {"jinja": self.config.prompt.jinja},
             "completions_per_problem": self.chosen.completions_per_problem,
-            "problems_per_part": self.plan.problems_per_part,
+            "problems_per_part": self.config.problems_per_part,
             "problem_ids": [p.id for p in self.problems],
         }
 
@@ -75,7 +75,7 @@ class EvalContext:
         context_tokens: the longest prompt and answer; None is without limit.
     """
 
-    plan: EvalConfig
+    config: EvalConfig
     tasks: Sequence[EvalTask]
     engine: Any
     sync_check: SyncCheck
@@ -109,7 +109,7 @@ def fill(context: EvalContext, store: Store, policy: Policy, missing: Sequence[t
     """Answer what is missing; a rank that fails ends all, once the others have saved theirs."""
 
     def encode(text: str) -> Prompt:
-        ids: Prompt = context.plan.prompt.encode(policy.tokenizer, text, "eval.prompt")
+        ids: Prompt = context.config.prompt.encode(policy.tokenizer, text, "eval.prompt")
         return ids
 
     engine = context.engine.build(policy.model, policy.tokenizer)
@@ -122,8 +122,8 @@ def fill(context: EvalContext, store: Store, policy: Policy, missing: Sequence[t
     def answered() -> None:
         for task in context.tasks:
             judge, source = context.verifier, task.chosen.source
-            plan, timer = RolloutConfig(), PhaseTimer()
-            answers = Collector(source, engine, judge, judge.rewards, encode, plan, timer)
+            config, timer = RolloutConfig(), PhaseTimer()
+            answers = Collector(source, engine, judge, judge.rewards, encode, config, timer)
             answer(task, mine.get(task.name, []), answers, store, context.seed, keep)
 
     gather_or_raise(answered)
@@ -144,7 +144,7 @@ def answer(
         seeds = [
             [completion_seed(seed, f"eval/{task.name}", 0, i, j) for j in range(k)] for i in positions
         ]
-        groups = collector.answer([task.problems[i] for i in positions], task.plan.sampling, seeds)
+        groups = collector.answer([task.problems[i] for i in positions], task.config.sampling, seeds)
         if keep:
             store.add(task.name, part, groups)
             log.info("%s: part %d of %d", task.name, part + 1, len(task.parts))

@@ -49,22 +49,22 @@ def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if not any(key.partition(".")[0] == "verifier" for key in typed):
         cfg.verifier = run.verifier
-    plan, held_out = cfg.eval, cfg.eval.sets.held_out
+    config, held_out = cfg.eval, cfg.eval.sets.held_out
     training, evaluation = run.rollout, run.evaluation
     prompt = prompt_node(run, Path(cfg.run))
     for key in typed:
         if key.startswith(f"{PROMPT}."):
             name = key.removeprefix(f"{PROMPT}.")
             OmegaConf.update(prompt, name, OmegaConf.select(cfg, key), force_add=True)
-    plan.prompt = prompt
+    config.prompt = prompt
     own = {
         "max_new_tokens": evaluation.max_new_tokens or training.max_new_tokens,
         **{name: evaluation[name] for name in ("temperature", "top_p", "top_k")},
         **{name: training[name] for name in ("stop", "stop_token_ids")},
     }
     for name, value in own.items():
-        if plan[name] is None:
-            plan[name] = value
+        if config[name] is None:
+            config[name] = value
     if held_out.problems is None:
         held_out.problems = evaluation.problems
     if held_out.completions_per_problem is None:

@@ -23,7 +23,7 @@ class CheckpointModel:
 
     base: Any
     folder: Path
-    plan: PolicyConfig = field(default_factory=PolicyConfig)
+    config: PolicyConfig = field(default_factory=PolicyConfig)
 
     def inspect(self) -> Inspected:
         """Tokenizer and context of the run's model."""
@@ -33,7 +33,7 @@ class CheckpointModel:
     def load(self, temperature: float) -> Policy:
         """Return the policy; raises UserError where the checkpoint is damaged."""
         try:
-            return restored(self.base, self.plan, self.folder, temperature)
+            return restored(self.base, self.config, self.folder, temperature)
         except RunStoppedError as error:
             damaged = f"is damaged ({error})"
             raise UserError("checkpoint", self.folder.name, damaged, "choose another") from error
@@ -60,5 +60,5 @@ def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointMode
     except RunStoppedError as error:
         raise UserError("checkpoint", checkpoint, f"is damaged ({error})", "choose another") from error
     config = OmegaConf.load(run / "config.yaml")
-    plan = build(config.policy, "policy") if "policy" in config else PolicyConfig()
-    return CheckpointModel(build(config.model, "model"), folder, plan)
+    own = build(config.policy, "policy") if "policy" in config else PolicyConfig()
+    return CheckpointModel(build(config.model, "model"), folder, own)

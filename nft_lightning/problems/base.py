@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -13,10 +13,15 @@ from nft_lightning.types import Problem
 
 
 class ProblemSource(Protocol):
-    """An endless, indexable stream: the state of a source is the index alone."""
+    """An indexable stream without an end: the state of a source is the index alone."""
 
     def problem(self, index: int, seed: int) -> Problem:
         """Training problem number ``index`` of the run with this seed; a pure function."""
+        ...
+
+    @property
+    def training(self) -> Sequence[Problem] | None:
+        """Every training problem, to be looked at before a run starts; None where there is no end."""
         ...
 
     def held_out(self, count: int) -> list[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nft_lightning.policy.loading import Inspected
 from nft_lightning.policy.shape import shape_of
+from nft_lightning.problems.base import ProblemSource
 from nft_lightning.problems.prompt_checks import check_prompt
 from nft_lightning.problems.prompts import AREA, PromptConfig
 from nft_lightning.problems.room import Room, told, unusable
@@ -45,23 +46,28 @@ def context_of(inspected: Any, engine: Any) -> int | None:
 
 
 def check_asked(
-    inspected: Inspected, source: Any, prompt: PromptConfig, plan: Any, evaluation: Any, engine: Any
+    inspected: Inspected,
+    source: ProblemSource,
+    prompt: PromptConfig,
+    rollout: Any,
+    evaluation: Any,
+    engine: Any,
 ) -> Asked:
     """Encode all prompts of a finite source and a sample of an endless one, and the held-out ones.
 
     Args:
         inspected: tokenizer, context and config of the model.
-        source, prompt, plan, evaluation, engine: as a run's config describes them.
+        source, prompt, rollout, evaluation, engine: as a run's config describes them.
 
     Raises:
         UserError: no prompt can be made, or none of a kind leaves room for an answer.
     """
     check_prompt(prompt, inspected.tokenizer)
-    check_stops("rollout", plan.stop, plan.stop_token_ids, inspected.tokenizer)
-    training: Sequence[Problem] | None = getattr(source, "training", None)
+    check_stops("rollout", rollout.stop, rollout.stop_token_ids, inspected.tokenizer)
+    training = source.training
     if training is None:
         training = [source.problem(i, 0) for i in range(PROBLEMS_CHECKED)]
-    room = room_of(inspected, engine, plan.max_new_tokens, "rollout.max_new_tokens")
+    room = room_of(inspected, engine, rollout.max_new_tokens, "rollout.max_new_tokens")
     lines = [told(training, unusable(training, prompt, inspected.tokenizer, room), "training problems")]
     held_out = source.held_out(evaluation.problems)
     asked = room

@@ -33,15 +33,15 @@ class Collector:
         verifier: Verifier,
         rewards: RewardRules,
         encode: Callable[[str], Prompt],
-        plan: RolloutConfig,
+        config: RolloutConfig,
         timer: PhaseTimer,
         encode_solution: Callable[[str], Prompt] | None = None,
         room: Room | None = None,
     ) -> None:
-        self.room, self.namer = room or Room(plan.max_new_tokens, None), Namer()
+        self.room, self.namer = room or Room(config.max_new_tokens, None), Namer()
         self.encode_solution = encode_solution
         self.source, self.engine, self.verifier = source, engine, verifier
-        self.rewards, self.encode, self.plan, self.timer = rewards, encode, plan, timer
+        self.rewards, self.encode, self.config, self.timer = rewards, encode, config, timer
 
     def collect(
         self, cursor: int, seed: int, rollout_index: int, drop_uniform: bool
@@ -56,22 +56,22 @@ class Collector:
             seen = self.generate_and_refill(drawn, keep)
         else:
             seen = []
-            missing = self.plan.problems_per_rollout
-            for _ in range(self.plan.max_generation_rounds):
+            missing = self.config.problems_per_rollout
+            for _ in range(self.config.max_generation_rounds):
                 groups = self.generate(drawn, len(seen), missing)
                 seen += groups
                 missing -= sum(map(keep, groups))
                 if not missing:
                     break
         kept = tuple(filter(keep, seen))
-        metrics = rollout_metrics(seen, len(kept), self.plan.problems_per_rollout)
+        metrics = rollout_metrics(seen, len(kept), self.config.problems_per_rollout)
         metrics["rollout/overlong_prompt_fraction"] = drawn.refused_fraction
         self.namer.tell(drawn)
         return Rollout(kept, self.engine.policy_version, metrics), drawn.cursor
 
     def generate_and_refill(self, drawn: Drawn, keep: Callable[[Group], bool]) -> list[Group]:
         """Return what rounds of :meth:`generate` would give, with verification beside generation."""
-        rounds = Rounds(0, self.plan.problems_per_rollout, self.plan.max_generation_rounds)
+        rounds = Rounds(0, self.config.problems_per_rollout, self.config.max_generation_rounds)
         refill = Refill(
             rounds,
             lambda number: drawn[number],
@@ -79,9 +79,9 @@ class Collector:
             keep,
         )
         with self.timer.phase("generate"):
-            groups = refill.run(self.engine, self.plan.sampling)
+            groups = refill.run(self.engine, self.config.sampling)
         answers = [g.completions for g in groups]
-        asked = [range(self.plan.completions_per_problem)] * len(groups)
+        asked = [range(self.config.completions_per_problem)] * len(groups)
         check_answers(answers, asked, self.engine.policy_version)
         self.timer.tokens["generate"] += sum(len(c.token_ids) for group in answers for c in group)
         self.timer.seconds["verify"] += refill.verify_seconds
@@ -91,12 +91,12 @@ class Collector:
         """Return the questions of a rollout: problems from ``cursor`` on, prompts, completions'
         seeds.
         """
-        count = self.plan.completions_per_problem
+        count = self.config.completions_per_problem
 
         def seeds(position: int) -> list[int]:
             return [completion_seed(seed, "train", rollout_index, position, k) for k in range(count)]
 
-        start = 0 if self.plan.same_problems else cursor
+        start = 0 if self.config.same_problems else cursor
         return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, start)
 
     def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
@@ -105,7 +105,7 @@ class Collector:
         """
         if self.encode_solution is None:
             raise RuntimeError("reading solutions needs a way to encode them")
-        count, limit = self.plan.problems_per_rollout, self.plan.max_new_tokens
+        count, limit = self.config.problems_per_rollout, self.config.max_new_tokens
         version, groups = self.engine.policy_version, []
         drawn = self.drawn(cursor, seed, 0)
         for question in (drawn[i] for i in range(count)):
@@ -134,7 +134,7 @@ class Collector:
 
         def write(indices: list[int]) -> list[Group]:
             problems, seeds = ([getattr(asked[i], n) for i in indices] for n in ("problem", "seeds"))
-            return self.answer(problems, self.plan.sampling, seeds)
+            return self.answer(problems, self.config.sampling, seeds)
 
         with self.timer.phase("gather") if several() else nullcontext():
             return generate_and_gather(self.engine, [q.prompt for q in asked], write)

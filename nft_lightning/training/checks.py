@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 
@@ -47,9 +46,9 @@ def check_objective(
         )
 
 
-def sample(source: Any) -> Sequence[Problem]:
+def sample(source: ProblemSource) -> Sequence[Problem]:
     """Return every training problem of a finite source, the first one of an endless one."""
-    return getattr(source, "training", None) or [source.problem(0, 0)]
+    return source.training or [source.problem(0, 0)]
 
 
 def check_rewards(objective: Objective, verifier: Verifier) -> None:

@@ -95,11 +95,11 @@ class RolloutDataModule(L.LightningDataModule):
             rollout=(RolloutConfig, rollout),
             batching=(BatchingConfig, batching),
         )
-        self.plan: RolloutConfig = made["rollout"]
+        self.rollout_config: RolloutConfig = made["rollout"]
         self.batching: BatchingConfig = made["batching"]
         self.evaluation = evaluation or EvaluationConfig()
         self.policy, self.problems, self.verifier, self.seed = policy, problems, verifier, seed
-        check_temperature(self.plan.temperature, policy.temperature)
+        check_temperature(self.rollout_config.temperature, policy.temperature)
         prompt = prompt or PromptConfig()
         if prompt_template is not None:
             prompt = replace(prompt, template=prompt_template)
@@ -107,13 +107,15 @@ class RolloutDataModule(L.LightningDataModule):
         if asked is None:
             config: Any = policy.model.config
             inspected = Inspected(policy.tokenizer, shape_of(config).context_tokens, config)
-            asked = check_asked(inspected, problems, prompt, self.plan, self.evaluation, engine)
+            asked = check_asked(
+                inspected, problems, prompt, self.rollout_config, self.evaluation, engine
+            )
         self.timer = PhaseTimer()
         self.writer = Writer(
             policy,
             problems,
             verifier,
-            self.plan,
+            self.rollout_config,
             prompt,
             engine,
             sync_check or SyncCheck(),
@@ -166,7 +168,9 @@ class RolloutDataModule(L.LightningDataModule):
                 "is not the PolicyModule's",
                 "give both the same policy",
             )
-        check_objective(module.objective, self.problems, self.verifier, self.plan, self.batching)
+        check_objective(
+            module.objective, self.problems, self.verifier, self.rollout_config, self.batching
+        )
         self.connect(self.trainer)
 
     def train_dataloader(self) -> LazyBatches:
@@ -262,7 +266,7 @@ class RolloutDataModule(L.LightningDataModule):
             rollout,
             objective,
             self.batching,
-            max_new_tokens=self.plan.max_new_tokens,
+            max_new_tokens=self.rollout_config.max_new_tokens,
             seed=completion_seed(self.seed, "layout", index, 0, 0),
             rank=self.rank,
             world_size=self.world_size,
@@ -276,20 +280,20 @@ class RolloutDataModule(L.LightningDataModule):
     @property
     def evaluation_sampling(self) -> Sampling:
         """Return how answers to held-out problems are drawn; they end where training's end."""
-        plan, training = self.evaluation, self.plan.sampling
+        config, training = self.evaluation, self.rollout_config.sampling
         return replace(
             training,
-            temperature=plan.temperature,
-            max_new_tokens=plan.max_new_tokens or training.max_new_tokens,
-            top_p=plan.top_p,
-            top_k=plan.top_k,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens or training.max_new_tokens,
+            top_p=config.top_p,
+            top_k=config.top_k,
         )
 
     def evaluate(self, indices: Sequence[int]) -> list[Group]:
         """Answers to held-out problems from the current weights, with seeds of their own."""
-        plan, sampling = self.evaluation, self.evaluation_sampling
+        config, sampling = self.evaluation, self.evaluation_sampling
         seeds = [
-            [completion_seed(self.seed, "eval", 0, i, k) for k in range(plan.completions_per_problem)]
+            [completion_seed(self.seed, "eval", 0, i, k) for k in range(config.completions_per_problem)]
             for i in indices
         ]
         problems = [self.held_out[i] for i in indices]

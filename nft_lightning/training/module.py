@@ -125,9 +125,9 @@ class PolicyModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule; both are stepped by hand, once per update."""
-        plan, masters = self.optimizer_config, not has_masters(self.trainer)
-        optimizer = built_optimizer(plan, self.trained, self.learning_rates, masters)
-        schedule = built_schedule(plan, optimizer, self.total_updates)
+        config, masters = self.optimizer_config, not has_masters(self.trainer)
+        optimizer = built_optimizer(config, self.trained, self.learning_rates, masters)
+        schedule = built_schedule(config, optimizer, self.total_updates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
@@ -150,17 +150,17 @@ class PolicyModule(L.LightningModule):
     @property
     def optimizer_numbers(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
-        plan = self.optimizer_config
+        config = self.optimizer_config
         return {
-            "kind": kind_of(plan),
-            "custom": described(plan.custom),
+            "kind": kind_of(config),
+            "custom": described(config.custom),
             "learning_rates": self.learning_rates,
-            "betas": [plan.beta1, plan.beta2],
-            "epsilon": plan.epsilon,
-            "weight_decay": plan.weight_decay,
-            "schedule": described(plan.schedule),
-            "min_factor": plan.min_factor,
-            "warmup_updates": plan.warmup_updates,
+            "betas": [config.beta1, config.beta2],
+            "epsilon": config.epsilon,
+            "weight_decay": config.weight_decay,
+            "schedule": described(config.schedule),
+            "min_factor": config.min_factor,
+            "warmup_updates": config.warmup_updates,
             "total_updates": self.total_updates,
         }
 
@@ -168,9 +168,9 @@ class PolicyModule(L.LightningModule):
         """Give the optimizer the config's numbers where a checkpoint was written with others."""
         if self.numbers_before in (None, self.optimizer_numbers):
             return
-        plan, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
-        give_numbers(optimizer, plan, self.trained, self.learning_rates)
-        schedule = replayed(plan, optimizer, self.total_updates, self.policy_version)
+        config, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
+        give_numbers(optimizer, config, self.trained, self.learning_rates)
+        schedule = replayed(config, optimizer, self.total_updates, self.policy_version)
         self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
     def training_step(self, batch: OptimizerBatch, _: int) -> dict[str, Tensor]:
@@ -261,9 +261,9 @@ class PolicyModule(L.LightningModule):
     def step_optimizer(self) -> float:
         """Clip, skip when not finite, step, schedule, count; return the loss over all ranks."""
         optimizer = self.optimizers()
-        plan = self.optimizer_config
+        config = self.optimizer_config
         with self.timer.phase("optimizer"):
-            norm, *others = (clip_gradients(part, plan.clip_grad_norm) for part in self.trained)
+            norm, *others = (clip_gradients(part, config.clip_grad_norm) for part in self.trained)
             wrong = torch.tensor([float(not self.loss_finite)], device=self.device)
             sums = torch.cat([wrong, self.update_sums])
             broken, loss, *entropy = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()

@@ -19,34 +19,34 @@ PARTS = ("policy", "critic")
 
 
 def built_optimizer(
-    plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
+    config: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float], masters: bool = True
 ) -> Any:
     """Return the optimizer over what trains of each of ``parts``, each with its rate.
 
     ``masters`` is False where the strategy keeps those of narrower parameters itself.
     """
-    groups = parameter_groups(plan, parts, rates)
-    if plan.custom is not None:
-        return plan.custom(groups)
+    groups = parameter_groups(config, parts, rates)
+    if config.custom is not None:
+        return config.custom(groups)
     options: dict[str, Any] = {
-        "lr": plan.learning_rate,
-        "betas": (plan.beta1, plan.beta2),
-        "eps": plan.epsilon,
-        "weight_decay": plan.weight_decay,
+        "lr": config.learning_rate,
+        "betas": (config.beta1, config.beta2),
+        "eps": config.epsilon,
+        "weight_decay": config.weight_decay,
     }
-    if plan.name in ("adamw_8bit", "adamw_paged_8bit"):
+    if config.name in ("adamw_8bit", "adamw_paged_8bit"):
         from bitsandbytes.optim import adamw
 
-        paged = plan.name == "adamw_paged_8bit"
+        paged = config.name == "adamw_paged_8bit"
         kind = adamw.PagedAdamW8bit if paged else adamw.AdamW8bit
         return kind(groups, **options)
     if not masters:
         return torch.optim.AdamW(groups, **options)
-    return MasterAdamW(groups, on_host=plan.name == "adamw_cpu_offload", **options)
+    return MasterAdamW(groups, on_host=config.name == "adamw_cpu_offload", **options)
 
 
 def parameter_groups(
-    plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
+    config: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Return two groups of each part: matrices, and the vectors of norms and biases, without decay."""
     groups: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def parameter_groups(
         trained = [p for p in part.parameters() if p.requires_grad]
         matrices = [p for p in trained if len(shape_of(p)) > 1]
         vectors = [p for p in trained if len(shape_of(p)) <= 1]
-        decayed = {"name": name, "params": matrices, "lr": rate, "weight_decay": plan.weight_decay}
+        decayed = {"name": name, "params": matrices, "lr": rate, "weight_decay": config.weight_decay}
         plain = {"name": f"{name}_no_decay", "params": vectors, "lr": rate, "weight_decay": 0.0}
         # LoRA trains no vectors, and strategies do not take an empty group.
         groups += [group for group in (decayed, plain) if group["params"]]
@@ -62,20 +62,20 @@ def parameter_groups(
 
 
 def give_numbers(
-    optimizer: Any, plan: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
+    optimizer: Any, config: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
 ) -> None:
     """Give the groups of an optimizer, which a checkpoint has filled, the numbers of the config."""
-    (fresh, *_) = built_optimizer(plan, tiny_weights(), rates[:1]).param_groups
+    (fresh, *_) = built_optimizer(config, tiny_weights(), rates[:1]).param_groups
     own = {key: value for key, value in fresh.items() if key not in ("name", "params")}
-    for group, given in zip(optimizer.param_groups, parameter_groups(plan, parts, rates), strict=True):
+    for group, given in zip(optimizer.param_groups, parameter_groups(config, parts, rates), strict=True):
         group.update(own, lr=given["lr"], weight_decay=given["weight_decay"])
 
 
-def kind_of(plan: OptimizerConfig) -> str:
+def kind_of(config: OptimizerConfig) -> str:
     """Return whose state a checkpoint holds: equal for optimizers that continue each other's."""
-    if plan.custom is not None:
-        return described(getattr(plan.custom, "func", plan.custom))
-    return "adamw_8bit" if plan.name.endswith("8bit") else "adamw"
+    if config.custom is not None:
+        return described(getattr(config.custom, "func", config.custom))
+    return "adamw_8bit" if config.name.endswith("8bit") else "adamw"
 
 
 def tiny_weights() -> list[nn.Module]:

@@ -14,26 +14,26 @@ from nft_lightning.training.optimizer import built_optimizer, tiny_weights
 from nft_lightning.training.schedule import built_schedule, described
 
 
-def rehearse(plan: OptimizerConfig, total: int | None) -> None:
-    """Raise UserError where a few updates of tiny weights by what is one's own of ``plan`` fail.
+def rehearse(config: OptimizerConfig, total: int | None) -> None:
+    """Raise UserError where a few updates of tiny weights by what is one's own of ``config`` fail.
 
     ``total`` is the run's number of updates.
     """
-    if plan.custom is None and isinstance(plan.schedule, str):
+    if config.custom is None and isinstance(config.schedule, str):
         return
     # The named ones may need a library or a device, and have checks of their own.
-    plan = dataclasses.replace(plan, name="adamw")
+    config = dataclasses.replace(config, name="adamw")
     optimizer_remedy = "give an optimizer of torch with _partial_: true"
-    with refused("optimizer.custom", plan.custom, optimizer_remedy):
-        optimizer = built_optimizer(plan, tiny_weights(), [plan.learning_rate])
+    with refused("optimizer.custom", config.custom, optimizer_remedy):
+        optimizer = built_optimizer(config, tiny_weights(), [config.learning_rate])
         optimizer.step()
     schedule_remedy = (
         "give a function of the update that returns a factor, or a scheduler of torch, "
         "with _partial_: true"
     )
-    with refused("optimizer.schedule", plan.schedule, schedule_remedy):
-        schedule = built_schedule(plan, optimizer, total)
-        for _ in range(plan.warmup_updates + 3):
+    with refused("optimizer.schedule", config.schedule, schedule_remedy):
+        schedule = built_schedule(config, optimizer, total)
+        for _ in range(config.warmup_updates + 3):
             optimizer.step()
             schedule.step()
             rates = [float(group["lr"]) for group in optimizer.param_groups]

@@ -27,24 +27,24 @@ def total_updates(max_epochs: int | None, max_steps: int, updates_per_rollout: i
     return min(ends, default=None)
 
 
-def built_schedule(plan: OptimizerConfig, optimizer: Optimizer, total: int | None) -> LRScheduler:
-    """Return the scheduler of ``plan.schedule``, to be stepped once after each update.
+def built_schedule(config: OptimizerConfig, optimizer: Optimizer, total: int | None) -> LRScheduler:
+    """Return the scheduler of ``config.schedule``, to be stepped once after each update.
 
     Args:
-        plan: the schedule, its warm-up and its end.
+        config: the schedule, its warm-up and its end.
         optimizer: whose groups hold their full rates.
         total: updates of the whole run, see :func:`total_updates`.
 
     Raises:
         UserError: the schedule needs the run's length, and the trainer sets none.
     """
-    if not is_scheduler(plan.schedule):
-        return LambdaLR(optimizer, factor_of(plan, total))
-    own: LRScheduler = plan.schedule(optimizer)
-    if not plan.warmup_updates:
+    if not is_scheduler(config.schedule):
+        return LambdaLR(optimizer, factor_of(config, total))
+    own: LRScheduler = config.schedule(optimizer)
+    if not config.warmup_updates:
         return own
-    warm_up = LambdaLR(optimizer, warm_up_factor(plan.warmup_updates))
-    return SequentialLR(optimizer, [warm_up, own], [plan.warmup_updates])
+    warm_up = LambdaLR(optimizer, warm_up_factor(config.warmup_updates))
+    return SequentialLR(optimizer, [warm_up, own], [config.warmup_updates])
 
 
 def is_scheduler(schedule: Any) -> bool:
@@ -53,16 +53,16 @@ def is_scheduler(schedule: Any) -> bool:
     return inspect.isclass(made) and issubclass(made, LRScheduler)
 
 
-def factor_of(plan: OptimizerConfig, total: int | None) -> Factor:
+def factor_of(config: OptimizerConfig, total: int | None) -> Factor:
     """Return update number (from 0) -> factor of the full rate."""
-    warm_up = warm_up_factor(plan.warmup_updates)
-    if plan.schedule == "constant":
+    warm_up = warm_up_factor(config.warmup_updates)
+    if config.schedule == "constant":
         return warm_up
-    after = after_warm_up(plan, total)
+    after = after_warm_up(config, total)
 
     # A function, and no object: a checkpoint would hold the attributes of one.
     def factor(update: int) -> float:
-        if update < plan.warmup_updates:
+        if update < config.warmup_updates:
             return warm_up(update)
         return after(update)
 
@@ -78,24 +78,24 @@ def warm_up_factor(updates: int) -> Factor:
     return factor
 
 
-def after_warm_up(plan: OptimizerConfig, total: int | None) -> Factor:
+def after_warm_up(config: OptimizerConfig, total: int | None) -> Factor:
     """Return what follows the warm-up; a function of one's own counts its updates from there."""
-    if callable(plan.schedule):
-        known = {"total_updates": total} if takes_total(plan.schedule) else {}
-        return lambda update: plan.schedule(update - plan.warmup_updates, **known)
+    if callable(config.schedule):
+        known = {"total_updates": total} if takes_total(config.schedule) else {}
+        return lambda update: config.schedule(update - config.warmup_updates, **known)
     if total is None:
         raise UserError(
             "optimizer.schedule",
-            plan.schedule,
+            config.schedule,
             "needs the number of updates, and the trainer has no end",
             "give max_epochs or max_steps, or use optimizer.schedule=constant",
         )
-    length = max(1, total - plan.warmup_updates)
+    length = max(1, total - config.warmup_updates)
 
     def factor(update: int) -> float:
-        done = min(1.0, (update - plan.warmup_updates) / length)
-        left = 1 - done if plan.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-        return plan.min_factor + (1 - plan.min_factor) * left
+        done = min(1.0, (update - config.warmup_updates) / length)
+        left = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return config.min_factor + (1 - config.min_factor) * left
 
     return factor
 
@@ -118,11 +118,11 @@ def described(schedule: Any) -> str:
     return f"{named.__module__}.{named.__qualname__} {options}"
 
 
-def replayed(plan: OptimizerConfig, optimizer: Any, total: int | None, updates: int) -> LRScheduler:
+def replayed(config: OptimizerConfig, optimizer: Any, total: int | None, updates: int) -> LRScheduler:
     """Return a new schedule as it is after ``updates``; the groups' ``lr`` are their full rates."""
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    schedule = built_schedule(plan, optimizer, total)
+    schedule = built_schedule(config, optimizer, total)
     # Torch would complain that the optimizer has not stepped in this process.
     optimizer._opt_called = True
     for _ in range(updates):

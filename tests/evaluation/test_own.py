@@ -92,7 +92,7 @@ def test_the_prompt_is_the_copy_in_the_run_folder(trained, tmp_path):
     try:
         _, context = command.prepare(composed(f"run={trained / 'run'}"))
         tokenizer = TinyModel().inspect().tokenizer
-        assert context.plan.prompt.render(tokenizer, "3+4") == "3+4="
+        assert context.config.prompt.render(tokenizer, "3+4") == "3+4="
         prompt = PromptConfig(str(trained / "mine.jinja"))
         with pytest.raises(UserError, match="is not what it was when the run began"):
             check_prompt_file(prompt, trained / "run")

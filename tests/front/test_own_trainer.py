@@ -153,12 +153,12 @@ def test_the_copy_beside_sharded_parameters_has_no_adapters():
 def test_configs_and_plain_keywords_say_the_same():
     policy = load_policy("tiny", PolicyConfig(logprobs="plain"), temperature=0.8)
     _, data = parts(policy, temperature=0.8)
-    assert (data.plan.temperature, data.plan.problems_per_rollout) == (0.8, 8)
+    assert (data.rollout_config.temperature, data.rollout_config.problems_per_rollout) == (0.8, 8)
     whole = RolloutConfig(max_new_tokens=24, temperature=0.8)
     given = RolloutDataModule(
         policy, ArithmeticProblems(), ExactVerifier(), rollout=whole, prompt=PromptConfig("equals")
     )
-    assert given.plan == whole
+    assert given.rollout_config == whole
     module = PolicyModule(policy, NFT(), optimizer=OptimizerConfig(learning_rate=1e-5), weight_decay=0.1)
     assert module.optimizer_config == OptimizerConfig(learning_rate=1e-5, weight_decay=0.1)
 
