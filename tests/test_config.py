@@ -15,16 +15,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.app.build import (
-    CONF_DIR,
-    NOT_CONDITIONS,
-    build,
-    build_parts,
-    conditions_hash,
-    options_of,
-    part,
-    same_run,
-)
+from nft_lightning.app.build import CONF_DIR, build, options_of, part
+from nft_lightning.app.conditions import NOT_CONDITIONS, conditions_hash, same_run
+from nft_lightning.app.parts import build_parts
 from nft_lightning.assets import tiny_policy_path
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError

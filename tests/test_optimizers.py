@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.errors import UserError
 from nft_lightning.training.config import OptimizerConfig

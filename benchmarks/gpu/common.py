@@ -139,7 +139,7 @@ def train(words: Sequence[str], processes: int = 1, **environment: str) -> str |
 
 def refused(words: Sequence[str]) -> str | None:
     """Why nft-train would not begin here; None where it would. No model is loaded."""
-    from nft_lightning.app.build import build_parts
+    from nft_lightning.app.parts import build_parts
     from nft_lightning.app.preflight import check_machine
     from nft_lightning.cli.entry import compose_or_explain
     from nft_lightning.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning as L
 import torch
 
-from nft_lightning.app.build import Parts
+from nft_lightning.app.parts import Parts
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import HALVES
 from nft_lightning.policy.prepare import prepared

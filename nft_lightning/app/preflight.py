@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import Parts, target
+from nft_lightning.app.build import target
 from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
+from nft_lightning.app.parts import Parts
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone

@@ -21,14 +21,10 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.assemble import assemble
-from nft_lightning.app.build import (
-    Parts,
-    build,
-    build_parts,
-    check_run_dir,
-    conditions_hash,
-)
+from nft_lightning.app.build import build
 from nft_lightning.app.cold_start import record
+from nft_lightning.app.conditions import conditions_hash
+from nft_lightning.app.parts import Parts, build_parts, check_run_dir
 from nft_lightning.app.preflight import (
     check_engine,
     check_lora,

@@ -12,7 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from nft_lightning.app.build import Parts, conditions_hash
+from nft_lightning.app.conditions import conditions_hash
+from nft_lightning.app.parts import Parts
 from nft_lightning.callbacks.samples import pairs
 from nft_lightning.common.text import metric_label, with_interval
 from nft_lightning.errors import UserError

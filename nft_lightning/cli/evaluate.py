@@ -83,7 +83,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
 
 def check_options(cfg: DictConfig) -> None:
     """Raise UserError for a value of another type than the command's own keys take."""
-    from nft_lightning.app.build import check_seed
+    from nft_lightning.app.parts import check_seed
     from nft_lightning.app.trainer_keys import check_value
 
     check_seed(cfg.seed)

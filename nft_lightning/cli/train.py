@@ -14,8 +14,10 @@ from hydra.core.override_parser.types import Sweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import Parts, build_parts, check_run_dir, part, same_run
+from nft_lightning.app.build import part
 from nft_lightning.app.cold_start import check_cold_start, with_cold_start
+from nft_lightning.app.conditions import same_run
+from nft_lightning.app.parts import Parts, build_parts, check_run_dir
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.app.resume import expand_resume, key
 from nft_lightning.app.trainer_keys import check_flags

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from nft_lightning.app.build import NOT_CONDITIONS
+from nft_lightning.app.conditions import NOT_CONDITIONS
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import within
 from nft_lightning.stats.intervals import Values

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import check_trainer, part, target, unknown_key
+from nft_lightning.app.build import part, target, unknown_key
+from nft_lightning.app.parts import check_trainer
 from nft_lightning.app.preflight import check_steps, check_strategy
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError

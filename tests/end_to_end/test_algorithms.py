@@ -11,7 +11,7 @@ import safetensors
 import torch
 
 from nft_lightning.app import run as running
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import TinyModel

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.equal import differences
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.app.run import run
 from nft_lightning.checkpoints.folder import checkpoints, read_checkpoint, read_manifest
 from nft_lightning.errors import UserError

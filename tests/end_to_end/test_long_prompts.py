@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.app.run import run
 from nft_lightning.cli import evaluate as command
 from nft_lightning.cli.entry import compose_or_explain

@@ -23,7 +23,7 @@ from nft_lightning import (
     load_policy,
 )
 from nft_lightning.app import run as running
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.engines.base import Engine, EngineConfig, SyncReport
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.types import Signal, TokenLoss

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from nft_lightning.app.assemble import loaded
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.app.preflight import check_attention, check_machine, check_started
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.engines.hf.engine import HFEngine

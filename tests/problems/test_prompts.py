@@ -7,7 +7,8 @@ import json
 import pytest
 
 from benchmarks.build_tiny import build_tokenizer
-from nft_lightning.app.build import build, build_parts
+from nft_lightning.app.build import build
+from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.problems.prompt_checks import check_prompt
 from nft_lightning.problems.prompts import INSTRUCTION, TEMPLATES, PromptConfig, opening, prompt_ids

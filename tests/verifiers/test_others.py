@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import pytest
 
-from nft_lightning.app.build import build, build_parts
+from nft_lightning.app.build import build
+from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.function import FunctionVerifier

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from nft_lightning.app.build import build_parts
+from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.problems.listed import ReasoningGymProblems
 from nft_lightning.types import Answer, Completion, Problem
