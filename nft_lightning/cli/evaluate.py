@@ -63,6 +63,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
     inspected = model.inspect()
     check_prompt(config.prompt, inspected.tokenizer, "eval.prompt")
     check_stops("eval", config.stop, config.stop_token_ids, inspected.tokenizer)
+    verifier = part(cfg, "verifier")
     room, tasks = room_of(inspected, engine, config.max_new_tokens, "eval.max_new_tokens"), []
     for name, chosen in config.sets.items():
         found = choose(
@@ -73,9 +74,9 @@ def prepare(cfg: DictConfig) -> tuple[Any, Any]:
             f"problems of {name}",
             "eval.prompt",
         )
+        verifier.check_problems(found[0])
         tasks.append(EvalTask(name, config, chosen, *found))
     judged_by = OmegaConf.to_container(cfg.verifier, resolve=True)
-    verifier = part(cfg, "verifier")
     return model, EvalContext(
         config, tasks, engine, sync_check, verifier, judged_by, cfg.seed, room.context_tokens
     )

@@ -11,7 +11,7 @@ from nft_lightning.problems.base import check_ids, is_held_out, shuffled_index
 from nft_lightning.problems.exclusion import selected
 from nft_lightning.problems.hub_rows import problem_of_row
 from nft_lightning.problems.jsonl import read_jsonl
-from nft_lightning.problems.values import NotTextError, plain, text_of
+from nft_lightning.problems.values import NotTextError, built_in, plain, text_of
 from nft_lightning.types import Problem
 
 
@@ -161,6 +161,9 @@ class HubProblems(ListedProblems):
 class ReasoningGymProblems(ListedProblems):
     """One generator of reasoning-gym: ``pip install nft-lightning[reasoning-gym]``.
 
+    Some tasks have no answer of their own, only a scorer: then the answer is empty, and only
+    ``verifier=reasoning_gym`` can score what is said to them.
+
     Attributes:
         task: a generator's name, such as ``chain_sum`` or ``gcd``.
         size: how many items to generate; equal questions count once.
@@ -190,16 +193,15 @@ class ReasoningGymProblems(ListedProblems):
             items = reasoning_gym.create_dataset(
                 self.task, seed=self.generator_seed, size=self.size, **(self.options or {})
             )
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                "problems.task", self.task, f"is refused ({error})", "use a generator that exists"
-            ) from error
+        except (ValueError, TypeError, AssertionError) as error:
+            remedy = "use a generator that exists, and options that it takes"
+            raise UserError("problems.task", self.task, f"is refused ({error})", remedy) from error
         unique: dict[str, tuple[str, dict[str, Any]]] = {}
         for item in items:
             asked = {"task": self.task, "options": dict(self.options or {}), "entry": dict(item)}
             try:
-                answer = text_of(item["answer"])
-                unique[text_of(item["question"])] = answer, asked if plain(asked) else {}
+                answer = "" if item["answer"] is None else text_of(item["answer"])
+                unique[text_of(item["question"])] = answer, built_in(asked) if plain(asked) else {}
             except NotTextError as error:
                 raise UserError(
                     "problems.task", self.task, f"has an answer that {error}", "use another generator"

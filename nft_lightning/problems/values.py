@@ -58,10 +58,28 @@ def number_text(value: Any) -> str:
 def plain(value: Any) -> bool:
     """Return whether ``value`` is plain data, which a checkpoint can hold."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and plain(member) for key, member in value.items())
+        return all(isinstance(key, str | int) and plain(member) for key, member in value.items())
     if isinstance(value, list | tuple):
         return all(plain(member) for member in value)
     return value is None or isinstance(value, str | int | float | bool)
+
+
+def built_in(value: Any) -> Any:
+    """Return plain data with the built-in type in place of each subclass of one, such as a named tuple.
+
+    >>> built_in({"size": numpy.float64(2), "place": Point(1, 2)})
+    {'size': 2.0, 'place': (1, 2)}
+    """
+    if isinstance(value, dict):
+        return {built_in(key): built_in(member) for key, member in value.items()}
+    for kind in (list, tuple):
+        if isinstance(value, kind):
+            return kind(built_in(member) for member in value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if value is None or isinstance(value, bool):
+        return value
+    return float(value) if isinstance(value, float) else int(value)
 
 
 def other_columns(row: Mapping[str, Any], used: Iterable[str | None]) -> dict[str, Any]:

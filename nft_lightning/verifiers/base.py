@@ -63,6 +63,14 @@ class Verifier:
 
     def check_problems(self, problems: Sequence[Problem]) -> None:
         """Raise UserError for problems that cannot be scored; called before a run starts."""
+        for problem in problems:
+            if not problem.answer:
+                raise UserError(
+                    "verifier",
+                    type(self).__name__,
+                    f"cannot score {problem.id}, which has no answer of its own",
+                    "use verifier=reasoning_gym, or other problems",
+                )
 
     def score(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Return one verdict for each answer, in the same order."""

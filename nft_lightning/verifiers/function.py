@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from nft_lightning.errors import UserError
-from nft_lightning.types import Answer
+from nft_lightning.types import Answer, Problem
 from nft_lightning.verdict import Verdict
 from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
 
@@ -77,6 +77,11 @@ class FunctionVerifier(Verifier):
             return False
         needed = [p for p in parameters if p.default is p.empty and p.kind in POSITIONAL]
         return len(needed) == 1
+
+    def check_problems(self, problems: Sequence[Problem]) -> None:
+        """Raise UserError for problems without an answer where the function is to compare with one."""
+        if not self.takes_answers:
+            super().check_problems(problems)
 
     def score(self, answers: Sequence[Answer]) -> list[Verdict]:
         """See :class:`nft_lightning.verifiers.base.Verifier`."""

@@ -140,6 +140,12 @@ def test_settings_of_training_are_refused():
     command.refuse_training_keys(["rollout=vllm", "rollout.engine.max_num_seqs=8", "eval.temperature=0"])
 
 
+def test_problems_that_the_verifier_cannot_score_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"cannot score arithmetic:.* holds no entry of reasoning-gym"):
+        nft_eval(tmp_path, "verifier=reasoning_gym")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_problem_twice_is_refused(tmp_path):
     line = json.dumps({"id": "a", "problem": "1+1", "answer": "2"}) + "\n"
     (tmp_path / "p.jsonl").write_text(line * 2)

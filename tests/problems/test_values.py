@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+import torch
 
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import check_ids
 from nft_lightning.problems.jsonl import read_jsonl
 from nft_lightning.problems.listed import HubProblems, JsonlProblems
-from nft_lightning.problems.values import NotTextError, text_of
+from nft_lightning.problems.values import NotTextError, built_in, plain, text_of
 from nft_lightning.types import Problem
 
 
@@ -160,3 +164,25 @@ def test_hub_rows_without_a_solution_have_none(parquet):
     path = parquet(problem=["a", "b", "c"], answer=["1", "2", "3"], solution=["s", None, ""])
     found = HubProblems(path, solution_field="solution").problems
     assert [p.solution for p in found] == ["s", None, None]
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+class Name(str):
+    pass
+
+
+def test_subclasses_of_plain_data_become_plain_data():
+    """A checkpoint refuses what is not built in."""
+    given = {Name("a"): [Point(1, np.float64(0.5)), True, None, Name("b")], 3: (Name("c"), {})}
+    assert plain(given)
+    found = built_in(given)
+    assert found == {"a": [(1, 0.5), True, None, "b"], 3: ("c", {})}
+    assert repr(found) == "{'a': [(1, 0.5), True, None, 'b'], 3: ('c', {})}"
+    written = io.BytesIO()
+    torch.save(found, written)
+    written.seek(0)
+    assert torch.load(written, weights_only=True) == found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pickle
 
 import pytest
@@ -11,6 +12,7 @@ from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.problems.listed import ReasoningGymProblems
 from nft_lightning.types import Answer, Completion, Problem
+from nft_lightning.verifiers.function import FunctionVerifier
 from nft_lightning.verifiers.gym import verifier as gym
 from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
 from nft_lightning.verifiers.simple import ExactVerifier
@@ -65,12 +67,37 @@ def test_part_of_a_score(verifier):
     assert (verifier.is_continuous(), binary.is_continuous()) == (True, False)
 
 
-@pytest.mark.parametrize("task", ["chain_sum", "arc_agi", "decimal_arithmetic", "word_ladder"])
+@pytest.mark.parametrize("task", ["chain_sum", "arc_agi", "knights_knaves", "word_ladder"])
 def test_the_librarys_own_answer_is_right(verifier, task):
-    """The tuples of arc_agi's entries arrive as tuples: as lists, its answers would score 0.05."""
+    """arc_agi scores 0.05 where tuples become lists; knights_knaves has a tuple of its own kind."""
     problem = problem_of(task)
     (verdict,) = verifier.score([boxed(problem, problem.answer)])
     assert (verdict.outcome, verdict.score, verdict.extracted) == ("correct", 1.0, problem.answer)
+
+
+def test_a_task_without_an_answer_of_its_own(verifier):
+    problem = problem_of("graph_color")
+    assert problem.answer == ""
+    puzzle = problem.extra["entry"]["metadata"]["possible_answer"]
+    same = dict.fromkeys(puzzle, 1)
+    assert scored(verifier, boxed(problem, json.dumps(puzzle)))[0] == ("correct", 1.0)
+    assert scored(verifier, boxed(problem, json.dumps(same)))[0][0] == "wrong"
+    verifier.check_problems([problem])
+    for other in (ExactVerifier(), FunctionVerifier(function=lambda text, gold: True)):
+        with pytest.raises(
+            UserError, match=r"cannot score graph_color:0, which has no answer of its own"
+        ):
+            other.check_problems([problem])
+    FunctionVerifier(function=lambda answer: True).check_problems([problem])
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("no_such_task", {}), ("chain_sum", {"min_terms": 0}), ("chain_sum", {"terms": 3})],
+)
+def test_a_task_that_the_library_refuses(task, options):
+    with pytest.raises(UserError, match=r"problems\.task=.* is refused .*options that it takes"):
+        problem_of(task, **options)
 
 
 def test_the_scorer_knows_the_options_of_the_task(verifier):
