@@ -17,7 +17,8 @@ from typing import Any
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from nft_lightning.app.build import Parts, build, option
+from nft_lightning.app.build import build, option
+from nft_lightning.app.parts import Parts
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import accuracy_name

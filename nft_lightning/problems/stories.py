@@ -167,6 +167,11 @@ class StoryProblems:
         """Training problem number ``index`` of a seed, drawn by a counter."""
         return self.draw(random.Random(f"train/{seed}/{index}"), held_out=False)
 
+    @property
+    def training(self) -> None:
+        """Return None: problems are drawn without an end."""
+        return None
+
     def held_out(self, count: int) -> list[Problem]:
         """At most ``count`` different held-out problems."""
         rng = random.Random("held-out")
