@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
@@ -28,3 +31,10 @@ def check_policy(model: Any, config: PolicyConfig) -> None:
             raise UserError("policy.quantize", config.quantize, "is for model=hf only", "use model=hf")
     if config.compile and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserError("policy.compile", True, "finds no C++ compiler", "install g++")
+    if config.compile and " " in torch.__file__:
+        raise UserError(
+            "policy.compile",
+            True,
+            f"cannot link with torch in a path that holds spaces ({Path(torch.__file__).parent})",
+            "make the environment in another folder, or leave it false",
+        )

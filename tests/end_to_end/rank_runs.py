@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def runs(
     parent: Path, cases: dict[str, list[str]], processes: int, *common: str, succeed: bool = True
 ) -> str:
     """All cases, by ``processes`` of torchrun; what they wrote to stderr."""
-    words = [f"{name}:{' '.join([*common, *overrides])}" for name, overrides in cases.items()]
+    words = [f"{name}:{shlex.join([*common, *overrides])}" for name, overrides in cases.items()]
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
     result = subprocess.run(
         [sys.executable, *torchrun, "-m", "tests.end_to_end.rank_runs", str(parent), *words],
@@ -106,4 +107,4 @@ if __name__ == "__main__":
     for word in sys.argv[2:]:
         case, _, given = word.partition(":")
         with FAULTS.get(case.partition("/")[0], contextlib.nullcontext)():
-            run_here(Path(sys.argv[1]), case, given.split())
+            run_here(Path(sys.argv[1]), case, shlex.split(given))

@@ -22,6 +22,7 @@ from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.policy.precision import as_it_trains, cast_to_half
 from nft_lightning.policy.reference import Frozen
+from nft_lightning.policy.requirements import check_policy
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import built_optimizer
 from nft_lightning.types import Completion, Sampling, Signal
@@ -84,6 +85,7 @@ def test_generation_runs_each_layer_once():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(" " in torch.__file__, reason="torch cannot link in a path that holds spaces")
 def test_compiled_layers_give_the_same_gradient():
     expected, _ = gradients(policy_with())
     found, _ = gradients(policy_with(compile=True, gradient_checkpointing=True))
@@ -304,3 +306,9 @@ def test_weights_are_loaded_on_the_own_device_of_a_rank(monkeypatch):
     with pytest.raises(StopIteration):
         loaded(parts, SimpleNamespace(strategy=SimpleNamespace(root_device=device), precision="32-true"))
     assert happened == [device, "load"]
+
+
+def test_compile_is_refused_where_torch_cannot_link(monkeypatch):
+    monkeypatch.setattr(torch, "__file__", "/a folder/torch/__init__.py")
+    with pytest.raises(UserError, match=r"policy\.compile=True cannot link .* \(/a folder/torch\)"):
+        check_policy(None, PolicyConfig(compile=True))

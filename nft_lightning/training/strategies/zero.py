@@ -6,10 +6,8 @@ import contextlib
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -24,8 +22,8 @@ from nft_lightning.policy.precision import cast_to_half
 from nft_lightning.training.strategies.zero_state import load_optimizer, load_tensor, whole_optimizer
 
 log = logging.getLogger(__name__)
-# DeepSpeed's library for CPUs compiles in a minute.
-LOCK_SECONDS = 900
+# What DeepSpeed would compile on CPUs, which needs a C++ compiler and a path without spaces.
+COMPILED = "deepspeed_shm_comm"
 
 
 class ZeRO(DDPStrategy):
@@ -160,33 +158,17 @@ class ZeRO(DDPStrategy):
         load_optimizer(self.engine.optimizer, self.groups, checkpoint["optimizer_states"][0])
 
 
-def remove_stale_locks() -> None:
-    """Remove the locks of compilations that were killed, for which every later run would wait."""
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    locks = [*root.glob("deepspeed_*/lock"), *root.glob("*/deepspeed_*/lock")]
-    if not locks:
-        return
-    # A new file tells the file system's time, which is the one that the locks have.
-    with tempfile.NamedTemporaryFile(dir=root) as new:
-        now_seconds = Path(new.name).stat().st_mtime
-    for lock in locks:
-        age_seconds = now_seconds - lock.stat().st_mtime
-        if age_seconds > LOCK_SECONDS:
-            log.warning("%s was left by a compilation that was killed, and is removed", lock)
-            lock.unlink(missing_ok=True)
-
-
 def imported(device: torch.device) -> Any:
     """Return the library, which asks the environment for its device, with warnings alone on the
     screen.
     """
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    remove_stale_locks()
     import deepspeed
 
+    if device.type == "cpu":
+        # Ranks then exchange tensors by torch's own backend.
+        deepspeed.ops.__compatible_ops__[COMPILED] = False
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     with contextlib.redirect_stdout(io.StringIO()):
