@@ -48,12 +48,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Level:
-    """One algorithm's line: accuracies over seeds and problems, costs over seeds."""
+    """One algorithm's line: accuracies over seeds and problems, costs over seeds.
+
+    ``gained`` is ``final`` less ``before``, problem by problem and seed by seed.
+    """
 
     label: str
     seeds: int
     before: Interval
     final: Interval
+    gained: Interval
     passed: Interval
     curve: Interval
     worst_seed: float
@@ -164,6 +168,11 @@ def final(run: Run) -> Values:
     return run.final.accuracy
 
 
+def gained(run: Run) -> Values:
+    """Accuracy by problem [P] at the end, less that before the first rollout."""
+    return final(run) - run.evaluations[0].accuracy
+
+
 def height(run: Run) -> Values:
     """Mean accuracy by problem [P] over the evaluations after the start: steadier than the last."""
     later = run.evaluations[1:] or run.evaluations
@@ -192,6 +201,7 @@ def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
         len(group),
         accuracy(stacked(group, lambda r: r.evaluations[0].accuracy)),
         accuracy(stacked(group, final)),
+        crossed(stacked(group, gained)),
         accuracy(stacked(group, lambda r: passed(r.final, k))),
         accuracy(stacked(group, height)),
         float(stacked(group, final).mean(1).min()),

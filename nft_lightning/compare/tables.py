@@ -28,8 +28,15 @@ class Table:
 def level_table(comparison: Comparison) -> Table:
     """Return one row an algorithm."""
     aim = f"{comparison.target:.2f}"
-    columns = ["algorithm", "seeds", "before", f"avg@{comparison.k}", f"pass@{comparison.k}"]
-    columns += ["mean of the curve", "worst seed", "response tokens", "training tokens", "seconds"]
+    columns = ["algorithm", "seeds", "before", f"avg@{comparison.k}", "gained"]
+    columns += [
+        f"pass@{comparison.k}",
+        "mean of the curve",
+        "worst seed",
+        "response tokens",
+        "training tokens",
+        "seconds",
+    ]
     columns += [f"tokens to {aim}", f"seconds to {aim}"]
     return Table(columns, [level_row(v) for v in comparison.levels])
 
@@ -42,6 +49,7 @@ def level_row(level: Level) -> list[str]:
         str(level.seeds),
         f"{level.before.mean:.3f}",
         share(level.final),
+        share(level.gained, "+"),
         share(level.passed),
         share(level.curve),
         f"{level.worst_seed:.3f}",

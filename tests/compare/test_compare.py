@@ -57,6 +57,8 @@ def test_levels_and_paired_differences(three):
         right = sum(float(r.final.right.sum()) for r in group)
         assert level.final.mean == pytest.approx(right / (4 * PROBLEMS * SAMPLES))
         assert level.final.low < level.final.mean < level.final.high <= 1
+        assert level.gained.mean == pytest.approx(level.final.mean - level.before.mean)
+        assert 0 < level.gained.low < level.gained.mean < level.gained.high
     by_pair = {(d.first, d.second): d for d in found.differences}
     assert len(by_pair) == 3
     nft, _, rft = found.levels
