@@ -75,12 +75,14 @@ def test_ppo_has_a_head_with_its_own_rate_that_is_not_exported(tmp_path, compose
 def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, compose_config, quick):
     options = ("algorithm.kl_coefficient=0.1", "algorithm.entropy_coefficient=0.01")
     correction = ("algorithm.importance_correction=truncate", "algorithm.mask_truncated=true")
+    correction += ("algorithm.off_policy_mask=0.5",)
     folder = tmp_path / "run"
     running.run(compose_config("algorithm=grpo", f"run_dir={folder}", *quick, *options, *correction))
     metrics = logged_in(folder)
     # The engine samples from the trainer's own model; the first policy is the reference.
     assert metrics["objective/importance_weight_mean"] == pytest.approx([1.0, 1.0], abs=1e-4)
     assert all(0 < kl < 1 for kl in metrics["objective/kl_reference"])
+    assert all(0 <= share < 1 for share in metrics["objective/off_policy_masked_fraction"])
     state = read_checkpoint(folder / "checkpoints" / "last")
     assert {k.split(".")[0] for k in state["state_dict"]} == {"policy"}
     count = len(list(TinyModel().load(1.0).parameters()))

@@ -134,6 +134,7 @@ def test_every_logged_metric_is_documented(finished):
         "sync/merge_rounding",
         "time/gather_seconds",
         "objective/importance_weight_mean",
+        "objective/off_policy_masked_fraction",
         "gradient/cosine_first_update",
         "gradient/cosine_last_update",
         "optimizer/memory_splits",

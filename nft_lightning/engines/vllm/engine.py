@@ -288,12 +288,18 @@ def remedy(error: Exception) -> str:
 
 
 def prepare(config: VLLMEngineConfig) -> None:
-    """Set what vLLM reads from the environment when it is imported."""
+    """Set what vLLM reads when it is imported.
+
+    Without a GPU its sampler runs as it is written: to compile it takes a C++ compiler and a while, and
+    TORCH_COMPILE_DISABLE would come too late, because torch reads it when Lightning is imported.
+    """
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
-    if not torch.cuda.is_available():
-        settings["TORCH_COMPILE_DISABLE"] = "1"  # a minute of compiling for nothing: CPUs run eagerly
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    if not torch.cuda.is_available():
+        from vllm.platforms import current_platform
+
+        current_platform.simple_compile_backend = "eager"
     # Its warm-up looks for a tokenizer, which stays with the trainer, and reports that at length.
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
 
