@@ -154,10 +154,10 @@ class StoryProblems:
     held_out_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        check_bounds(self, "problems")
+        check_bounds(self, "problems.source")
         if not 0 < self.held_out_fraction < 1:
             raise UserError(
-                "problems.held_out_fraction",
+                "problems.source.held_out_fraction",
                 self.held_out_fraction,
                 "leaves training or evaluation without problems",
                 "use a number between 0 and 1, such as 0.1",

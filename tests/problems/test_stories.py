@@ -51,7 +51,7 @@ def test_seeds_draw_their_own_and_all_hold_out_the_same():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(UserError, match=r"problems\.max_number=2 is below 3"):
+    with pytest.raises(UserError, match=r"problems\.source\.max_number=2 is below 3"):
         StoryProblems(max_number=2)
-    with pytest.raises(UserError, match=r"problems\.held_out_fraction=1\.0 leaves training"):
+    with pytest.raises(UserError, match=r"problems\.source\.held_out_fraction=1\.0 leaves training"):
         StoryProblems(held_out_fraction=1.0)
