@@ -42,7 +42,7 @@ def check_objective(
             "problems",
             source.problem(0, 0).id,
             f"has no worked solution, from which {name} learns",
-            'use problems=arithmetic or problems=stories, or give "solution" on each line of problems=jsonl',
+            'use problems=arithmetic or stories, or give "solution" on each line of problems=jsonl',
         )
 
 
