@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nft_lightning.common.bounds import bounded, check_bounds
-from nft_lightning.errors import UserError
-from nft_lightning.problems.base import is_held_out
+from nft_lightning.problems.drawn import DrawnProblems
 from nft_lightning.types import Problem
 
 NAMES = (
@@ -37,7 +36,6 @@ THINGS = (
     "shells",
     "stamps",
 )
-MOST_TRIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -142,8 +140,8 @@ KINDS: dict[str, Callable[[random.Random, int], Story]] = {
 
 
 @dataclass(frozen=True)
-class StoryProblems:
-    """Word problems of two operations, of the kinds of :data:`KINDS` in turn by chance.
+class StoryProblems(DrawnProblems):
+    """Word problems of two operations, of the kinds of :data:`KINDS` by chance.
 
     Attributes:
         max_number: how large prices, counts and ages get; sums and products are larger.
@@ -155,41 +153,14 @@ class StoryProblems:
 
     def __post_init__(self) -> None:
         check_bounds(self, "problems.source")
-        if not 0 < self.held_out_fraction < 1:
-            raise UserError(
-                "problems.source.held_out_fraction",
-                self.held_out_fraction,
-                "leaves training or evaluation without problems",
-                "use a number between 0 and 1, such as 0.1",
-            )
+        kinds = f"numbers up to {self.max_number}"
+        remedy = "use a larger max_number, or a fraction such as 0.1"
+        self.check_fraction("problems.source.held_out_fraction", kinds, remedy)
 
-    def problem(self, index: int, seed: int) -> Problem:
-        """Training problem number ``index`` of a seed, drawn by a counter."""
-        return self.draw(random.Random(f"train/{seed}/{index}"), held_out=False)
-
-    @property
-    def training(self) -> None:
-        """Return None: problems are drawn without an end."""
-        return None
-
-    def held_out(self, count: int) -> list[Problem]:
-        """At most ``count`` different held-out problems."""
-        rng = random.Random("held-out")
-        found: dict[str, Problem] = {}
-        for _ in range(count * 50):
-            if len(found) == count:
-                break
-            problem = self.draw(rng, held_out=True)
-            found.setdefault(problem.id, problem)
-        return list(found.values())
-
-    def draw(self, rng: random.Random, *, held_out: bool) -> Problem:
-        """Return one problem from ``rng``, from the held-out texts or from the others."""
-        for _ in range(MOST_TRIES):
-            kind = rng.choice(list(KINDS))
-            story = KINDS[kind](rng, self.max_number)
-            if is_held_out(story.text, self.held_out_fraction) == held_out:
-                return Problem(
-                    f"story:{story.text}", story.text, str(story.answer), story.solution, {"kind": kind}
-                )
-        raise RuntimeError(f"no problem was drawn in {MOST_TRIES} tries")
+    def make(self, rng: random.Random) -> Problem:
+        """Return one problem from ``rng``, held out or not."""
+        kind = rng.choice(list(KINDS))
+        story = KINDS[kind](rng, self.max_number)
+        return Problem(
+            f"story:{story.text}", story.text, str(story.answer), story.solution, {"kind": kind}
+        )

@@ -34,7 +34,7 @@ def test_the_worked_answer_is_right(kind, most):
         assert first[3] in (last[0], last[2])
         assert last_boxed(story.solution) == last[3] == str(story.answer)
         assert story.answer >= 0
-        # Every number of the first equation stands in the question, or is how often a side counts.
+        # Every number of the first equation occurs in the question, or is how often a side counts.
         assert {first[0], first[2]} <= {*re.findall(r"\d+", story.text), "2"}
 
 
