@@ -8,8 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from nft_lightning.app.parts import Parts
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import accuracy_name
+from nft_lightning.distributed.children import end
 from nft_lightning.distributed.preemption import Preempted, PreemptionHandler
 from nft_lightning.distributed.processes import local_rank
 from nft_lightning.objectives import SFT
@@ -171,33 +170,19 @@ def make(made: DictConfig, folder: Path) -> None:
     sys.stdout.flush()
     signals = PreemptionHandler()
     signals.install()
+    # It starts ranks of its own, whatever started this process.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHERS)}
+    process = subprocess.Popen([sys.executable, "-m", MODULE, str(folder / ASKED)], env=environment)
     try:
-        with child([sys.executable, "-m", MODULE, str(folder / ASKED)]) as process, signals.leaving():
+        with signals.leaving():
             code = process.wait()
     except Preempted as signal:
         code = signal.exit_code
     finally:
+        end(process, GRACE_SECONDS)
         signals.restore()
     if code:
         sys.exit(code)
-
-
-@contextmanager
-def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a process of this command, which does not outlive the block."""
-    # It starts ranks of its own, whatever started this process.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHERS)}
-    process = subprocess.Popen(command, env=environment)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def record(cfg: DictConfig, run_dir: Path) -> None:

@@ -12,20 +12,19 @@ from omegaconf import DictConfig, OmegaConf
 from nft_lightning.app.cold_start import MODULE
 from nft_lightning.app.run import run
 from nft_lightning.cli.entry import guarded, take_debug_flag
-from nft_lightning.distributed.launch import end_with_the_launcher, end_with_the_parent, launch, ranks_of
+from nft_lightning.distributed.launch import end_with_the_parent, launch, ranks_of
 from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.distributed.processes import started_by
 
 
 def train(path: str) -> None:
     """Run the config in ``path``, on as many ranks as it asks for."""
+    end_with_the_parent()
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
     ranks = ranks_of(cfg.trainer)
     if ranks.several and started_by() is None:
-        end_with_the_parent()
         sys.exit(launch(MODULE, [path], ranks))
-    end_with_the_launcher() if ranks.several else end_with_the_parent()
     try:
         run(cfg)
     except Preempted as signal:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.build import CONF_DIR
 from nft_lightning.common.text import accuracy_name, quoted
+from nft_lightning.distributed.children import end
 from nft_lightning.search.failed import note
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def run_apart(
         try:
             pruned = wait(process, lambda: stop is not None and stop(folder))
         finally:
-            end(process)
+            end(process, GRACE_SECONDS)
     if pruned:
         return Outcome(pruned=True)
     if process.returncode != 0:
@@ -96,18 +97,6 @@ def wait(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> bool:
         except subprocess.TimeoutExpired:
             if stop():
                 return True
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Leave no process behind: ask first, then kill."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def final_accuracy(summary: dict[str, Any]) -> float:
