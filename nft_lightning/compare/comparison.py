@@ -169,7 +169,7 @@ def final(run: Run) -> Values:
 
 
 def gained(run: Run) -> Values:
-    """Accuracy by problem [P] at the end, less that before the first rollout."""
+    """Accuracy by problem [P] at the end minus that before the first rollout."""
     return final(run) - run.evaluations[0].accuracy
 
 

@@ -103,6 +103,6 @@ def forget_rotary_tables() -> None:
     """Let the next model make rotary tables of its own.
 
     vLLM shares them among the models of a process, and a weight sync that fails in the middle leaves
-    them unwritten: an engine started after it would compute with what lies in memory.
+    them unwritten: an engine started after it would compute with whatever memory holds.
     """
     rotary_embedding._ROPE_DICT.clear()
