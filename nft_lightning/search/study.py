@@ -46,7 +46,8 @@ class StudySweeperImpl(OptunaSweeperImpl):
     ) -> None:
         self.__dict__.update(official.__dict__)
         self.pruner, self.objectives, self.seeds = pruner, objectives, seeds
-        self.lock, self.alone = threading.Lock(), True
+        self.lock = threading.Lock()
+        self.alone, self.asked = True, 0
 
     def sweep(self, arguments: list[str]) -> None:
         """Until the study holds ``n_trials`` ended trials."""
@@ -120,13 +121,13 @@ class StudySweeperImpl(OptunaSweeperImpl):
             taken = study.get_trials(deepcopy=False, states=(*ENDED, TrialState.RUNNING))
             if len(taken) >= self.n_trials:
                 return
-            me = f"{socket.gethostname()}:{os.getpid()}"
-            if self.alone and any(t.user_attrs.get("process") != me for t in taken):
-                # Another process began with the same seed, and would be proposed the same.
+            trial = study.ask()
+            if self.alone and trial.number != self.asked:
+                # Another process began with the same seed, and would draw the same values.
                 study.sampler.reseed_rng()
                 self.alone = False
-            trial = study.ask()
-            trial.set_user_attr("process", me)
+            self.asked += 1
+            trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
             (overrides,) = self._configure_trials([trial], space, fixed, list(deletions))
         folder = Path(str(self.sweep_dir)) / f"trial_{trial.number:04d}"
         trial.set_user_attr("folder", str(folder))

@@ -160,6 +160,27 @@ def test_places_are_filled_as_they_become_free(tmp_path, monkeypatch):
     assert len(study.trials) == 4
 
 
+def test_two_processes_that_begin_together_draw_different_values(tmp_path, monkeypatch):
+    """The other process asks for its first trial between this one's look at the study and its own."""
+    ask = optuna.Study.ask
+    drawn_by_the_other = []
+
+    def ask_just_after_the_other(study, *given, **options):
+        if not drawn_by_the_other:
+            other = optuna.load_study(
+                study_name="s", storage=study._storage, sampler=optuna.samplers.TPESampler(seed=0)
+            )
+            trial = ask(other)
+            drawn_by_the_other.append(trial.suggest_float("x", 0.0, 1.0))
+            other.tell(trial, 0.0)
+        return ask(study, *given, **options)
+
+    monkeypatch.setattr(optuna.Study, "ask", ask_just_after_the_other)
+    study = search(tmp_path, good, monkeypatch)
+    values = {t.params["x"] for t in study.trials}
+    assert len(values) == len(study.trials) >= 4
+
+
 def test_what_a_dead_process_left_behind_counts_as_failed(tmp_path, monkeypatch):
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
     storage = f"sqlite:///{tmp_path}/study.sqlite3"
