@@ -31,6 +31,9 @@ MODULE = "nft_lightning.cli.cold_start"
 ASKED = "asked.yaml"
 RECORD = "cold_start.json"
 POLL_SECONDS = 1.0
+FIRST_SEED = 1_000_000
+"""Far from the seeds of runs: a run's first problems must not be those that are learned already."""
+
 GRACE_SECONDS = 60.0
 TRAINER_KEYS = ("accelerator", "devices", "strategy", "precision", "threads", "deterministic")
 """What a cold start takes over from the run's trainer: where it computes, and in which precision."""
@@ -74,7 +77,7 @@ def training(cfg: DictConfig) -> DictConfig:
     made: Any = OmegaConf.create({k: v for k, v in plain.items() if k != "hydra"})
     made.cold_start, made.resume, made.resume_allow = None, None, []
     made.algorithm = option("algorithm", "sft")
-    made.seed = asked.seed
+    made.seed = FIRST_SEED + asked.seed
     made.rollout = option("rollout", "hf")
     made.rollout.max_new_tokens = cfg.rollout.max_new_tokens
     made.rollout.problems_per_rollout = asked.examples

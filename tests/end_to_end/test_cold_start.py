@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nft_lightning.app.cold_start import begun_from, name_of, training
+from nft_lightning.app.cold_start import FIRST_SEED, begun_from, name_of, training
+from nft_lightning.problems.arithmetic import ArithmeticProblems
 from tests.commands import command as checked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,8 @@ def weights(export):
 def first(tmp_path_factory):
     """A run and the cold start that it made."""
     folder = tmp_path_factory.mktemp("cold start")
-    ended = train(folder, "run_dir=nft")
+    # The cold start's own seed, so that both evaluations draw the same answers.
+    ended = train(folder, "run_dir=nft", f"seed={FIRST_SEED}")
     assert ended.returncode == 0, ended.stderr
     (name,) = made(folder)
     assert f"Cold start: 24 worked answers, into runs/cold_starts/{name}" in ended.stdout
@@ -170,6 +172,15 @@ def test_its_name_depends_on_what_is_learned_alone(compose_config):
     )
     assert {name(*words) for words in same} == {name()}
     assert len({name(*words) for words in other} | {name()}) == len(other) + 1
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_run_does_not_begin_with_the_problems_that_are_learned_already(compose_config, seed):
+    cfg = compose_config(*QUICK, f"seed={seed}", f"cold_start.seed={seed}", "run_dir=x")
+    source = ArithmeticProblems()
+    learned = {source.problem(i, training(cfg).seed).id for i in range(64)}
+    asked = {source.problem(i, cfg.seed).id for i in range(64)}
+    assert len(learned & asked) < 3
 
 
 def test_what_the_model_was_loaded_with_is_kept(compose_config):
