@@ -22,6 +22,7 @@ class RequiredInputs:
         values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
         entropy: the policy's entropy with gradient.
         whole_groups: the completions of a problem come together in one micro-batch.
+        writers_logprobs: the old policy is the one that wrote the completions, and no later one.
         references: worked solutions from the data set instead of sampled completions.
     """
 
@@ -33,6 +34,7 @@ class RequiredInputs:
     values: bool = False
     entropy: bool = False
     whole_groups: bool = False
+    writers_logprobs: bool = False
     references: bool = False
 
 

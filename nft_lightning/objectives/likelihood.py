@@ -58,7 +58,9 @@ class NFT(Objective):
             their gradient is 0.
     """
 
-    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2, binary_rewards=True)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(
+        group_size=2, binary_rewards=True, writers_logprobs=True
+    )
     unsupported_options: ClassVar[Mapping[str, str]] = {
         "overlong_buffer_fraction": BINARY,
         "dual_clip": NO_CLIP + "; negative_floor bounds the penalty",
@@ -175,7 +177,7 @@ class ContinuousNFT(NFT):
     Source: arXiv 2505.18116, App. B
     """
 
-    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2, writers_logprobs=True)
 
     def checked(self, rewards: Tensor) -> Tensor:
         """Return the rewards [N] inside [0, 1]; raise UserError where one is clearly outside."""
@@ -193,6 +195,8 @@ class RFT(NFT):
     Source: arXiv 2304.06767; arXiv 2505.18116, App. B.2
     """
 
+    # The gradient of log R is that of log pi, whatever the old policy is.
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2, binary_rewards=True)
     prompt_weight: str = "one"
     negative_weight: float = 0.0
 

@@ -10,6 +10,8 @@ from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.types import Sampling
 
+OLD_LOGPROBS = ("auto", "writer", "trainer")
+
 
 @dataclass(frozen=True)
 class RolloutConfig:
@@ -25,6 +27,11 @@ class RolloutConfig:
         max_new_tokens, temperature, top_p, top_k: the sampling of training completions.
         stop: texts that end a completion, which keeps them; for base models.
         stop_token_ids: token ids that end one, beside those of tokenizer and generation config.
+        max_staleness: how many rollouts ago the weights were current that write a rollout; 0 writes
+            each with the weights that it is trained on.
+        old_logprobs: whose log-probabilities are the old ones of a ratio: of the ``writer`` of the
+            completions, as the engine reported them, or of the ``trainer``'s weights as the rollout's
+            training begins. ``auto`` is ``trainer`` without staleness and ``writer`` with it.
     """
 
     problems_per_rollout: int = bounded(64, least=1)
@@ -37,6 +44,8 @@ class RolloutConfig:
     top_k: int = 0
     stop: list[str] = field(default_factory=list)
     stop_token_ids: list[int] = field(default_factory=list)
+    max_staleness: int = bounded(0, least=0)
+    old_logprobs: str = bounded("auto", choices=OLD_LOGPROBS)
 
     def __post_init__(self) -> None:
         check_bounds(self, "rollout")
@@ -51,6 +60,13 @@ class RolloutConfig:
                 "biases every ratio, because the trainer's log-probabilities know no such filter",
                 "train with top_p=1 and top_k=0; filters belong to evaluation",
             )
+
+    @property
+    def writers_logprobs(self) -> bool:
+        """Return whether old log-probabilities are those of the policy that wrote the completions."""
+        if self.old_logprobs == "auto":
+            return self.max_staleness > 0
+        return self.old_logprobs == "writer"
 
     @property
     def sampling(self) -> Sampling:

@@ -59,7 +59,7 @@ def completed(
     """Return ``batch`` on the policy's device, with old and reference log-probabilities and old values.
 
     Only what the objective needs is computed. Where the weights of the step are those that wrote the
-    completions, nothing old is needed: the ratio is 1.
+    completions, nothing old is needed: the ratio is 1. Old log-probabilities that are there stay.
 
     Args:
         first_version: the policy version that the first step of the rollout meets; None is the current.
@@ -74,16 +74,24 @@ def completed(
     made = []
     for micro in (m.to(learner.device) for m in batch.micro_batches):
         added: dict[str, Any] = {}
-        if stale and micro.old_logprobs is None and (needs.old_logprobs or needs.values):
+        missing = needs.old_logprobs and micro.old_logprobs is None
+        if stale and (missing or needs.values):
             check_version(batch, learner)
             out = policy(micro, hidden=needs.values)
-            added["old_logprobs"] = out.logprobs
             timer.tokens["old_logprobs"] += int(micro.mask.sum())
+            if missing:
+                added["old_logprobs"] = out.logprobs
             if needs.values:
                 added["old_values"] = learner.critic(out.hidden)
         if needs.reference_logprobs:
             added["reference_logprobs"] = learner.frozen.logprobs(policy, micro)
         made.append(replace(micro, **added) if added else micro)
+    return replace(batch, micro_batches=made)
+
+
+def with_writers_logprobs(batch: OptimizerBatch) -> OptimizerBatch:
+    """Return ``batch`` with the engine's log-probabilities as old ones: those of the writing policy."""
+    made = [replace(micro, old_logprobs=micro.engine_logprobs) for micro in batch.micro_batches]
     return replace(batch, micro_batches=made)
 
 

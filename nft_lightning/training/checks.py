@@ -37,12 +37,39 @@ def check_objective(
     check_rewards(objective, verifier)
     verifier.check_problems(sample(source))
     check_minibatch_unit(batching.minibatch_unit, objective, "algorithm")
+    check_staleness(objective, rollout)
     if needs.references and all(p.solution is None for p in sample(source)):
         raise UserError(
             "problems",
             source.problem(0, 0).id,
             f"has no worked solution, from which {name} learns",
             'use problems=arithmetic or stories, or give "solution" on each line of problems=jsonl',
+        )
+
+
+def check_staleness(objective: Objective, rollout: RolloutConfig) -> None:
+    """Raise UserError where the log-probabilities of older weights cannot be used as asked."""
+    name, needs = type(objective).__name__, objective.needed_inputs
+    if rollout.max_staleness and needs.references:
+        raise UserError(
+            "rollout.max_staleness",
+            rollout.max_staleness,
+            f"has no effect on {name}, which reads worked solutions and samples nothing",
+            "leave it out",
+        )
+    if rollout.max_staleness and not rollout.writers_logprobs and needs.writers_logprobs:
+        raise UserError(
+            "rollout.old_logprobs",
+            rollout.old_logprobs,
+            f"is not the policy whose accuracy {name} splits into right and wrong answers",
+            "use writer",
+        )
+    if rollout.writers_logprobs and objective.importance_correction != "none":
+        raise UserError(
+            "algorithm.importance_correction",
+            objective.importance_correction,
+            "has no effect where the old log-probabilities are the writer's own",
+            "use none, or rollout.old_logprobs=trainer",
         )
 
 

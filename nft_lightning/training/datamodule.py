@@ -33,11 +33,12 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
 from nft_lightning.rollouts.sync_check import SyncCheck
-from nft_lightning.training.batches import completed, laid_out
+from nft_lightning.training.batches import completed, laid_out, with_writers_logprobs
 from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
 from nft_lightning.training.config import EvaluationConfig
 from nft_lightning.training.learner import Learner
 from nft_lightning.training.loaders import LazyBatches
+from nft_lightning.training.queue import RolloutQueue, Written
 from nft_lightning.training.writing import PROBED, Writer
 from nft_lightning.types import Group, OptimizerBatch, Rollout, Sampling
 from nft_lightning.verifiers.base import Verifier
@@ -122,6 +123,7 @@ class RolloutDataModule(L.LightningDataModule):
             asked.room,
             self.timer,
         )
+        self.queue = RolloutQueue(self.rollout_config.max_staleness)
         self.cursor = self.rollout_index = self.empty_rollouts = 0
         self.completions = self.tokens = 0
         self.rollout: Rollout | None = None
@@ -225,8 +227,10 @@ class RolloutDataModule(L.LightningDataModule):
             check_equal_weights(self.policy_module)  # type: ignore[arg-type]
             # Nothing of the state changes before all of it is there: an interrupted rollout never was.
             with self.preemption.interruptible(), self.trainer.precision_plugin.forward_context():
-                rollout, cursor, batches = self.roll_out()
-            self.rollout, self.cursor, self.pending = rollout, cursor, batches
+                written, batches = self.roll_out()
+            rollout = written.rollout
+            self.rollout, self.cursor, self.pending = rollout, written.cursor, batches
+            self.queue.taken()
             self.completions += int(rollout.metrics["rollout/completions"])
             self.tokens += int(rollout.metrics["rollout/tokens"])
             self.rollout_index += 1
@@ -246,19 +250,24 @@ class RolloutDataModule(L.LightningDataModule):
             self.pending = None
         return not self.cut_short
 
-    def roll_out(self) -> tuple[Rollout, int, list[OptimizerBatch]]:
+    def roll_out(self) -> tuple[Written, list[OptimizerBatch]]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
-        if self.objective.needed_inputs.references:
-            rollout, cursor = self.collector.read_solutions(self.cursor, self.seed)
-        else:
-            rollout, cursor = self.collector.collect(
-                self.cursor, self.seed, self.rollout_index, self.objective.drop_uniform_groups
-            )
+        written = self.queue.fill(self.write, self.cursor, self.rollout_index)
         self.engine.sleep()
-        batches = self.laid_out(rollout, self.objective, self.rollout_index)
+        staleness = self.policy_module.policy_version - written.rollout.policy_version
+        metrics = {**written.rollout.metrics, "rollout/staleness_updates": float(staleness)}
+        written = replace(written, rollout=replace(written.rollout, metrics=metrics))
+        batches = self.laid_out(written.rollout, self.objective, self.rollout_index)
         with self.timer.phase("old_logprobs"), torch.no_grad():
-            return rollout, cursor, [self.completed(batch, self.objective) for batch in batches]
+            return written, [self.completed(batch, self.objective) for batch in batches]
+
+    def write(self, cursor: int, index: int) -> Written:
+        """Return rollout ``index``, of the problems from ``cursor`` on, by the current weights."""
+        if self.objective.needed_inputs.references:
+            return Written(*self.collector.read_solutions(cursor, self.seed))
+        dropped = self.objective.drop_uniform_groups
+        return Written(*self.collector.collect(cursor, self.seed, index, dropped))
 
     def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
         """Return this rank's batches of rollout number ``index``, cut alike for all objectives."""
@@ -275,6 +284,11 @@ class RolloutDataModule(L.LightningDataModule):
 
     def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
         """Return ``batch`` with what the current policy has to say of it, as the objective needs."""
+        if self.rollout_config.writers_logprobs and objective.needed_inputs.old_logprobs:
+            batch = with_writers_logprobs(batch)
+        elif self.rollout_config.max_staleness:
+            # The old policy is the one that the rollout's training begins with, not the writer.
+            batch = replace(batch, policy_version=self.policy_module.policy_version)
         return completed(batch, objective, self.policy_module, self.timer)
 
     @property
@@ -331,7 +345,7 @@ class RolloutDataModule(L.LightningDataModule):
         There it holds the rollout, and every rank's batches that are left.
         """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        state |= self.writer.state_dict()
+        state |= {**self.writer.state_dict(), "queue": self.queue.state()}
         if self.pending is not None:
             self.warn_of_position()
             mine = [packing.pack_batch(batch) for batch in self.pending]
@@ -354,6 +368,7 @@ class RolloutDataModule(L.LightningDataModule):
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
         self.writer.load_state_dict(state_dict)
+        self.queue.load(state_dict.get("queue", []))
         self.rollout = self.pending = None
         if "pending" in state_dict:
             every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]
