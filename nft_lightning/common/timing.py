@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,33 +10,45 @@ from contextlib import contextmanager
 
 
 class PhaseTimer:
-    """Sums seconds and tokens by phase. Phases do not nest: the innermost running one gets the time."""
+    """Sums seconds and tokens by phase. Phases do not nest: the innermost running one gets the time.
+
+    Each thread has its own running phases; what runs beside training adds to the same sums.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.tokens: dict[str, int] = defaultdict(int)
         self.gauges: dict[str, float] = {}
         self.listeners: list[Callable[[str], None]] = []
-        self.stack: list[tuple[str, float]] = []
+        self.running = threading.local()
+
+    @property
+    def stack(self) -> list[tuple[str, float]]:
+        """Return this thread's running phases with the time of their last start, the innermost last."""
+        if not hasattr(self.running, "stack"):
+            self.running.stack = []
+        stack: list[tuple[str, float]] = self.running.stack
+        return stack
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the time of the block under ``name``."""
         now = time.perf_counter()
-        if self.stack:
-            outer, since = self.stack[-1]
+        stack = self.stack
+        if stack:
+            outer, since = stack[-1]
             self.seconds[outer] += now - since
-        self.stack.append((name, now))
+        stack.append((name, now))
         for listener in self.listeners:
             listener(name)
         try:
             yield
         finally:
-            _, since = self.stack.pop()
+            _, since = stack.pop()
             now = time.perf_counter()
             self.seconds[name] += now - since
-            if self.stack:
-                self.stack[-1] = (self.stack[-1][0], now)
+            if stack:
+                stack[-1] = (stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
         """Gauges, and since the last call the seconds of each phase and its tokens a second, if any."""

@@ -113,9 +113,12 @@ class PreemptionHandler:
 def at_once() -> Iterator[None]:
     """Leave the moment the process is asked to: inside, no other rank waits for this one.
 
+    Only in the main thread: beside another one it may be in the middle of an optimizer step.
+
     What is raised must be exchanged, so that every rank leaves: see
     :func:`nft_lightning.distributed.ranks.gather_or_raise`.
     """
-    listening = PreemptionHandler.listening
+    main = threading.current_thread() is threading.main_thread()
+    listening = PreemptionHandler.listening if main else None
     with nullcontext() if listening is None else listening.leaving():
         yield

@@ -52,11 +52,13 @@ class Engine(ABC):
         policy_version: the version of the weights; -1 before the first sync and within one.
         dtype: what it stores weights in; None is as they are given.
         resync: gives the current weights once more; whoever owns the policy sets it.
+        apart: it writes from another process, so that training need not wait for it.
     """
 
     policy_version: int = -1
     dtype: torch.dtype | None = None
     resync: Callable[[], None] | None = None
+    apart: bool = False
 
     @abstractmethod
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
@@ -114,6 +116,11 @@ class EngineConfig:
     """
 
     uses_trainer_model: ClassVar[bool] = False
+
+    @property
+    def copies_model(self) -> bool:
+        """Return whether it is built over a whole copy of the policy, also where nothing is sharded."""
+        return False
 
     def build(self, model: nn.Module, tokenizer: Any) -> Engine:
         """Return the engine for a policy like ``model``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +21,7 @@ from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.ranks import gather_objects, gather_or_raise, own_part
 from nft_lightning.engines.base import Engine, completion_seed
 from nft_lightning.engines.hf.engine import HFEngineConfig
-from nft_lightning.errors import UserError
+from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.objectives.base import Objective
 from nft_lightning.policy.agreement import check_equal_weights
 from nft_lightning.policy.loading import Inspected
@@ -157,7 +159,9 @@ class RolloutDataModule(L.LightningDataModule):
         check_trainer(trainer, self.evaluation, len(self.held_out))
         self.writer.connect(trainer, self.problems.held_out(max(PROBED, self.evaluation.problems)))
         # Servers may come back without their weights between two syncs.
-        self.engine.resync = self.sync
+        self.engine.resync = self.resync
+        if self.engine.apart and self.world_size == 1:
+            self.queue.write_beside_training()
 
     def setup(self, stage: str) -> None:
         """Build the engine, and check that the objective fits problems, verifier and batches."""
@@ -212,8 +216,26 @@ class RolloutDataModule(L.LightningDataModule):
         return self.policy_module.objective
 
     def sync(self) -> None:
-        """Give the engine the current weights, and check that it writes with them."""
+        """Give the engine the current weights, and check that it writes with them.
+
+        What is being written is finished before.
+        """
+        with self.waiting():
+            self.queue.settle()
         self.writer.sync(self.policy_module.policy_version)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Count the time inside as that in which training waits for what is written beside it."""
+        return nullcontext() if self.queue.background is None else self.timer.phase("wait")
+
+    def resync(self) -> None:
+        """Give the engine its weights once more; RunStoppedError where training has changed them."""
+        if threading.current_thread() is not threading.main_thread():
+            raise RunStoppedError(
+                "an engine lost its weights while it wrote beside training, which has changed them; "
+                "resume continues from the last checkpoint"
+            )
+        self.sync()
 
     def next_rollout(self) -> list[OptimizerBatch]:
         """Return the epoch's batches, computed in the precision that trains: else the ratio would not
@@ -253,8 +275,10 @@ class RolloutDataModule(L.LightningDataModule):
     def roll_out(self) -> tuple[Written, list[OptimizerBatch]]:
         """Sync, collect, prepare, lay out, and add what the current policy has to say."""
         self.sync()
-        written = self.queue.fill(self.write, self.cursor, self.rollout_index)
-        self.engine.sleep()
+        with self.waiting():
+            written = self.queue.fill(self.write, self.cursor, self.rollout_index)
+        if self.queue.background is None:
+            self.engine.sleep()
         staleness = self.policy_module.policy_version - written.rollout.policy_version
         metrics = {**written.rollout.metrics, "rollout/staleness_updates": float(staleness)}
         written = replace(written, rollout=replace(written.rollout, metrics=metrics))

@@ -110,14 +110,14 @@ class Writer:
         policy.numbers = numbers_of(policy, trainer.precision_plugin)
         config = self.engine_config.like_trainer(policy.numbers)
         sharded = bool(getattr(trainer.strategy, "shards_parameters", False))
-        copied = sharded and config.uses_trainer_model
+        copied = config.copies_model or (sharded and config.uses_trainer_model)
         wanted = (config, copied, policy.numbers)
         if self.built == wanted:
             return
         self.check(config)
         model = policy.model
         if copied:
-            # Sharded parameters cannot be sampled from cheaply: each rank keeps a whole copy.
+            # Neither shards nor parameters that train meanwhile can be sampled from: a copy can.
             half = torch.bfloat16 if trainer.precision == "bf16-mixed" else None
             model = whole_copy(policy, device, half)
         engine = config.build(model, policy.tokenizer)

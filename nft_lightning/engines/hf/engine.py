@@ -27,21 +27,37 @@ MOST_IN_FLIGHT = 7 / 8
 
 @dataclass(frozen=True)
 class HFEngineConfig(EngineConfig):
-    """``rollout=hf``: the trainer's own process and parameters.
+    """``rollout=hf``: the trainer's own parameters, or a copy in a process of its own.
 
-    ``max_rows`` completions are in flight at a time; fewer need less memory.
+    Attributes:
+        max_rows: completions in flight at a time; fewer need less memory.
+        process: ``trainer``, or ``own``, which writes while the trainer trains where
+            ``rollout.max_staleness`` allows it.
+        threads: of torch in the process of its own; None is as many as the trainer has.
     """
 
     max_rows: int = bounded(512, least=1, use="512")
+    process: str = bounded("trainer", choices=("trainer", "own"))
+    threads: int | None = bounded(None, least=1)
     # Sharded parameters are gathered into a whole copy for this engine alone.
     uses_trainer_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bounds(self, "rollout.engine")
 
-    def build(self, model: nn.Module, tokenizer: Any) -> HFEngine:
-        """Return the engine over the trainer's model."""
-        return HFEngine(model, tokenizer, self.max_rows)
+    @property
+    def copies_model(self) -> bool:
+        """Return whether it is built over a whole copy of the policy."""
+        return self.process == "own"
+
+    def build(self, model: nn.Module, tokenizer: Any) -> Engine:
+        """Return the engine over the trainer's model, or over a copy that is the engine's own."""
+        if self.process == "trainer":
+            return HFEngine(model, tokenizer, self.max_rows)
+        from nft_lightning.engines.hf.own_process import OwnProcess
+
+        threads = self.threads or torch.get_num_threads()
+        return OwnProcess(model, tokenizer, self.max_rows, threads)
 
 
 class HFEngine(Engine):

@@ -130,6 +130,8 @@ class VLLMServerEngine(Engine):
     go again to whichever comes back. With several ranks the first speaks to the servers for all.
     """
 
+    apart = True
+
     def __init__(self, config: VLLMServerConfig, model: nn.Module, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.policy_version = -1
