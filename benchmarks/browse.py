@@ -16,7 +16,8 @@ import pyarrow as pa
 from starlette.testclient import TestClient
 
 from nft_lightning.browse.app import make_app
-from nft_lightning.records.rollouts import ANSWERS, TOKENS, write
+from nft_lightning.records.rollouts import write
+from nft_lightning.rollouts.table import ANSWERS, TOKENS
 
 K, PER_FILE, TOKENS_EACH = 16, 8192, 64
 ASKED = {

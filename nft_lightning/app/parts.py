@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nft_lightning.app.build import part
 from nft_lightning.app.earlier import check_renamed
@@ -15,6 +15,7 @@ from nft_lightning.app.trainer_keys import check_keys
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.rollouts.asked import check_asked
+from nft_lightning.rollouts.replay import rollout_files
 from nft_lightning.training.checks import check_objective
 
 LARGEST_SEED = 2**32 - 1
@@ -61,6 +62,8 @@ def build_parts(cfg: DictConfig) -> Parts:
     )
     check_objective(parts.objective, parts.source, parts.verifier, parts.rollout, parts.batching)
     check_trainer(cfg)
+    if parts.rollout.path is not None:
+        check_replayed(cfg, parts.rollout.path)
     asked = check_asked(
         parts.model.inspect(), parts.source, parts.prompt, parts.rollout, parts.evaluation, parts.engine
     )
@@ -75,6 +78,21 @@ def check_trainer(cfg: DictConfig) -> None:
     if allowed is not None and not isinstance(allowed, ListConfig):
         remedy = "give a list: resume_allow=[optimizer.learning_rate]"
         raise UserError("resume_allow", allowed, "is not a list of keys", remedy)
+
+
+def check_replayed(cfg: DictConfig, run: str) -> None:
+    """Raise UserError where the rollouts of ``run`` are missing, or answered other prompts."""
+    rollout_files(run)
+    saved = Path(run) / "config.yaml"
+    if not saved.exists():
+        raise UserError("rollout.path", run, "holds no config.yaml", "give the folder of a run")
+    then = OmegaConf.load(saved)
+    for key in ("problems.prompt", "rollout.temperature"):
+        before, now = OmegaConf.select(then, key), OmegaConf.select(cfg, key)
+        if before != now:
+            raise UserError(
+                "rollout.path", run, f"was written with {key}={before}, not {now}", f"give {key} alike"
+            )
 
 
 def check_seed(seed: Any) -> None:

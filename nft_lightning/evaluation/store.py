@@ -15,7 +15,8 @@ from torch import nn
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.errors import UserError
 from nft_lightning.policy.checksum import checksum
-from nft_lightning.records.rollouts import answers, write
+from nft_lightning.records.rollouts import write
+from nft_lightning.rollouts.table import answers
 from nft_lightning.types import Group
 
 

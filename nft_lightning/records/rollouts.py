@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pyarrow as pa
@@ -15,24 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nft_lightning.common.files import written_whole
 from nft_lightning.records.writing import check_write_rule, written
+from nft_lightning.rollouts.table import TOKENS, answers, rollout_file
 from nft_lightning.training.module import PolicyModule
-from nft_lightning.types import Group
-
-ANSWERS = (
-    ("policy_version", pa.int64()),
-    ("problem_id", pa.string()),
-    ("problem", pa.string()),
-    ("gold", pa.string()),
-    ("prompt_accuracy", pa.float32()),
-    ("sample", pa.int32()),
-    ("completion", pa.string()),
-    ("verdict", pa.string()),
-    ("extracted", pa.string()),
-    ("reward", pa.float32()),
-    ("length_tokens", pa.int32()),
-    ("truncated", pa.bool_()),
-)
-TOKENS = (("token_ids", pa.list_(pa.int32())), ("engine_logprobs", pa.list_(pa.float32())))
 
 
 class RolloutRecord(L.Callback):
@@ -58,11 +40,6 @@ class RolloutRecord(L.Callback):
         path = rollout_file(trainer.default_root_dir, epoch)
         with written(path, self.rule):
             write(made, path)
-
-
-def rollout_file(run_dir: str | Path, epoch: int) -> Path:
-    """Return where the rollout of an epoch is recorded."""
-    return Path(run_dir) / "rollouts" / f"epoch_{epoch:04d}.parquet"
 
 
 class EvaluationRecord(L.Callback):
@@ -129,33 +106,6 @@ class EvaluationRecord(L.Callback):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Set the clock to where the saved run stood."""
         self.seconds = state_dict["seconds"]
-
-
-def answers(groups: Iterable[Group], more: Sequence[tuple[str, Any]] = ()) -> pa.Table:
-    """Return groups as rows, one a completion; ``more`` adds columns of ``TOKENS``."""
-    rows = [
-        {
-            "policy_version": completion.policy_version,
-            "problem_id": group.problem.id,
-            "problem": group.problem.text,
-            "gold": group.problem.answer,
-            "prompt_accuracy": group.accuracy,
-            "sample": k,
-            "completion": completion.text,
-            "verdict": verdict.outcome,
-            "extracted": verdict.extracted,
-            "reward": reward,
-            "length_tokens": len(completion.token_ids),
-            "truncated": completion.truncated,
-            "token_ids": completion.token_ids,
-            "engine_logprobs": completion.logprobs,
-        }
-        for group in groups
-        for k, (completion, verdict, reward) in enumerate(
-            zip(group.completions, group.verdicts, group.rewards, strict=True)
-        )
-    ]
-    return pa.Table.from_pylist(rows, pa.schema([*ANSWERS, *more]))
 
 
 def write(table: pa.Table, path: Path) -> None:

@@ -31,7 +31,8 @@ class RolloutConfig:
             each with the weights that it is trained on.
         old_logprobs: whose log-probabilities are the old ones of a ratio: of the ``writer`` of the
             completions, as the engine reported them, or of the ``trainer``'s weights as the rollout's
-            training begins. ``auto`` is ``trainer`` without staleness and ``writer`` with it.
+            training begins. ``auto`` is ``trainer`` where both are the same policy, else ``writer``.
+        path: the folder of a run whose recorded rollouts are trained on; None writes new ones.
     """
 
     problems_per_rollout: int = bounded(64, least=1)
@@ -46,9 +47,17 @@ class RolloutConfig:
     stop_token_ids: list[int] = field(default_factory=list)
     max_staleness: int = bounded(0, least=0)
     old_logprobs: str = bounded("auto", choices=OLD_LOGPROBS)
+    path: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self, "rollout")
+        if self.path is not None and self.max_staleness:
+            raise UserError(
+                "rollout.max_staleness",
+                self.max_staleness,
+                "has no effect on rollouts that are written already",
+                "leave it out",
+            )
         if self.temperature <= 0:
             raise UserError(
                 "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
@@ -62,10 +71,15 @@ class RolloutConfig:
             )
 
     @property
+    def off_policy(self) -> bool:
+        """Return whether other weights write a rollout than those that begin to train on it."""
+        return self.max_staleness > 0 or self.path is not None
+
+    @property
     def writers_logprobs(self) -> bool:
         """Return whether old log-probabilities are those of the policy that wrote the completions."""
         if self.old_logprobs == "auto":
-            return self.max_staleness > 0
+            return self.off_policy
         return self.old_logprobs == "writer"
 
     @property

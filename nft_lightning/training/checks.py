@@ -50,14 +50,15 @@ def check_objective(
 def check_staleness(objective: Objective, rollout: RolloutConfig) -> None:
     """Raise UserError where the log-probabilities of older weights cannot be used as asked."""
     name, needs = type(objective).__name__, objective.needed_inputs
-    if rollout.max_staleness and needs.references:
+    if rollout.off_policy and needs.references:
+        field = "path" if rollout.path else "max_staleness"
         raise UserError(
-            "rollout.max_staleness",
-            rollout.max_staleness,
+            f"rollout.{field}",
+            getattr(rollout, field),
             f"has no effect on {name}, which reads worked solutions and samples nothing",
             "leave it out",
         )
-    if rollout.max_staleness and not rollout.writers_logprobs and needs.writers_logprobs:
+    if rollout.off_policy and not rollout.writers_logprobs and needs.writers_logprobs:
         raise UserError(
             "rollout.old_logprobs",
             rollout.old_logprobs,

@@ -34,6 +34,7 @@ from nft_lightning.rollouts.asked import Asked, check_asked
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
+from nft_lightning.rollouts.replay import Replay
 from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.training.batches import completed, laid_out, with_writers_logprobs
 from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
@@ -125,6 +126,10 @@ class RolloutDataModule(L.LightningDataModule):
             asked.room,
             self.timer,
         )
+        self.replay: Replay | None = None
+        if self.rollout_config.path is not None:
+            self.replay = Replay(self.rollout_config.path, self.writer.encode)
+            self.replay.check(policy.tokenizer)
         self.queue = RolloutQueue(self.rollout_config.max_staleness)
         self.cursor = self.rollout_index = self.empty_rollouts = 0
         self.completions = self.tokens = 0
@@ -290,6 +295,9 @@ class RolloutDataModule(L.LightningDataModule):
         """Return rollout ``index``, of the problems from ``cursor`` on, by the current weights."""
         if self.objective.needed_inputs.references:
             return Written(*self.collector.read_solutions(cursor, self.seed))
+        if self.replay is not None:
+            rollout = self.replay.read(index)
+            return Written(rollout, cursor + len(rollout.groups))
         dropped = self.objective.drop_uniform_groups
         return Written(*self.collector.collect(cursor, self.seed, index, dropped))
 
@@ -310,7 +318,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Return ``batch`` with what the current policy has to say of it, as the objective needs."""
         if self.rollout_config.writers_logprobs and objective.needed_inputs.old_logprobs:
             batch = with_writers_logprobs(batch)
-        elif self.rollout_config.max_staleness:
+        elif self.rollout_config.off_policy:
             # The old policy is the one that the rollout's training begins with, not the writer.
             batch = replace(batch, policy_version=self.policy_module.policy_version)
         return completed(batch, objective, self.policy_module, self.timer)

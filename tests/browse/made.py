@@ -10,7 +10,8 @@ import yaml
 
 from nft_lightning.checkpoints.folder import write_checkpoint
 from nft_lightning.policy.loading import TinyModel
-from nft_lightning.records.rollouts import ANSWERS, TOKENS, write
+from nft_lightning.records.rollouts import write
+from nft_lightning.rollouts.table import ANSWERS, TOKENS
 
 SCRIPT = "<script>window.hacked = 1; alert(1)</script><img src=x onerror='window.hacked = 1'>"
 HOSTILE = (
