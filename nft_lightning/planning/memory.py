@@ -229,7 +229,7 @@ def key_value_bytes(setting: Setting) -> float:
 
 
 def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
-    """Return the trainer's own model; a whole copy of it beside shards."""
+    """Return the trainer's own model; a whole copy of it beside shards or in a process of its own."""
     shape, rows = setting.architecture, rows_in_flight(setting)
     prompts = max(1, rows // setting.completions)
     passing = Pass(
@@ -246,7 +246,8 @@ def transformers(setting: Setting) -> tuple[Phase, Phase, str]:
         "logits and log-probabilities": rows * shape.config.vocab_size * 4.0 * SAMPLER_COPIES,
         "KV cache": rows * setting.longest_row * key_value_bytes(setting),
     }
-    copy = shape.parameters * float(played(setting)) if setting.strategy == FSDP2 else 0.0
+    copied = setting.strategy == FSDP2 or setting.engine_options.get("process") == "own"
+    copy = shape.parameters * float(played(setting)) if copied else 0.0
     return ({"engine copy": copy} if copy else {}), writing, ""
 
 

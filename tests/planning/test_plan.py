@@ -203,6 +203,13 @@ def test_the_engine(plan):
     assert part(server, "rollout", "engine copy") == 0
 
 
+def test_an_engine_in_a_process_of_its_own_has_a_copy(plan):
+    given = ("model=hf", "model.path=Qwen/Qwen2.5-Math-7B", "trainer=gpu", "rollout=hf", *LONG)
+    own = plan(*given, "rollout.engine.process=own")
+    assert part(own, "rollout", "engine copy") == pytest.approx(4 * 7_615_616_512 / 2**30, rel=0.01)
+    assert part(plan(*given), "rollout", "engine copy") == 0
+
+
 def test_the_first_change_that_makes_it_fit(plan):
     assert plan(*HALF)["remedy"] is None
     four = ("plan.gpu=rtx4090", "policy.logprobs=plain", "rollout.engine.max_rows=64")
