@@ -54,15 +54,15 @@ def test_a_search_goes_on_where_it_stood(tmp_path):
 def test_a_failed_run_ends_nothing_but_itself(tmp_path, launcher):
     if launcher == "ray":
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    # The floor of 0 is refused; the runs around it continue, and the command says that one failed.
-    floors = "algorithm.negative_floor=1.0,0.0,0.5"
+    # The floor of 0 is refused; the run after it is made, and the command says that one failed.
+    floors = "algorithm.negative_floor=0.0,0.5"
     more = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}")
     result = cli("-m", floors, *more, *BRIEF, cwd=tmp_path)
     assert result.returncode == 1
-    assert f"1 of 3 runs failed, see output.txt in {tmp_path / '1_nft_seed0'}" in result.stderr
+    assert f"1 of 2 runs failed, see output.txt in {tmp_path / '0_nft_seed0'}" in result.stderr
     finished = {p.parent.name[0] for p in tmp_path.glob("*/summary.json")}
-    assert finished == {"0", "2"}
-    assert "negative_floor" in (tmp_path / "1_nft_seed0" / "output.txt").read_text()
+    assert finished == {"1"}
+    assert "negative_floor" in (tmp_path / "0_nft_seed0" / "output.txt").read_text()
 
 
 def test_a_failed_trial_is_nan(tmp_path):

@@ -65,9 +65,11 @@ def test_smollm2(compose_config, quick, tmp_path):
         "trainer.threads=2",
         "callbacks=none",
         *quick,
-        "rollout.max_new_tokens=16",
+        "trainer.max_epochs=1",
+        "rollout.max_new_tokens=8",
         "rollout.problems_per_rollout=2",
+        "rollout.completions_per_problem=2",
         "evaluation.problems=2",
-        "evaluation.completions_per_problem=2",
+        "evaluation.completions_per_problem=1",
     )
-    assert run(cfg)["epochs"] == 2
+    assert run(cfg)["epochs"] == 1
