@@ -1,0 +1,74 @@
+"""The alarm for a policy that falls apart."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from nft_lightning.app.run import run
+from nft_lightning.callbacks.collapse import ACCURACY, EFFECTIVE, ENTROPY, CollapseAlarm
+from nft_lightning.errors import UserError
+from tests.resume.conftest import brief
+
+GOOD = {ACCURACY: 0.8, ENTROPY: 0.5, EFFECTIVE: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ({ACCURACY: 0.6}, "rollout/accuracy=0.600 has been at least 0.2 below its best, 0.800,"),
+        ({ENTROPY: 0.02}, "policy/entropy_nats=0.02 has been more than 20 times away"),
+        ({ENTROPY: 10.5}, "policy/entropy_nats=10.5 has been more than 20 times away"),
+        ({EFFECTIVE: 0.19}, "objective/effective_sample_fraction=0.190 has been below 0.2"),
+    ],
+)
+def test_a_sign_is_told_once_when_it_has_lasted(bad, sentence):
+    alarm = CollapseAlarm(rollouts=2)
+    assert alarm.lasting(GOOD) == []
+    assert alarm.lasting(GOOD | bad) == []
+    (told,) = alarm.lasting(GOOD | bad)
+    assert told.startswith(sentence)
+    assert told.endswith(" for 2 rollouts")
+    assert alarm.lasting(GOOD | bad) == []
+
+
+def test_a_good_rollout_begins_the_count_again():
+    alarm = CollapseAlarm(rollouts=2)
+    bad = GOOD | {EFFECTIVE: 0.1}
+    for metrics in (GOOD, bad, GOOD, bad, GOOD):
+        assert alarm.lasting(metrics) == []
+
+
+@pytest.mark.parametrize("accuracy", [0.61, 0.9])
+def test_what_goes_up_and_down_is_no_collapse(accuracy):
+    alarm = CollapseAlarm(rollouts=1)
+    assert alarm.lasting(GOOD) == []
+    assert alarm.lasting(GOOD | {ACCURACY: accuracy, ENTROPY: 0.03, EFFECTIVE: 0.3}) == []
+
+
+def test_a_resumed_run_continues_to_count():
+    before, after = CollapseAlarm(rollouts=2), CollapseAlarm(rollouts=2)
+    before.lasting(GOOD)
+    before.lasting(GOOD | {ACCURACY: 0.1})
+    after.load_state_dict(before.state_dict())
+    assert len(after.lasting(GOOD | {ACCURACY: 0.1})) == 1
+
+
+def test_an_action_that_does_not_exist():
+    with pytest.raises(UserError, match="is not known: use warn or stop"):
+        CollapseAlarm("shout")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["warn", "stop"])
+def test_a_run_that_does_collapse(tmp_path, caplog, action):
+    words = ["optimizer.learning_rate=0.02", "trainer.max_epochs=6", "algorithm=reinforce"]
+    words += ["callbacks.collapse.rollouts=2", "callbacks.collapse.accuracy_drop=0.15"]
+    with caplog.at_level(logging.WARNING):
+        summary = run(brief(*words, f"callbacks.collapse.action={action}", f"run_dir={tmp_path}"))
+    told = [r.getMessage() for r in caplog.records if "below its best" in r.getMessage()]
+    assert len(told) == 1
+    assert "lower optimizer.learning_rate" in told[0]
+    assert summary["ended_by"] == {"warn": "max_epochs", "stop": "callbacks"}[action]
+    assert (summary["epochs"] < 6) == (action == "stop")
