@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.vllm_server import engine as vllm_server
 from nft_lightning.engines.weight_sync import full_tensors
+from nft_lightning.errors import RunStoppedError
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.types import Sampling
@@ -138,6 +140,33 @@ def test_an_update_that_a_trainer_left_half_done_is_forgotten():
     engine, probe = served_engine(policy), [tuple(range(5, 77))]
     engine.load_weights(full_tensors(policy.model), 3)
     assert SyncCheck().check(engine, policy, probe, 3) < 1e-3
+
+
+STALE = (
+    "rollout.max_staleness=1",
+    "optimizer.learning_rate=1e-4",
+    "trainer.max_epochs=3",
+    "evaluation.every_epochs=9",
+)
+
+
+def test_rollouts_are_written_beside_training(train, tmp_path):
+    recorded = ("callbacks=default", "callbacks.export=null", "callbacks.progress=null")
+    summary = train(shared_vllm_server().address, overrides=(*STALE, *recorded))
+    assert summary["updates"] == 6
+    versions = []
+    for epoch in range(3):
+        rows = pq.read_table(tmp_path / "run" / "rollouts" / f"epoch_{epoch:04d}.parquet")
+        versions.append(set(rows["policy_version"].to_pylist()))
+    assert versions == [{0}, {0}, {2}]
+    assert "time/wait_seconds" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_weights_that_are_lost_beside_training_end_the_run(train, after_answers):
+    address = shared_vllm_server().address
+    after_answers(3, lambda: post(address, "/update_weight_version", {"new_version": "default"}))
+    with pytest.raises(RunStoppedError, match="lost its weights while it wrote beside training"):
+        train(address, overrides=STALE)
 
 
 def test_a_server_killed_mid_epoch_is_survived_by_the_other(train, after_answers):
