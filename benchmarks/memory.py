@@ -17,6 +17,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from measuring import in_turn, save
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -55,9 +56,7 @@ def measure(way: str, tokens: int) -> None:
     rows = [
         Row(
             (1,),
-            Completion(
-                tuple(torch.randint(2, 4096, (ROW_TOKENS - 1,)).tolist()), "", (0.0,) * 127, False, 0
-            ),
+            Completion(torch.randint(2, 4096, (ROW_TOKENS - 1,)).numpy(), "", np.zeros(127), False, 0),
             1.0,
             i,
             i,

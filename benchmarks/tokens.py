@@ -2,10 +2,10 @@
 
     python benchmarks/tokens.py --out benchmarks/results/tokens --name LABEL
 
-One rollout as ``rollout=hf`` leaves it: ``--rows`` completions of ``--length`` random tokens, 8 a problem,
-behind prompts of 64 tokens. Held is what the completions allocate (tracemalloc); gathered is what one of
-two ranks pickles, half of the groups. Seconds are medians. Adds a line to ``results.json``, and writes
-``results.md`` from all lines.
+One rollout as ``rollout=hf`` leaves it: ``--rows`` completions of ``--length`` random tokens, 8 a
+problem, behind prompts of 64 tokens. Held is what the completions allocate (tracemalloc); gathered is
+what one of two ranks pickles, half of the groups. Seconds are medians. Adds a line to ``results.json``,
+and writes ``results.md`` from all lines.
 """
 
 from __future__ import annotations
@@ -129,12 +129,13 @@ def measured(rows: int, length: int, rounds: int) -> dict[str, float]:
 
 def described() -> dict[str, str]:
     """Commit, date, machine and versions of a measurement."""
+    numbers = f"torch {torch.__version__}, numpy {np.__version__}"
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     return {
         "commit": subprocess.check_output(command, text=True).strip(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
+        "versions": f"Python {platform.python_version()}, {numbers}",
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nft_lightning.completion import Completion as Completion
 from nft_lightning.verdict import OUTCOMES as OUTCOMES
 from nft_lightning.verdict import Verdict as Verdict
 
@@ -29,30 +30,6 @@ class Problem:
     answer: str
     solution: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sampled answer.
-
-    ``token_ids`` ends with an end id, or with the token that completes a stop string, unless
-    ``truncated``; ``text`` is all of it without special tokens; ``logprobs`` are the engine's, one a
-    token, at the sampling temperature; ``policy_version`` counts the optimizer updates behind the
-    weights that wrote it. ``mask`` says which tokens the policy wrote, where some are not its own, such
-    as a tool's output: those are read and not trained on.
-    """
-
-    token_ids: tuple[int, ...]
-    text: str
-    logprobs: tuple[float, ...]
-    truncated: bool
-    policy_version: int
-    mask: tuple[bool, ...] | None = None
-
-    @property
-    def written(self) -> int:
-        """Return the number of tokens that the policy wrote."""
-        return len(self.token_ids) if self.mask is None else sum(self.mask)
 
 
 @dataclass(frozen=True)

@@ -64,15 +64,18 @@ class StoredEngine(HFEngine):
         if seed in PROBE_SEEDS:
             return made
         if self.records:
-            self.stored[key] = [made.token_ids, made.text, made.logprobs, made.truncated]
+            self.stored[key] = [
+                made.token_ids.tolist(),
+                made.text,
+                made.logprobs.tolist(),
+                made.truncated,
+            ]
         if self.records or key not in self.stored:
             return made
         ids, text, logprobs, truncated = self.stored[key]
         self.agreement["asked"] += 1
-        self.agreement["equal"] += tuple(ids) == made.token_ids
-        return replace(
-            made, token_ids=tuple(ids), text=text, logprobs=tuple(logprobs), truncated=truncated
-        )
+        self.agreement["equal"] += ids == made.token_ids.tolist()
+        return replace(made, token_ids=ids, text=text, logprobs=logprobs, truncated=truncated)
 
 
 def coin(completion: str, gold: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from nft_lightning.batching.aligned import aligned
@@ -139,20 +140,21 @@ def token_batch(rows: Sequence[Row], signal: Signal, pad_id: int) -> TokenBatch:
             },
         )
     width = max(r.tokens for r in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    attention = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width - 1, dtype=torch.bool)
-    engine = torch.zeros(len(rows), width - 1)
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    attention = np.zeros((len(rows), width), np.int64)
+    own = np.zeros((len(rows), width - 1), np.bool_)
+    logprobs = np.zeros((len(rows), width - 1), np.float32)
     for i, row in enumerate(rows):
         start, stop = len(row.prompt_ids), row.tokens
-        ids[i, :stop] = torch.tensor(row.prompt_ids + row.completion.token_ids)
+        ids[i, :start] = row.prompt_ids
+        ids[i, start:stop] = row.completion.token_ids
         attention[i, :stop] = 1
-        own = row.completion.mask
-        mask[i, start - 1 : stop - 1] = True if own is None else torch.tensor(own)
-        engine[i, start - 1 : stop - 1] = torch.tensor(row.completion.logprobs)
+        own[i, start - 1 : stop - 1] = True if row.completion.mask is None else row.completion.mask
+        logprobs[i, start - 1 : stop - 1] = row.completion.logprobs
+    mask, engine = torch.from_numpy(own), torch.from_numpy(logprobs)
     weight = torch.tensor([r.weight for r in rows])[:, None] * mask
     index = torch.tensor([r.index for r in rows])
     values = {k: v[index] for k, v in signal.values.items()}
     for name, tokens in signal.token_values.items():
         values[name] = aligned([tokens[row.index] for row in rows], mask)
-    return TokenBatch(ids, attention, mask, weight, engine, values)
+    return TokenBatch(torch.from_numpy(ids), torch.from_numpy(attention), mask, weight, engine, values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
+import numpy as np
+
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
@@ -114,7 +116,8 @@ class Collector:
                 continue
             ids = self.encode_solution(problem.solution)
             kept = ids[:limit]
-            written = Completion(kept, problem.solution, (0.0,) * len(kept), len(ids) > limit, version)
+            nothing = np.zeros(len(kept), np.float32)
+            written = Completion(np.array(kept), problem.solution, nothing, len(ids) > limit, version)
             verdict = Verdict("correct", problem.answer)
             groups.append(Group(problem, question.prompt, (written,), (verdict,), (1.0,)))
         self.namer.tell(drawn)

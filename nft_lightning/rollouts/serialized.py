@@ -7,6 +7,8 @@ from dataclasses import fields
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,36 +17,36 @@ from nft_lightning.types import Completion, Group, OptimizerBatch, Problem, Roll
 Packed = dict[str, Any]
 
 
-def pack_ragged(rows: Iterable[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return rows of any lengths as one flat tensor and [N] lengths."""
-    listed = list(rows)
-    flat = torch.tensor([x for row in listed for x in row], dtype=dtype)
-    return flat, torch.tensor([len(row) for row in listed], dtype=torch.int64)
+def pack_ragged(rows: Iterable[Any], dtype: Any) -> tuple[Tensor, Tensor]:
+    """Return rows of any lengths as one flat tensor of numpy's ``dtype`` and [N] lengths."""
+    made = [np.asarray(row, dtype) for row in rows]
+    flat = np.concatenate([np.zeros(0, dtype), *made])
+    return torch.from_numpy(flat), torch.tensor([len(row) for row in made], dtype=torch.int64)
 
 
-def unpack_ragged(packed: tuple[Tensor, Tensor]) -> list[tuple[Any, ...]]:
+def unpack_ragged(packed: tuple[Tensor, Tensor]) -> list[npt.NDArray[Any]]:
     """Return the rows of :func:`pack_ragged`."""
-    flat, lengths = packed[0].tolist(), packed[1].tolist()
-    return [tuple(flat[a:b]) for a, b in pairwise(accumulate(lengths, initial=0))]
+    flat, lengths = packed[0].numpy(), packed[1].tolist()
+    return [flat[a:b] for a, b in pairwise(accumulate(lengths, initial=0))]
 
 
 def pack_groups(groups: Sequence[Group]) -> Packed:
-    """Column by column; token ids and log-probabilities flat."""
+    """Column by column; token ids, log-probabilities and masks flat."""
     completions = [c for g in groups for c in g.completions]
     verdicts = [v for g in groups for v in g.verdicts]
     return {
         "problems": [
             (p.id, p.text, p.answer, p.solution, dict(p.extra)) for p in (g.problem for g in groups)
         ],
-        "prompts": pack_ragged((g.prompt_ids for g in groups), torch.int64),
+        "prompts": pack_ragged((g.prompt_ids for g in groups), np.int32),
         "sizes": [len(g.completions) for g in groups],
-        "rewards": pack_ragged((g.rewards for g in groups), torch.float64),
-        "token_ids": pack_ragged((c.token_ids for c in completions), torch.int64),
-        "logprobs": pack_ragged((c.logprobs for c in completions), torch.float64),
+        "rewards": pack_ragged((g.rewards for g in groups), np.float64),
+        "token_ids": pack_ragged((c.token_ids for c in completions), np.int32),
+        "logprobs": pack_ragged((c.logprobs for c in completions), np.float32),
         "texts": [c.text for c in completions],
         "truncated": [c.truncated for c in completions],
         "versions": [c.policy_version for c in completions],
-        "masks": [c.mask for c in completions],
+        "masks": [None if c.mask is None else torch.tensor(c.mask) for c in completions],
         "verdicts": [
             (v.outcome, v.extracted, v.seconds, v.score, None if v.parts is None else dict(v.parts))
             for v in verdicts
@@ -62,14 +64,20 @@ def unpack_groups(packed: Packed) -> list[Group]:
             unpack_ragged(packed["logprobs"]),
             packed["truncated"],
             packed["versions"],
-            packed["masks"],
+            [None if mask is None else torch.as_tensor(mask).numpy() for mask in packed["masks"]],
             strict=True,
         )
     ]
     verdicts = [Verdict(*v) for v in packed["verdicts"]]
     edges = pairwise(accumulate(packed["sizes"], initial=0))
     return [
-        Group(Problem(*problem), prompt, tuple(completions[a:b]), tuple(verdicts[a:b]), rewards)
+        Group(
+            Problem(*problem),
+            tuple(prompt.tolist()),
+            tuple(completions[a:b]),
+            tuple(verdicts[a:b]),
+            tuple(rewards.tolist()),
+        )
         for problem, prompt, rewards, (a, b) in zip(
             packed["problems"],
             unpack_ragged(packed["prompts"]),

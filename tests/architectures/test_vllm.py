@@ -63,7 +63,7 @@ def test_completions_have_the_trainers_logprobs_before_and_after_an_update(archi
         engine.load_weights(full_tensors(policy.model), version)
         prompts, groups = written(engine)
         assert largest_gap(policy, prompts, groups) < 5e-5
-        texts.append([c.token_ids for group in groups for c in group])
+        texts.append([c.token_ids.tolist() for group in groups for c in group])
     assert texts[0] != texts[1]
     # The trainer's own classes compute as before, and new models can be made of them.
     assert classes(policy.model) == before

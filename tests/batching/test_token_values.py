@@ -58,7 +58,7 @@ def by_hand(rollout: Rollout) -> Tensor:
     ]
     tokens = sum(completion.written for _, completion, _ in rows)
     for prompt, completion, reward in rows:
-        ids = torch.tensor([prompt + completion.token_ids])
+        ids = torch.tensor([[*prompt, *completion.token_ids]])
         logprobs = MODEL(input_ids=ids).logits[0].log_softmax(-1)
         own = [
             i for i in range(len(completion.token_ids)) if completion.mask is None or completion.mask[i]

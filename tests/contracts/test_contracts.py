@@ -100,7 +100,7 @@ class TestEngine:
         out = engine.generate(prompts, Sampling(0.7, 24), [[i, i + 50] for i in range(4)])
         for prompt, group in zip(prompts, out, strict=True):
             for c in group:
-                ids = torch.tensor([prompt + c.token_ids])
+                ids = torch.tensor([[*prompt, *c.token_ids]])
                 with torch.no_grad():
                     logprobs = (policy.model(ids).logits[0].float() / 0.7).log_softmax(-1)
                 own = logprobs[len(prompt) - 1 : -1].gather(-1, ids[0, len(prompt) :, None])[:, 0]
@@ -124,12 +124,12 @@ class TestEngine:
         for prompt, group in zip(prompts, out, strict=True):
             ids = torch.tensor([prompt])
             expected = policy.model.generate(ids, do_sample=False, max_new_tokens=24)[0, len(prompt) :]
-            assert list(group[0].token_ids) == expected.tolist()[: len(group[0].token_ids)]
+            assert group[0].token_ids.tolist() == expected.tolist()[: len(group[0].token_ids)]
 
     def test_a_greedy_group_is_copies_of_one(self, engine_and_policy):
         engine, policy = engine_and_policy
         groups = engine.generate(self.prompts(policy), Sampling(0.0, 24), [[1, 2, 3]] * 4)
-        assert [len({c.token_ids for c in group}) for group in groups] == [1] * 4
+        assert [len(set(group)) for group in groups] == [1] * 4
         assert [len(group) for group in groups] == [3] * 4
 
     def test_the_limit_truncates(self, engine_and_policy):
@@ -154,7 +154,7 @@ class TestEngine:
         after = engine.generate(self.prompts(policy), Sampling(0.0, 16), [[0]] * 4)
         assert report.version == engine.policy_version == 8
         assert report.bytes > 0
-        assert [c.token_ids for g in before for c in g] != [c.token_ids for g in after for c in g]
+        assert [c.text for g in before for c in g] != [c.text for g in after for c in g]
 
     @pytest.mark.parametrize("fault", ["missing", "unknown", "shape"])
     def test_an_incomplete_sync_is_refused(self, engine_and_policy, fault):

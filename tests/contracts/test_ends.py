@@ -127,7 +127,7 @@ def check(case, engine, **ends):
     lengths = []
     for prompt, whole, (found,) in zip(prompts, case.written, groups, strict=True):
         ids, truncated = cut(case, prompt, whole, **ends)
-        assert list(found.token_ids) == ids
+        assert found.token_ids.tolist() == ids
         assert found.truncated == truncated
         assert found.text == case.policy.tokenizer.decode(ids, skip_special_tokens=True)
         assert len(found.logprobs) == len(ids)
@@ -174,10 +174,10 @@ def test_samples_hold_nothing_behind_an_end(case, engine):
     for prompt, group in zip(prompts, groups, strict=True):
         for c in group:
             watch = StopWatch(case.policy.tokenizer, stop, prompt)
-            over = [watch.add(i) or i in ends for i in c.token_ids]
+            over = [watch.add(i) or i in ends for i in c.token_ids.tolist()]
             assert not any(over[:-1])
             assert over[-1] != c.truncated
-            assert c.text == case.policy.tokenizer.decode(list(c.token_ids), skip_special_tokens=True)
+            assert c.text == case.policy.tokenizer.decode(c.token_ids, skip_special_tokens=True)
             stopped += any(s in c.text for s in stop)
     assert stopped > 3
 

@@ -76,11 +76,12 @@ class StandInLLM:
     def output(self, completions):
         rows = []
         for index, completion in enumerate(completions):
-            chosen = zip(completion.token_ids, completion.logprobs, strict=True)
+            ids = completion.token_ids.tolist()
+            chosen = zip(ids, completion.logprobs.tolist(), strict=True)
             rows.append(
                 SimpleNamespace(
                     index=index,
-                    token_ids=completion.token_ids,
+                    token_ids=ids,
                     logprobs=[{token: SimpleNamespace(logprob=value)} for token, value in chosen],
                     finish_reason="length" if completion.truncated else "stop",
                 )

@@ -138,7 +138,7 @@ def test_greedy_completions_are_those_of_the_hf_engine(engine):
     for either in (HFEngine(policy.model, policy.tokenizer), engine):
         either.load_weights(full_tensors(policy.model), 1)
         groups = either.generate(prompts, Sampling(0.0, 40), [[0]] * len(prompts))
-        written.append([g[0].token_ids for g in groups])
+        written.append([g[0].token_ids.tolist() for g in groups])
     assert written[0] == written[1]
 
 

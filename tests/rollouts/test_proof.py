@@ -26,7 +26,7 @@ class Off(HFEngine):
 
     def generate(self, prompts, sampling, seeds):
         return [
-            [dataclasses.replace(c, logprobs=tuple(x - self.gap for x in c.logprobs)) for c in group]
+            [dataclasses.replace(c, logprobs=c.logprobs - self.gap) for c in group]
             for group in super().generate(prompts, sampling, seeds)
         ]
 

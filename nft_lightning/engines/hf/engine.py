@@ -181,12 +181,12 @@ class HFEngine(Engine):
         done: Tensor,
     ) -> list[list[Completion]]:
         """Return rows of tensors as completions, grouped by prompt."""
-        all_ids, all_logprobs = tokens.tolist(), logprobs.tolist()
+        all_ids, all_logprobs = tokens.numpy(force=True), logprobs.numpy(force=True)
         ends, complete = lengths.tolist(), done.tolist()
-        ids = [tuple(row[:n]) for row, n in zip(all_ids, ends, strict=True)]
-        texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        ids = [row[:n] for row, n in zip(all_ids, ends, strict=True)]
+        texts = self.tokenizer.batch_decode([i.tolist() for i in ids], skip_special_tokens=True)
         flat = iter(
-            Completion(i, text, tuple(lp[:n]), not ok, self.policy_version)
+            Completion(i, text, lp[:n], not ok, self.policy_version)
             for i, text, lp, n, ok in zip(ids, texts, all_logprobs, ends, complete, strict=True)
         )
         return [[next(flat) for _ in group] for group in seeds]

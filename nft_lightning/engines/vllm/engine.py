@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -246,9 +247,9 @@ class VLLMEngine(Engine):
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [
             Completion(
-                tuple(tokens),
+                np.array(tokens),
                 text,
-                tuple(at[token].logprob for at, token in zip(o.logprobs, tokens, strict=True)),
+                np.array([at[token].logprob for at, token in zip(o.logprobs, tokens, strict=True)]),
                 o.finish_reason != "stop",
                 self.policy_version,
             )

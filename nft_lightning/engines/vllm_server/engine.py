@@ -296,9 +296,10 @@ class VLLMServerEngine(Engine):
 
     def completions(self, written: Sequence[Written]) -> list[Completion]:
         """Return one request's samples, with their texts."""
-        texts = self.tokenizer.batch_decode([ids for ids, _, _ in written], skip_special_tokens=True)
+        listed = [ids.tolist() for ids, _, _ in written]
+        texts = self.tokenizer.batch_decode(listed, skip_special_tokens=True)
         return [
-            Completion(tuple(ids), text, tuple(logprobs), truncated, self.policy_version)
+            Completion(ids, text, logprobs, truncated, self.policy_version)
             for (ids, logprobs, truncated), text in zip(written, texts, strict=True)
         ]
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nft_lightning.engines.base import Prompt
 from nft_lightning.engines.ends import stop_options
 from nft_lightning.engines.vllm_server.http import Server, ServerError
 from nft_lightning.types import Sampling
 
-# Token ids, their log-probabilities, and whether the limit cut the completion.
-Written = tuple[list[int], list[float], bool]
+# Token ids [T], their log-probabilities [T], and whether the limit cut the completion.
+Written = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], bool]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def ask(server: Server, request: Request, label: str, seconds: float) -> list[Wr
     answer = server.call("POST", "/inference/v1/generate", request.body(), seconds=seconds)
     try:
         written, versions, ends = read_choices(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ServerError(
             server.address,
             f"answered in a form that is not vLLM's ({type(error).__name__}: {error})",
@@ -88,9 +91,10 @@ def read_choices(answer: Any) -> tuple[list[Written], set[str], set[str]]:
     """
     written, versions, ends = [], set(), set()
     for choice in sorted(answer["choices"], key=lambda c: int(c["index"])):
-        ids = [int(token) for token in choice["token_ids"]]
-        logprobs = [float(at["logprob"]) for at in choice["logprobs"]["content"]]
-        if len(ids) != len(logprobs) or not ids:
+        ids = np.array([int(token) for token in choice["token_ids"]], np.int32)
+        content = choice["logprobs"]["content"]
+        logprobs = np.array([float(at["logprob"]) for at in content], np.float32)
+        if len(ids) != len(logprobs) or len(ids) == 0:
             raise ValueError(f"{len(ids)} tokens with {len(logprobs)} log-probabilities")
         versions |= {str(span["version"]) for span in choice["weight_versions"]}
         ends.add(str(choice["finish_reason"]))
