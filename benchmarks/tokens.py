@@ -4,8 +4,8 @@
 
 One rollout as ``rollout=hf`` leaves it: ``--rows`` completions of ``--length`` random tokens, 8 a
 problem, behind prompts of 64 tokens. Held is what the completions allocate (tracemalloc); gathered is
-what one of two ranks pickles, half of the groups. Seconds are medians. Adds a line to ``results.json``,
-and writes ``results.md`` from all lines.
+what one of two ranks pickles, half of the groups. Seconds are the processor's, the least of the
+rounds. Adds a line to ``results.json``, and writes ``results.md`` from all lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import os
 import pickle
 import platform
-import statistics
 import subprocess
 import time
 import tracemalloc
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from measuring import save
 
+import nft_lightning
 from nft_lightning.batching.layout import layout
 from nft_lightning.common.text import markdown
 from nft_lightning.engines.hf.engine import HFEngine
@@ -86,10 +86,10 @@ def held(make: Callable[[], Any]) -> int:
 def seconds(work: Callable[[], Any], rounds: int) -> float:
     found = []
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+        found.append(time.process_time() - started)
+    return min(found)
 
 
 def batches(rollout: Rollout, rows: int) -> Any:
@@ -130,7 +130,7 @@ def measured(rows: int, length: int, rounds: int) -> dict[str, float]:
 def described() -> dict[str, str]:
     """Commit, date, machine and versions of a measurement."""
     numbers = f"torch {torch.__version__}, numpy {np.__version__}"
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(Path(nft_lightning.__file__).parent), "rev-parse", "--short", "HEAD"]
     return {
         "commit": subprocess.check_output(command, text=True).strip(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -147,7 +147,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         for line in lines
     ]
     last = lines[-1]
-    about = f"{last['machine']}; {last['versions']}; {last['date']}; medians of {last['rounds']}"
+    timed = f"processor seconds, least of {last['rounds']}"
+    about = f"{last['machine']}; {last['versions']}; {last['date']}; {timed}"
     return f"{about}\n\n{markdown(heads, rows)}"
 
 
