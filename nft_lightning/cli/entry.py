@@ -6,8 +6,9 @@ import difflib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nft_lightning.app.build import CONF_DIR
@@ -64,10 +65,20 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
 
 def unreadable(error: OmegaConfBaseException) -> UserError:
     """Return the sentence for a key of the config that is not there, or whose value cannot be read."""
-    node, reason = error.child_node, str(error).strip().splitlines()[0].rstrip(".")
-    written = node._value() if isinstance(node, Node) else None
+    node, reason = error.parent_node, str(error).strip().splitlines()[0].rstrip(".")
     field = str(error.full_key or error.key or "config")
-    return UserError(field, written, f"cannot be read ({reason})", "give it a value, see --help")
+    return UserError(
+        field, as_written(node, error.key), f"cannot be read ({reason})", "give it a value, see --help"
+    )
+
+
+def as_written(node: Any, key: Any) -> Any:
+    """Return the value under ``key`` with its references as they are written; None where none is."""
+    try:
+        plain: Any = OmegaConf.to_container(node, resolve=False)
+        return plain[key]
+    except (LookupError, ValueError):
+        return None
 
 
 def is_plain_run(arguments: list[str]) -> bool:
@@ -183,10 +194,16 @@ def dotted(node: DictConfig, prefix: str = "") -> list[str]:
     for key in node:
         name = f"{prefix}{key!s}"
         found.append(name)
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-            found += dotted(child, f"{name}.")
+        if holds_keys(node, key):
+            found += dotted(node[key], f"{name}.")
     return found
+
+
+def holds_keys(node: DictConfig, key: Any) -> bool:
+    """Return whether a node with keys of its own stands under ``key``, and no reference to one."""
+    if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+        return False
+    return isinstance(node[key], DictConfig)
 
 
 def nearest(given: str, names: list[str]) -> str:

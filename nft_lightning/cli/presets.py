@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nft_lightning.app.build import CONF_DIR, target
+from nft_lightning.cli.entry import holds_keys
 from nft_lightning.cli.words import group_of, is_word, understood
 
 SETS_OTHERS = ("experiment", "sweep", "pruner")
@@ -62,12 +62,6 @@ def beyond(whole: DictConfig, alone: DictConfig, area: str) -> Iterator[str]:
             yield name
         elif key in alone and holds_keys(whole, key) and holds_keys(alone, key):
             yield from beyond(whole[key], alone[key], name)
-
-
-def holds_keys(node: DictConfig, key: Any) -> bool:
-    """Return whether a node with keys of its own stands under ``key``, and no reference to one."""
-    child = node._get_node(key)
-    return isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation()
 
 
 def takes(node: DictConfig, key: str, field: str) -> bool:

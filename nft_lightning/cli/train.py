@@ -22,6 +22,7 @@ from nft_lightning.app.preflight import check_machine
 from nft_lightning.app.resume import expand_resume, key
 from nft_lightning.app.trainer_keys import check_flags
 from nft_lightning.cli.entry import (
+    as_written,
     compose_or_explain,
     config_dir,
     guarded,
@@ -142,7 +143,7 @@ def check_before_start(cfg: DictConfig) -> Parts:
     check_flags(cfg.trainer)
     if cfg.get("cold_start"):
         check_cold_start(cfg, parts)
-    written = str(cfg._get_node("run_dir"))
+    written = str(as_written(cfg, "run_dir"))
     if "${" not in written or ("${hydra" not in written and "${now" not in written):
         check_run_dir(cfg.run_dir, cfg.resume)
     else:
