@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch.plugins import Precision
 from torch import nn
 
+from nft_lightning.policy.private_transformers import flash
+
 HALVES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
@@ -27,7 +29,7 @@ class PureHalf(Precision):
 @contextmanager
 def as_it_trains(model: Any, device: torch.device, precision: Precision) -> Iterator[None]:
     """Inside, a model of flash attention can be tried: it knows neither the host's memory nor fp32."""
-    if model.config._attn_implementation != "flash_attention_2":
+    if not flash(model):
         yield
         return
     home = next(model.parameters()).device

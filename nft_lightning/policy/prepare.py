@@ -17,9 +17,8 @@ from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import HFModel, TinyModel
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import as_it_trains, cast_to_half
+from nft_lightning.policy.private_transformers import flash
 from nft_lightning.policy.requirements import check_policy
-
-FLASH = "flash_attention_2"
 
 
 def load_policy(
@@ -101,11 +100,6 @@ def settle(policy: Policy, device: torch.device, precision: Precision) -> None:
         return
     with as_it_trains(policy.model, device, precision):
         try_ways(policy, policy.config)
-
-
-def flash(model: Any) -> bool:
-    """Return whether the model computes attention by flash-attn."""
-    return bool(model.config._attn_implementation == FLASH)
 
 
 def whole_copy(policy: Policy, device: torch.device, half: torch.dtype | None) -> nn.Module:

@@ -24,6 +24,7 @@ from nft_lightning.engines.adapters_alone import (
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.vllm.engine import VLLMEngine, VLLMEngineConfig, one_sentence
+from nft_lightning.engines.vllm.private_vllm import adapter_manager
 from nft_lightning.engines.weight_sync import Manifest, cast
 from nft_lightning.errors import UserError
 
@@ -145,8 +146,7 @@ def put_adapter(worker: Any, number: int, tensors: Mapping[str, Tensor]) -> list
     from vllm.lora.lora_model import LoRAModel
     from vllm.lora.peft_helper import PEFTHelper
 
-    keeper = worker.model_runner.lora_manager
-    manager = keeper._adapter_manager
+    keeper, manager = worker.model_runner.lora_manager, adapter_manager(worker)
     rank = max(len(tensor) for name, tensor in tensors.items() if ".lora_A." in name)
     mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
     adapter = LoRAModel.from_lora_tensors(

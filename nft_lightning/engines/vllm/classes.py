@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from nft_lightning.engines.vllm.private_vllm import DECORATE
+
 MISSING = object()
 
 
@@ -46,7 +48,7 @@ def own_classes() -> Iterator[None]:
     """Inside, a model that vLLM builds gets decorated subclasses; transformers' classes stay."""
     from vllm.model_executor.models.transformers.base import Base
 
-    decorate: Any = Base._decorate_cls_for_torch_compile
+    decorate: Any = getattr(Base, DECORATE)
     build: Any = Base.__init__
     before: dict[type, Decorated] = {}
 
@@ -64,10 +66,10 @@ def own_classes() -> Iterator[None]:
             if subclass := subclasses.get(type(module)):
                 module.__class__ = subclass
 
-    Base._decorate_cls_for_torch_compile = remembered
+    setattr(Base, DECORATE, remembered)
     Base.__init__ = built
     try:
         yield
     finally:
-        Base._decorate_cls_for_torch_compile = decorate
+        setattr(Base, DECORATE, decorate)
         Base.__init__ = build

@@ -316,7 +316,8 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict
 
     from nft_lightning.engines.vllm.classes import own_classes
     from nft_lightning.engines.vllm.models import keeps_states, played_config
-    from nft_lightning.engines.vllm.transfer import BACKEND, forget_rotary_tables, register
+    from nft_lightning.engines.vllm.private_vllm import forget_rotary_tables
+    from nft_lightning.engines.vllm.transfer import BACKEND, register
 
     register()
     forget_rotary_tables()

@@ -62,7 +62,7 @@ def check_known(config: Any, dtype: torch.dtype) -> None:
     remedy = "use rollout=hf"
     if name not in ModelRegistry.get_supported_archs():
         cls = getattr(transformers, name, None)
-        if not getattr(cls, "_supports_attention_backend", False):
+        if cls is None or not cls.is_backend_compatible():
             problem = f"cannot run {name}, which vLLM {vllm.__version__} does not know"
             raise UserError("rollout", "vllm", problem, remedy)
     if name in FAULTY:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.model_executor.layers import rotary_embedding
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
@@ -93,16 +93,7 @@ def parameter_names(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_parameters()]
 
 
+@cache
 def register() -> None:
     """Make the backend known to vLLM, once a process."""
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, InProcessTransfer)
-
-
-def forget_rotary_tables() -> None:
-    """Let the next model make rotary tables of its own.
-
-    vLLM shares them among the models of a process, and a weight sync that fails in the middle leaves
-    them unwritten: an engine started after it would compute with whatever memory holds.
-    """
-    rotary_embedding._ROPE_DICT.clear()
+    WeightTransferEngineFactory.register_engine(BACKEND, InProcessTransfer)

@@ -18,6 +18,7 @@ from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, Weight
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
 from nft_lightning.engines.vllm.names import BACKEND
+from nft_lightning.engines.vllm.private_vllm import forget_weight_update
 from nft_lightning.engines.vllm.transfer import begin_reload, retie
 
 
@@ -72,9 +73,7 @@ class ServedWorker:
         """
         worker: Any = self
         model = worker.get_model()
-        if worker._weight_update_active:
-            worker._weight_update_active = False
-            worker.weight_transfer_engine.reset_weight_update_target()
+        forget_weight_update(worker)
         # A layer's parameters are replaced while it is reloaded: their names are read before.
         worker.nft_names = {name for name, _ in model.named_parameters()}
         worker.nft_written = set()
@@ -96,5 +95,4 @@ class ServedWorker:
         return sorted(worker.nft_names - worker.nft_written)
 
 
-if BACKEND not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(BACKEND, FileTransfer)
+WeightTransferEngineFactory.register_engine(BACKEND, FileTransfer)
