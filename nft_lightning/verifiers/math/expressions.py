@@ -16,6 +16,7 @@ from math_verify.parser import parse_latex_cached
 
 from nft_lightning.verifiers.math import algebra, juxtaposed, relative
 from nft_lightning.verifiers.math.normalise.lists import pieces
+from nft_lightning.verifiers.math.private_sympy import chain
 
 # Units, dots and boxes are not its to drop: they have been read before.
 LAYOUT = NormalizationConfig(
@@ -92,5 +93,4 @@ def far_apart(left: Any, right: Any) -> bool:
 
 def links(expression: Any) -> Sequence[Any]:
     """Return the equations of a chain."""
-    parts = getattr(expression, "_unsorted_args", None) or [expression]
-    return [part for part in parts if isinstance(part, sympy.Eq)]
+    return [part for part in chain(expression) if isinstance(part, sympy.Eq)]

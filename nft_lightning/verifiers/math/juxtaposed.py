@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+from nft_lightning.verifiers.math.private_sympy import Latex2Sympy
 
 
 def product_of(parser: Any, factors: list[Any], begin: int = 0) -> Any:
@@ -30,4 +31,4 @@ def product_of(parser: Any, factors: list[Any], begin: int = 0) -> Any:
 
 def install() -> None:
     """Let math-verify's parser multiply what stands side by side."""
-    _Latex2Sympy.convert_postfix_list = product_of
+    Latex2Sympy.convert_postfix_list = product_of

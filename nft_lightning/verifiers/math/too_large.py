@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sympy import factorial
-from sympy.core.numbers import Integer, Rational
+from sympy.core.numbers import Integer
+
+from nft_lightning.verifiers.math.private_sympy import guard_powers
 
 # Python needs some 20 s for a power of this size, and some 15 s for such a factorial.
 LARGEST_POWER_BITS = 2**26
@@ -18,8 +20,7 @@ class TooLarge(BaseException):
 
 def install() -> None:
     """Let sympy raise :class:`TooLarge` where an integer power or a factorial would take for ever."""
-    for kind in (Integer, Rational):
-        kind._eval_power = guarded_power(kind._eval_power)
+    guard_powers(guarded_power)
     factorial.eval = classmethod(guarded_factorial(factorial.eval.__func__))
 
 
