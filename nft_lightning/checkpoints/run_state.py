@@ -14,6 +14,7 @@ from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.rollouts import serialized as packing
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
+from nft_lightning.training.private_lightning import STEPPED
 from nft_lightning.types import Group
 
 
@@ -170,7 +171,7 @@ def canonical_loop(state: dict[str, Any], epochs: int, updates: int, length: int
     return {
         **state,
         "epoch_progress": {"total": dict(epoch), "current": dict(epoch)},
-        "epoch_loop.state_dict": {"_batches_that_stepped": done},
+        "epoch_loop.state_dict": {STEPPED: done},
         "epoch_loop.batch_progress": {
             "total": dict.fromkeys(counted, done),
             "current": dict.fromkeys(counted, in_epoch),

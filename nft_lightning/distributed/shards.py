@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_map
+
+from nft_lightning.distributed.private_deepspeed import gradient_fragment, in_fragments
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -38,13 +40,11 @@ def gathered(tensors: Sequence[Tensor]) -> Iterator[None]:
 def on_host(state: Any, *, keep: bool) -> Any:
     """``state`` with tensors whole, copied to the host where ``keep``, else None: a collective call."""
 
-    def moved(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        value = whole(value).detach()
-        return value.to("cpu", copy=True) if keep else None
+    def moved(tensor: Tensor) -> Tensor | None:
+        tensor = whole(tensor).detach()
+        return tensor.to("cpu", copy=True) if keep else None
 
-    return tree_map(moved, state)
+    return apply_to_collection(state, Tensor, moved)
 
 
 def shape_of(tensor: Tensor) -> torch.Size:
@@ -61,7 +61,7 @@ def is_sharded(module: nn.Module) -> bool:
 def clip_gradients(module: nn.Module, largest: float) -> Tensor:
     """Scale gradients to a norm of at most ``largest``; their norm before, over all ranks' parts."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    if any(hasattr(p, "ds_id") or hasattr(p, "_hp_mapping") for p in trained):
+    if any(hasattr(p, "ds_id") or in_fragments(p) for p in trained):
         return clip_parts(trained, largest)
     return whole(torch.nn.utils.clip_grad_norm_(trained, largest))
 
@@ -88,5 +88,4 @@ def gradient_part(parameter: Any) -> Tensor | None:
 
         found: Tensor = safe_get_local_grad(parameter)
         return found
-    mapping = parameter._hp_mapping
-    return mapping and mapping.get_lp_grad_fragment(parameter._index_in_param_group)
+    return gradient_fragment(parameter)

@@ -13,13 +13,14 @@ from torch import Tensor
 from nft_lightning.common.precise import exact, sent
 from nft_lightning.objectives.diagnostics import summarise
 from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
+from nft_lightning.training.private_lightning import batches_stepped
 
 Reduce = Callable[..., Any]
 
 
 def log_step(trainer: L.Trainer, metrics: dict[str, float]) -> None:
     """Give the loggers the metrics of the batch in training, every ``log_every_n_steps`` of them."""
-    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped
+    step = batches_stepped(trainer)
     if not trainer.log_every_n_steps or (step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
         return
     for logger in trainer.loggers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -123,8 +124,9 @@ def replayed(config: OptimizerConfig, optimizer: Any, total: int | None, updates
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     schedule = built_schedule(config, optimizer, total)
-    # Torch would complain that the optimizer has not stepped in this process.
-    optimizer._opt_called = True
-    for _ in range(updates):
-        schedule.step()
+    with warnings.catch_warnings():
+        # The optimizer has not stepped in this process.
+        warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before")
+        for _ in range(updates):
+            schedule.step()
     return schedule

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from nft_lightning.distributed.shards import on_host
 from nft_lightning.policy.layers import decoder_layers
 from nft_lightning.policy.policy import Policy
+from nft_lightning.training.private_lightning import share_data_alone
 
 
 class FullySharded(ModelParallelStrategy):
@@ -27,8 +28,7 @@ class FullySharded(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """All ranks share the data; none shares a tensor."""
-        self._data_parallel_size = self.num_nodes * self.num_processes
-        self._tensor_parallel_size = 1
+        share_data_alone(self, self.num_nodes * self.num_processes)
         super().setup_environment()
 
     @property

@@ -12,18 +12,17 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from nft_lightning.distributed.private_deepspeed import compile_nothing
 from nft_lightning.distributed.shards import gradient_part, on_host
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import cast_to_half
+from nft_lightning.training.private_lightning import before_step
 from nft_lightning.training.strategies.zero_state import load_optimizer, load_tensor, whole_optimizer
 
 log = logging.getLogger(__name__)
-# What DeepSpeed would compile on CPUs, which needs a C++ compiler and a path without spaces.
-COMPILED = "deepspeed_shm_comm"
 
 
 class ZeRO(DDPStrategy):
@@ -78,7 +77,8 @@ class ZeRO(DDPStrategy):
                 if part is not None:
                     deepspeed.zero.Init(module=part, config_dict_or_path=given["config"])
         self.model_to_device()
-        (optimizer,), self.schedules = _init_optimizers_and_lr_schedulers(self.module)
+        self.setup_optimizers(self.module.trainer)
+        (optimizer,), self.schedules = self.optimizers, self.lr_scheduler_configs
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.engine = deepspeed.initialize(model=trained, optimizer=optimizer, **given)[0]
         if self.stage == 3:
@@ -104,7 +104,7 @@ class ZeRO(DDPStrategy):
     ) -> None:
         """By the engine, after the callbacks that wait for it."""
         closure()
-        self.precision_plugin._after_closure(self.module, optimizer)
+        before_step(self.precision_plugin, self.module, optimizer)
         self.engine.step()
 
     def discard_gradients(self) -> None:
@@ -167,8 +167,7 @@ def imported(device: torch.device) -> Any:
     import deepspeed
 
     if device.type == "cpu":
-        # Ranks then exchange tensors by torch's own backend.
-        deepspeed.ops.__compatible_ops__[COMPILED] = False
+        compile_nothing()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     with contextlib.redirect_stdout(io.StringIO()):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nft_lightning.distributed.private_deepspeed import fragment_of
 from nft_lightning.training.optimizer import MASTER
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -73,8 +74,8 @@ def whole_wide(optimizer: Any, parameter: Any, key: str | None) -> Tensor:
         found: Tensor = optimizer.get_full_hp_param(parameter, key)
         return found
     buffer = torch.zeros(parameter.numel(), dtype=torch.float32, device=parameter.device)
-    if parameter._hp_mapping is not None:
-        lies = parameter._hp_mapping.lp_fragment_address
+    if (mapping := fragment_of(parameter)) is not None:
+        lies = mapping.lp_fragment_address
         buffer.narrow(0, lies.start, lies.numel).copy_(fragment(optimizer, parameter, key))
     torch.distributed.all_reduce(buffer)
     return buffer.view_as(parameter)
@@ -85,15 +86,15 @@ def load_wide(optimizer: Any, parameter: Any, value: Tensor, key: str | None) ->
     if hasattr(parameter, "ds_id"):
         part = part_of(parameter, value.to(parameter.device))
         optimizer.set_local_hp_param(part, parameter, key)
-    elif parameter._hp_mapping is not None:
-        lies = parameter._hp_mapping.lp_fragment_address
+    elif (mapping := fragment_of(parameter)) is not None:
+        lies = mapping.lp_fragment_address
         part = value.flatten().narrow(0, lies.start, lies.numel)
         fragment(optimizer, parameter, key).copy_(part)
 
 
 def fragment(optimizer: Any, parameter: Any, key: str | None) -> Tensor:
     """This rank's part under stage 2. DeepSpeed's own view of it lacks all groups but the first."""
-    mapping = parameter._hp_mapping
+    mapping = fragment_of(parameter)
     flat = flat_masters(optimizer)[mapping.param_group_index]
     wide: Tensor = flat.data if key is None else optimizer.optimizer.state[flat][key]
     lies = mapping.hp_fragment_address
