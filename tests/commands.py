@@ -1,4 +1,4 @@
-"""The commands in this process, up to where a model would be loaded: hundreds of them a minute."""
+"""The commands: in this process up to where a model would be loaded, or as processes of their own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import copy
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -143,3 +145,10 @@ def wrong(ended: Ended, argument: str) -> str:
     plain = given.isalnum() and given.isascii() and given not in ("null", "true", "false", "nan")
     shown = given in rest or not plain
     return "" if named and remedied and shown else f"{argument}: {sentence}"
+
+
+def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``nft-train`` as a process of its own, to its end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)

@@ -27,6 +27,13 @@ def test_a_deprecation_in_our_own_code_is_an_error():
             warnings.warn_explicit("old", DeprecationWarning, f"{module}.py", 1, module=module)
 
 
+def test_each_room_has_its_tests_in_a_folder_of_its_name():
+    across = {"architectures", "conformance", "contracts", "end_to_end", "front", "resume"}
+    rooms = {source.parent.name for source in SOURCES if source.parent.parent.name == "nft_lightning"}
+    folders = {folder.parent.name for folder in (ROOT / "tests").glob("*/__init__.py")}
+    assert folders - rooms == across
+
+
 def documented_metrics() -> set[str]:
     rows = (
         line

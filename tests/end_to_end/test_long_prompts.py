@@ -25,8 +25,8 @@ from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn, askable
 from nft_lightning.types import Completion, Problem
 from nft_lightning.verifiers.base import RewardRules
-from tests.engines.test_refill import AllAtOnce, OneAfterTheOther, ScriptedVerifier
 from tests.problems.made_tokenizer import made_tokenizer
+from tests.rollouts.test_refill import AllAtOnce, OneAfterTheOther, ScriptedVerifier
 
 LONG = "+".join(["11"] * 200)
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from nft_lightning.common.text import quoted
 from nft_lightning.search.trial import check_resolved, proposed, trial
-from tests.test_config import cli
+from tests.commands import cli
 from tests.test_house import ROOT
 
 pytestmark = pytest.mark.slow

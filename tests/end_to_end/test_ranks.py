@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nft_lightning.checkpoints.folder import read_checkpoint
-from tests.test_config import cli
+from tests.commands import cli
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from nft_lightning.engines.base import Engine, EngineConfig, SyncReport
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.types import Signal, TokenLoss
 from nft_lightning.verifiers.base import RewardRules, Verifier
-from tests.test_config import cli
+from tests.commands import cli
 
 pytestmark = pytest.mark.slow
 

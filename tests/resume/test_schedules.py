@@ -10,9 +10,9 @@ from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.errors import UserError
 from nft_lightning.training.module import PolicyModule
 from tests.resume.conftest import brief
-from tests.test_schedules import STEP
+from tests.training.test_schedules import STEP
 
-LOG = "{_target_:tests.test_schedules.inverse_root,_partial_:true}"
+LOG = "{_target_:tests.training.test_schedules.inverse_root,_partial_:true}"
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -23,7 +22,7 @@ from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.search.sweeper import register
-from tests.commands import command
+from tests.commands import cli, command
 
 ALGORITHMS = options_of("algorithm")
 NEEDS = {
@@ -105,12 +104,6 @@ def test_the_conditions_see_everything_else(compose_config):
     ):
         assert conditions_hash(compose_config(change)) != base
     assert "optimizer" not in NOT_CONDITIONS
-
-
-def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
 
 
 BAD = [

@@ -126,7 +126,10 @@ STEP = "{_target_:torch.optim.lr_scheduler.StepLR,_partial_:true,step_size:2}"
         ([f"optimizer.schedule={STEP.replace(',_partial_:true', '')}"], "_partial_: true"),
         ([f"optimizer.schedule={STEP.replace('step_size', 'stepsize')}"], "step_size"),
         (["optimizer.schedule={_target_:math.log,_partial_:true}"], "does not say which arguments"),
-        (["optimizer.schedule={_target_:tests.test_schedules.negative,_partial_:true}"], "a rate of -"),
+        (
+            ["optimizer.schedule={_target_:tests.training.test_schedules.negative,_partial_:true}"],
+            "a rate of -",
+        ),
         (["optimizer.schedule={_target_:textwrap.dedent,_partial_:true}"], "cannot be used"),
         (["optimizer.schedule={_target_:no.such_thing}"], "cannot be imported"),
     ],
