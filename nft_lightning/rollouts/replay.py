@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from nft_lightning.errors import UserError
 from nft_lightning.rollouts.metrics import rollout_metrics
-from nft_lightning.rollouts.table import group_of, groups_of
+from nft_lightning.rollouts.table import groups_of
 from nft_lightning.types import Rollout
 
 CHECKED_COMPLETIONS = 8
@@ -35,7 +35,7 @@ class Replay:
     def read(self, index: int) -> Rollout:
         """Return rollout number ``index``."""
         table = pq.read_table(self.files[index % len(self.files)])
-        groups = tuple(group_of(rows, self.encode(rows[0]["problem"])) for rows in groups_of(table))
+        groups = tuple(groups_of(table, self.encode))
         version = groups[0].completions[0].policy_version if groups else 0
         metrics = rollout_metrics(groups, len(groups), len(groups)) if groups else {}
         return Rollout(groups, version, metrics)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from nft_lightning.types import Completion, Group, Problem, Verdict
@@ -59,36 +61,35 @@ def answers(groups: Iterable[Group], more: Sequence[tuple[str, Any]] = ()) -> pa
     return pa.Table.from_pylist(rows, pa.schema([*ANSWERS, *more]))
 
 
-def groups_of(table: pa.Table) -> list[list[dict[str, Any]]]:
-    """Return the rows of :func:`answers` with ``TOKENS``, group by group."""
-    found: list[list[dict[str, Any]]] = []
-    for row in table.to_pylist():
-        if row["sample"] == 0:
-            found.append([])
-        found[-1].append(row)
-    return found
+def groups_of(table: pa.Table, encode: Callable[[str], tuple[int, ...]]) -> list[Group]:
+    """Return the groups of the rows of :func:`answers` with ``TOKENS``.
 
-
-def group_of(rows: Sequence[dict[str, Any]], prompt_ids: tuple[int, ...]) -> Group:
-    """Return the group of some rows of one problem.
-
-    Its problem has no worked answer and no further columns: those are not in the rows.
+    Their problems have no worked answers and no further columns: those are not in the rows.
 
     Args:
-        prompt_ids: the prompt that was asked, which is not there either.
+        encode: the prompt of a problem's text, which is not there either.
     """
-    first = rows[0]
-    completions = tuple(
-        Completion(
-            tuple(row["token_ids"]),
-            row["completion"],
-            tuple(row["engine_logprobs"]),
-            row["truncated"],
-            row["policy_version"],
-        )
-        for row in rows
-    )
-    verdicts = tuple(Verdict(row["verdict"], row["extracted"]) for row in rows)
-    rewards = tuple(float(row["reward"]) for row in rows)
-    problem = Problem(first["problem_id"], first["problem"], first["gold"])
-    return Group(problem, prompt_ids, completions, verdicts, rewards)
+    token_ids, logprobs = arrays(table["token_ids"]), arrays(table["engine_logprobs"])
+    rows = table.drop_columns(["token_ids", "engine_logprobs"]).to_pylist()
+    starts = [i for i, row in enumerate(rows) if row["sample"] == 0]
+    groups = []
+    for start, stop in pairwise([*starts, len(rows)]):
+        completions = []
+        for i in range(start, stop):
+            row = rows[i]
+            text, truncated, version = row["completion"], row["truncated"], row["policy_version"]
+            completions.append(Completion(token_ids[i], text, logprobs[i], truncated, version))
+        own, first = rows[start:stop], rows[start]
+        verdicts = tuple(Verdict(row["verdict"], row["extracted"]) for row in own)
+        rewards = tuple(float(row["reward"]) for row in own)
+        problem = Problem(first["problem_id"], first["problem"], first["gold"])
+        prompt = encode(first["problem"])
+        groups.append(Group(problem, prompt, tuple(completions), verdicts, rewards))
+    return groups
+
+
+def arrays(column: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
+    """Return a column of lists as arrays, row by row."""
+    whole = column.combine_chunks()
+    flat, edges = whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()
+    return [flat[a:b] for a, b in pairwise(edges)]

@@ -13,7 +13,7 @@ from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.replay import Replay
-from nft_lightning.rollouts.table import TOKENS, answers, group_of, groups_of
+from nft_lightning.rollouts.table import TOKENS, answers, groups_of
 from nft_lightning.types import Completion, Group, Problem, Verdict
 from tests.commands import command
 from tests.resume.conftest import brief
@@ -62,8 +62,8 @@ def test_groups_survive_the_way_through_a_table():
     groups = [
         Group(Problem(f"p{i}", "2+2", "4"), (1, 2), completions, verdicts, (1.0, 0.0)) for i in range(2)
     ]
-    rows = groups_of(answers(groups, TOKENS))
-    assert [group_of(r, (1, 2)) for r in rows] == groups
+    assert groups_of(answers(groups, TOKENS), lambda text: (1, 2)) == groups
+    assert groups_of(answers([], TOKENS), lambda text: (1, 2)) == []
 
 
 def test_rollouts_of_another_tokenizer_are_refused(tmp_path):
