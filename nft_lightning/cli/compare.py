@@ -13,8 +13,8 @@ HELP = """Compare finished runs under equal conditions.
   nft-compare runs/multirun/2026-01-31/12-00-00 --out report     every run below that folder
   nft-compare runs/a runs/b runs/c --out report --baseline grpo
 
-Writes report.html (one page, offline), figures/ (SVG, PNG, PDF), levels and differences as Markdown,
-LaTeX and CSV, and comparison.json.
+Writes report.html (one page, offline), figures/ (SVG, PNG, PDF), levels, runs, costs and
+differences as Markdown, LaTeX and CSV, and comparison.json.
 """
 EPILOG = """Runs that differ in more than algorithm and seed are refused, since their difference would
 say nothing about the algorithms. What is meant to differ is named by --may-differ, and the report
@@ -55,8 +55,8 @@ def run(given: argparse.Namespace) -> None:
     """The command, arguments parsed. Raises UserError for what cannot be compared."""
     # After the arguments: --help needs no torch.
     from nft_lightning.compare.comparison import compare
+    from nft_lightning.compare.conclusions import conclusions
     from nft_lightning.compare.report import write_report
-    from nft_lightning.compare.tables import conclusions
 
     found = compare(given.runs, given.baseline, given.target, given.may_differ)
     files = write_report(found, given.out, given.title)

@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from nft_lightning.compare.runs import (
-    Evaluation,
-    Run,
-    check_conditions,
-    differing,
-    find_runs,
-    labelled,
-)
+from nft_lightning.compare.measures import final, gained, height, passed, reach, score, stacked
+from nft_lightning.compare.runs import Run, check_conditions, differing, find_runs, labelled
 from nft_lightning.errors import UserError
-from nft_lightning.stats.estimates import pass_at_k
-from nft_lightning.stats.intervals import (
-    Interval,
-    Values,
-    accuracy,
-    cost_to_reach,
-    crossed,
-    holm,
-    over_seeds,
-)
+from nft_lightning.stats.intervals import Interval, accuracy, crossed, holm, over_seeds
+from nft_lightning.stats.robust import bootstrapped, improvement, interquartile_mean
+
+SIGNIFICANT = 0.05  # a corrected p-value below it
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``second`` minus ``first`` on the same problems and seeds; p-values corrected over all pairs."""
+    """``second`` minus ``first`` on the same problems and seeds; p-values corrected over all pairs.
+
+    ``improvement`` is how often a run of ``second`` ends above one of ``first``.
+    """
 
     first: str
     second: str
     seeds: int
     final: Interval
     curve: Interval
+    improvement: Interval
     final_p: float = math.nan
     curve_p: float = math.nan
 
@@ -50,7 +41,8 @@ class Difference:
 class Level:
     """One algorithm's line: accuracies over seeds and problems, costs over seeds.
 
-    ``gained`` is ``final`` less ``before``, problem by problem and seed by seed.
+    ``gained`` is ``final`` minus ``before``, problem by problem and seed by seed. ``middle`` is the
+    interquartile mean of the runs' final accuracies, with an interval over seeds.
     """
 
     label: str
@@ -60,6 +52,7 @@ class Level:
     gained: Interval
     passed: Interval
     curve: Interval
+    middle: Interval
     worst_seed: float
     length_mean_tokens: float
     tokens: Interval
@@ -81,6 +74,11 @@ class Comparison:
     differences: list[Difference]
     left_out: list[tuple[Path, str]] = field(default_factory=list)
     may_differ: tuple[str, ...] = ()
+
+    @property
+    def against_baseline(self) -> list[Difference]:
+        """Return the differences of the others to the baseline."""
+        return [d for d in self.differences if d.first == self.baseline]
 
     @property
     def config_differences(self) -> dict[str, list[Any]]:
@@ -163,33 +161,6 @@ def compare(
     )
 
 
-def final(run: Run) -> Values:
-    """Accuracy by problem [P] at the end."""
-    return run.final.accuracy
-
-
-def gained(run: Run) -> Values:
-    """Accuracy by problem [P] at the end minus that before the first rollout."""
-    return final(run) - run.evaluations[0].accuracy
-
-
-def height(run: Run) -> Values:
-    """Mean accuracy by problem [P] over the evaluations after the start: steadier than the last."""
-    later = run.evaluations[1:] or run.evaluations
-    return np.mean([e.accuracy for e in later], axis=0)
-
-
-def passed(evaluation: Evaluation, k: int) -> Values:
-    """Unbiased pass@k by problem [P]."""
-    right, samples = torch.from_numpy(evaluation.right), torch.from_numpy(evaluation.samples)
-    return pass_at_k(right, samples, k).numpy()
-
-
-def stacked(group: Sequence[Run], of: Callable[[Run], Values]) -> Values:
-    """Return [S, P]: one row a seed."""
-    return np.stack([of(r) for r in group])
-
-
 def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
     """Return one algorithm's line."""
     reached = {axis: [reach(r, axis, target) for r in group] for axis in ("tokens", "seconds")}
@@ -204,6 +175,7 @@ def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
         crossed(stacked(group, gained)),
         accuracy(stacked(group, lambda r: passed(r.final, k))),
         accuracy(stacked(group, height)),
+        bootstrapped(interquartile_mean, [score(r) for r in group]),
         float(stacked(group, final).mean(1).min()),
         float(np.mean([r.final.length_mean_tokens for r in group])),
         over_seeds([r.final.axes["tokens"] for r in group]),
@@ -214,27 +186,20 @@ def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
     )
 
 
-def reach(run: Run, axis: str, target: float) -> float:
-    """Return what a run had spent on ``axis`` when its accuracy first met ``target``; inf if it never
-    did.
-    """
-    costs = [e.axes[axis] for e in run.evaluations]
-    return cost_to_reach(costs, [float(e.accuracy.mean()) for e in run.evaluations], target)
-
-
 def differences(runs: dict[str, list[Run]]) -> list[Difference]:
     """Return every pair, paired by seed and problem; Holm over all pairs of a measure."""
     made = []
     for first, second in combinations(runs, 2):
         one, two = ({r.seed: r for r in runs[label]} for label in (first, second))
         seeds = sorted(one.keys() & two.keys())
-        if seeds:
-            at_end, of_curve = (
-                crossed(np.stack([of(two[s]) - of(one[s]) for s in seeds])) for of in (final, height)
-            )
-            made.append(Difference(first, second, len(seeds), at_end, of_curve))
+        if not seeds:
+            continue
+        at_end, of_curve = (
+            crossed(np.stack([of(two[s]) - of(one[s]) for s in seeds])) for of in (final, height)
+        )
+        better = bootstrapped(
+            improvement, [score(two[s]) for s in seeds], [score(one[s]) for s in seeds]
+        )
+        made.append(Difference(first, second, len(seeds), at_end, of_curve, better))
     final_ps, curve_ps = (holm([getattr(d, m).p_value for d in made]) for m in ("final", "curve"))
-    return [
-        Difference(d.first, d.second, d.seeds, d.final, d.curve, f, c)
-        for d, f, c in zip(made, final_ps, curve_ps, strict=True)
-    ]
+    return [replace(d, final_p=f, curve_p=c) for d, f, c in zip(made, final_ps, curve_ps, strict=True)]

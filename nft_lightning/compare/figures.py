@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nft_lightning.compare.comparison import Comparison, passed, stacked
+from nft_lightning.compare.aggregates import over_runs, profiles
+from nft_lightning.compare.comparison import SIGNIFICANT, Comparison
+from nft_lightning.compare.drawing import INK, STYLE, band, dot, legend, look, thousands
+from nft_lightning.compare.measures import accuracy_at, passed, stacked
 from nft_lightning.compare.runs import AXES, Run
-from nft_lightning.stats.intervals import Interval, accuracy, over_seeds
+from nft_lightning.stats.intervals import accuracy, over_seeds
 
-# Told apart by people who see no red or green, too (Okabe and Ito); then the same, dashed and dotted.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
-DASHES = ("-", "--", ":", "-.")
 AXIS_NAMES = {axis: f"training {axis}" for axis in AXES}
-INK = "#010203"  # replaced by the page's own text colour
 WATCHED = {
     "policy/entropy_nats": "entropy, nats",
     "rollout/response_length_mean_tokens": "response length, tokens",
@@ -31,42 +28,12 @@ WATCHED = {
     "objective/kl_old_new": "KL(old, new)",
     "optimizer/gradient_norm": "gradient norm",
 }
-STYLE: Any = {
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "nft_lightning",
-    "pdf.fonttype": 42,
-}
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
     """Return every figure by its file name."""
     with mpl.rc_context(STYLE):
         return {name: make(comparison) for name, make in FIGURES.items()}
-
-
-def encoded(figure: Figure, kind: str) -> bytes:
-    """Return the figure as a file of that kind: svg (its text in the page's colour), png or pdf."""
-    buffer = io.BytesIO()
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, dpi=160, transparent=kind == "svg", metadata=undated)
-    if kind != "svg":
-        return buffer.getvalue()
-    text = buffer.getvalue().decode()
-    return text[text.index("<svg") :].replace(INK, "currentColor").encode()
 
 
 def curves(comparison: Comparison) -> Figure:
@@ -83,31 +50,33 @@ def curves(comparison: Comparison) -> Figure:
         panel.set_ylim(bottom=0)
         thousands(panel)
     panels[0].set_ylabel(f"held-out avg@{comparison.k}")
-    legend(figure, comparison)
+    starred = [d.second for d in comparison.against_baseline if d.curve_p < SIGNIFICANT]
+    note = f"* mean of the curve significantly different from {comparison.baseline}'s, p corrected"
+    legend(figure, list(comparison.runs), starred, note)
     return figure
 
 
-def accuracy_at(index: int) -> Callable[[Run], Any]:
-    """Return the accuracies [P] of a run's evaluation number ``index``."""
-    return lambda run: run.evaluations[index].accuracy
-
-
 def against_baseline(comparison: Comparison) -> Figure:
-    """Paired differences to the baseline: final accuracy and mean of the curve."""
-    found = [d for d in comparison.differences if d.first == comparison.baseline]
-    figure = Figure(figsize=(10, 0.8 + 0.32 * max(2, len(found))), layout="constrained")
+    """Paired differences to the baseline: final accuracy and mean of the curve.
+
+    A filled dot is significant after the correction for all pairs.
+    """
+    found = comparison.against_baseline
+    figure = Figure(figsize=(10, 1.1 + 0.32 * max(2, len(found))), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     order = list(comparison.runs)
     for panel, measure, title in zip(
         panels, ("final", "curve"), ("at the end", "mean of the curve"), strict=True
     ):
         panel.axvline(0, color=INK, linewidth=0.8)
-        for row, difference in enumerate(found):
-            dot(panel, getattr(difference, measure), row, order.index(difference.second))
-        panel.set_title(f"avg@{comparison.k} less that of {comparison.baseline}, {title}")
+        for row, d in enumerate(found):
+            filled = getattr(d, f"{measure}_p") < SIGNIFICANT
+            dot(panel, getattr(d, measure), row, order.index(d.second), filled)
+        panel.set_title(f"avg@{comparison.k} minus that of {comparison.baseline}, {title}")
         panel.set_yticks(range(len(found)), [d.second for d in found])
     if found:
-        panels[0].invert_yaxis()
+        panels[0].set_ylim(len(found) - 0.5, -0.5)
+    figure.supxlabel("filled: significant after the correction for all pairs", fontsize="small")
     return figure
 
 
@@ -127,7 +96,7 @@ def pass_curves(comparison: Comparison) -> Figure:
     left.set_xticks(counts, [str(n) for n in counts])
     left.set(xlabel="answers n", ylabel="pass@n at the end", ylim=(None, 1.02))
     right.set(xlabel="mean response length, tokens", ylabel=f"avg@{comparison.k}", ylim=(0, None))
-    legend(figure, comparison)
+    legend(figure, list(comparison.runs))
     return figure
 
 
@@ -158,52 +127,15 @@ def watched(comparison: Comparison) -> Figure:
     for panel in panels[max(0, len(names) - 3) : len(names)]:
         panel.set_xlabel(AXIS_NAMES["problems"])
         panel.tick_params(labelbottom=True)
-    legend(figure, comparison)
+    legend(figure, list(comparison.runs))
     return figure
 
 
 FIGURES: dict[str, Callable[[Comparison], Figure]] = {
     "curves": curves,
     "against_baseline": against_baseline,
+    "over_runs": over_runs,
+    "profiles": profiles,
     "pass_at_n": pass_curves,
     "diagnostics": watched,
 }
-
-
-def look(index: int) -> dict[str, Any]:
-    """Colour and dashes of the label at that place."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
-        "linewidth": 1.4,
-    }
-
-
-def band(
-    panel: Axes, at: Sequence[float], levels: Sequence[Interval], index: int, marked: bool = True
-) -> None:
-    """A line with its interval."""
-    shown = look(index)
-    panel.plot(at, [v.mean for v in levels], marker="o" if marked else None, markersize=3, **shown)
-    low, high = [v.low for v in levels], [v.high for v in levels]
-    panel.fill_between(at, low, high, color=shown["color"], alpha=0.12, linewidth=0)
-
-
-def dot(panel: Axes, interval: Interval, row: int, index: int) -> None:
-    """A mean and its interval on one row."""
-    colour = look(index)["color"]
-    panel.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2)
-    panel.plot([interval.mean], [row], marker="o", color=colour)
-
-
-def thousands(panel: Axes) -> None:
-    """Large counts as 50k."""
-    panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
-
-
-def legend(figure: Figure, comparison: Comparison) -> None:
-    """One legend for all panels, below them."""
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], label=label, **look(i)) for i, label in enumerate(comparison.runs)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)))

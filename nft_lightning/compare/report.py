@@ -11,15 +11,18 @@ import jinja2
 from markupsafe import Markup
 
 from nft_lightning.compare.comparison import Comparison
-from nft_lightning.compare.figures import draw_all, encoded
+from nft_lightning.compare.conclusions import conclusions
+from nft_lightning.compare.drawing import encoded
+from nft_lightning.compare.figures import draw_all
 from nft_lightning.compare.tables import (
     comma_separated,
-    conclusions,
     config_table,
+    cost_table,
     difference_table,
     latex,
     level_table,
     markdown,
+    run_table,
 )
 from nft_lightning.errors import UserError
 
@@ -43,6 +46,8 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> list[Path]
         files |= {f"figures/{name}.{kind}": encoded(figure, kind) for kind in ("png", "pdf")}
     for name, table in (
         ("levels", level_table(comparison)),
+        ("runs", run_table(comparison)),
+        ("costs", cost_table(comparison)),
         ("differences", difference_table(comparison)),
     ):
         files |= {f"{name}.{kind}": write(table).encode() for kind, write in KINDS.items()}
@@ -75,6 +80,8 @@ def page(comparison: Comparison, drawn: dict[str, str], title: str) -> str:
         warnings=comparison.warnings,
         conclusions=conclusions(comparison),
         levels=level_table(comparison),
+        over_runs=run_table(comparison),
+        costs=cost_table(comparison),
         differences=difference_table(comparison),
         settings=config_table(comparison),
         # Matplotlib's own output, in which it has escaped every label.

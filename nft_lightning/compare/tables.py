@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nft_lightning.common import text
-from nft_lightning.compare.comparison import Comparison, Level
+from nft_lightning.compare.comparison import SIGNIFICANT, Comparison, Level
 from nft_lightning.stats.intervals import Interval
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -26,33 +26,50 @@ class Table:
 
 
 def level_table(comparison: Comparison) -> Table:
-    """Return one row an algorithm."""
-    aim = f"{comparison.target:.2f}"
-    columns = ["algorithm", "seeds", "before", f"avg@{comparison.k}", "gained"]
-    columns += [
-        f"pass@{comparison.k}",
-        "mean of the curve",
-        "worst seed",
-        "response tokens",
-        "training tokens",
-        "seconds",
+    """Return what each algorithm reaches, one row an algorithm."""
+    k = comparison.k
+    rows = [
+        [v.label, f"{v.before.mean:.3f}", share(v.final), share(v.gained, "+"), share(v.passed)]
+        for v in comparison.levels
     ]
-    columns += [f"tokens to {aim}", f"seconds to {aim}"]
-    return Table(columns, [level_row(v) for v in comparison.levels])
+    return Table(["algorithm", "before", f"avg@{k}", "gained", f"pass@{k}"], rows)
 
 
-def level_row(level: Level) -> list[str]:
+def run_table(comparison: Comparison) -> Table:
+    """Return figures whose units are runs: the curve's mean, the interquartile mean, the worst seed,
+    and how often a run ends above one of the baseline.
+    """
+    better = {d.second: share(d.improvement) for d in comparison.against_baseline}
+    rows = [
+        [
+            v.label,
+            str(v.seeds),
+            share(v.curve),
+            share(v.middle),
+            f"{v.worst_seed:.3f}",
+            better.get(v.label, "-"),
+        ]
+        for v in comparison.levels
+    ]
+    last = f"P(above {comparison.baseline})"
+    return Table(["algorithm", "seeds", "mean of the curve", "IQM at the end", "worst", last], rows)
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Return what each algorithm costs, one row an algorithm."""
+    aim = f"{comparison.target:.2f}"
+    columns = ["algorithm", "response tokens", "training tokens", "seconds"]
+    return Table(
+        [*columns, f"tokens to {aim}", f"seconds to {aim}"],
+        [cost_row(v) for v in comparison.levels],
+    )
+
+
+def cost_row(level: Level) -> list[str]:
     """Return the cells of one algorithm."""
-    never = f"{level.reached} of {level.seeds} seeds reach it"
+    never = f"{level.reached} of {level.seeds} seeds"
     return [
         level.label,
-        str(level.seeds),
-        f"{level.before.mean:.3f}",
-        share(level.final),
-        share(level.gained, "+"),
-        share(level.passed),
-        share(level.curve),
-        f"{level.worst_seed:.3f}",
         f"{level.length_mean_tokens:.1f}",
         amount(level.tokens),
         amount(level.seconds),
@@ -62,19 +79,17 @@ def level_row(level: Level) -> list[str]:
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """Return one row a pair, paired by problem and seed."""
-    columns = ["second less first", "seeds", f"avg@{comparison.k} at the end", "p", "p, corrected"]
-    columns += ["mean of the curve", "p", "p, corrected"]
+    """Return one row a pair, paired by problem and seed; p-values are the corrected ones."""
+    columns = ["difference", "seeds", f"avg@{comparison.k}", "p"]
+    columns += ["mean of the curve", "p"]
     rows = [
         [
             f"{d.second} - {d.first}",
             str(d.seeds),
             share(d.final, "+"),
-            probability(d.final.p_value),
-            probability(d.final_p),
+            starred(d.final_p),
             share(d.curve, "+"),
-            probability(d.curve.p_value),
-            probability(d.curve_p),
+            starred(d.curve_p),
         ]
         for d in comparison.differences
     ]
@@ -88,23 +103,6 @@ def config_table(comparison: Comparison) -> Table:
         for name, values in comparison.config_differences.items()
     ]
     return Table(["setting", *comparison.runs], rows)
-
-
-def conclusions(comparison: Comparison) -> list[str]:
-    """Return what may be said of the baseline at 5 %, by the mean of the curve and the corrected
-    p-values.
-    """
-    own = [d for d in comparison.differences if d.first == comparison.baseline]
-    told = [d for d in own if d.curve_p < 0.05]
-    found = [
-        f"{d.second} is {'above' if d.curve.mean > 0 else 'below'} {d.first}: "
-        f"{share(d.curve, '+')} on the mean of the curve (corrected p {probability(d.curve_p)})."
-        for d in told
-    ]
-    same = [d.second for d in own if d not in told]
-    if same:
-        found.append(f"Not significantly different from {comparison.baseline}: {', '.join(same)}.")
-    return found
 
 
 def share(interval: Interval, sign: str = "") -> str:
@@ -131,6 +129,11 @@ def probability(value: float) -> str:
     if math.isnan(value):
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def starred(value: float) -> str:
+    """Return a corrected p-value, with a star where it is significant."""
+    return f"{probability(value)} *" if value < SIGNIFICANT else probability(value)
 
 
 def markdown(table: Table) -> str:

@@ -42,6 +42,7 @@ def make_run(
     for epoch in range(EPOCHS + 1):
         right = random.random((PROBLEMS, SAMPLES)) < 0.2 + rise * epoch
         axes = {
+            "epochs": epoch,
             "updates": 4 * epoch,
             "problems": 64 * epoch,
             "tokens": 1e5 * epoch,

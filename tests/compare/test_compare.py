@@ -8,13 +8,16 @@ import pytest
 
 from nft_lightning.cli.compare import main
 from nft_lightning.compare.comparison import compare
+from nft_lightning.compare.conclusions import conclusions
 from nft_lightning.compare.tables import (
     Table,
     comma_separated,
-    conclusions,
+    cost_table,
+    difference_table,
     latex,
     level_table,
     markdown,
+    run_table,
 )
 from nft_lightning.errors import UserError
 from tests.compare.made_runs import PROBLEMS, SAMPLES, make_run
@@ -67,13 +70,63 @@ def test_levels_and_paired_differences(three):
     assert all(d.final_p >= d.final.p_value for d in found.differences)
     said = conclusions(found)
     assert said[0].startswith("rft is above nft: +0.")
-    assert said[1] == "Not significantly different from nft: grpo."
+    assert said[1].startswith("Not significantly different from nft: grpo. Compared: four seeds each")
+
+
+def test_conclusions_say_what_they_compare(three):
+    said = conclusions(compare([three], baseline="nft"))
+    basis = (
+        "Compared: four seeds each, accuracy on the same 20 held-out problems, "
+        "mean of four evaluations over the same four rollouts."
+    )
+    assert all(text.endswith(basis) for text in said)
+    for path in (three / "grpo_2" / "evaluations").glob("update_000016*"):
+        path.unlink()
+    said = conclusions(compare([three], baseline="nft"))
+    assert "after different numbers of rollouts (3 to 4)" in said[1]
+
+
+def test_figures_of_runs_as_wholes(three):
+    found = compare([three], baseline="nft")
+    scores = {
+        label: sorted(float(r.final.accuracy.mean()) for r in g) for label, g in found.runs.items()
+    }
+    for level in found.levels:
+        assert level.middle.mean == pytest.approx(sum(scores[level.label][1:3]) / 2)
+        assert level.middle.low <= level.middle.mean <= level.middle.high
+    for d in found.differences:
+        wins = [(b > a) + 0.5 * (b == a) for a in scores[d.first] for b in scores[d.second]]
+        assert d.improvement.mean == pytest.approx(sum(wins) / 16)
+    assert run_table(found).rows[0][-1] == "-"
+    assert run_table(found).rows[2][-1].startswith("1.000 [")
+
+
+def test_tables_fit_into_100_columns(three):
+    found = compare([three], baseline="nft")
+    for make in (level_table, run_table, cost_table, difference_table):
+        table = make(found)
+        widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+        assert sum(widths) + 3 * len(widths) + 1 <= 100
+
+
+def test_significance_after_the_correction_is_marked(three):
+    from nft_lightning.compare.figures import against_baseline, curves
+
+    found = compare([three], baseline="nft")
+    rows = {row[0]: row for row in difference_table(found).rows}
+    assert rows["rft - nft"][-1].endswith(" *")
+    assert not rows["grpo - nft"][-1].endswith("*")
+    (_, grpo, rft) = [text.get_text() for text in curves(found).legends[0].get_texts()]
+    assert (grpo, rft) == ("grpo", "rft *")
+    dots = [line for line in against_baseline(found).axes[1].lines if line.get_marker() == "o"]
+    filled = [line.get_markerfacecolor() == line.get_color() for line in dots]
+    assert filled == [False, True]
 
 
 def test_a_target_that_some_seeds_miss_gets_no_mean(three):
     found = compare([three], target=0.999)
     assert all(level.tokens_to_target is None for level in found.levels)
-    assert "of 4 seeds reach it" in level_table(found).rows[0][-1]
+    assert "of 4 seeds" in cost_table(found).rows[0][-1]
 
 
 def test_unequal_conditions_are_refused_and_named(three):
@@ -169,7 +222,7 @@ def test_the_report(three, tmp_path, monkeypatch, capsys):
     assert "A & B" in page.text
     # Nothing is fetched: no address but the names of SVG's own vocabulary.
     assert "src=" not in (out / "report.html").read_text()
-    for name in ("curves", "against_baseline", "pass_at_n", "diagnostics"):
+    for name in ("curves", "against_baseline", "over_runs", "profiles", "pass_at_n", "diagnostics"):
         assert (out / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (out / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
         assert "currentColor" in (out / f"figures/{name}.svg").read_text()
