@@ -17,6 +17,7 @@ class RequiredInputs:
         group_size: completions of one problem, at least.
         old_logprobs: log-probabilities under the policy that wrote the rollout.
         binary_rewards: rewards are 0 or 1.
+        unit_rewards: rewards lie in [0, 1].
         reference_logprobs: log-probabilities under the initial policy, frozen.
         engine_logprobs: log-probabilities as the engine reported them.
         values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
@@ -29,6 +30,7 @@ class RequiredInputs:
     group_size: int = 1
     old_logprobs: bool = True
     binary_rewards: bool = False
+    unit_rewards: bool = False
     reference_logprobs: bool = False
     engine_logprobs: bool = False
     values: bool = False

@@ -177,7 +177,9 @@ class ContinuousNFT(NFT):
     Source: arXiv 2505.18116, App. B
     """
 
-    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2, writers_logprobs=True)
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(
+        group_size=2, unit_rewards=True, writers_logprobs=True
+    )
 
     def checked(self, rewards: Tensor) -> Tensor:
         """Return the rewards [N] inside [0, 1]; raise UserError where one is clearly outside."""

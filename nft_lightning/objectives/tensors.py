@@ -13,6 +13,8 @@ TOKEN_TENSORS = ("reference_logprobs", "engine_logprobs", "entropy", "values", "
 ROUNDING = 1e-5
 """Rewards of one group whose standard deviation is at most this are equal up to rounding."""
 UNIT_TOLERANCE = 1e-4
+"""How far outside [0, 1] a reward may be, which is then clamped: sums of weights are rounded."""
+UNIT_REMEDY = "scale what the verifier gives to 0 for wrong and 1 for right, or use algorithm=grpo"
 
 
 def widen(x: Tensor) -> Tensor:
@@ -82,13 +84,14 @@ def check_unit(rewards: Tensor, name: str) -> Tensor:
         UserError: a reward is outside by more than rounding explains.
     """
     inside = widen(rewards).clamp(0, 1)
-    if bool(((inside - rewards).abs() <= UNIT_TOLERANCE).all()):
+    outside = ~((inside - rewards).abs() <= UNIT_TOLERANCE)
+    if not bool(outside.any()):
         return inside
     raise UserError(
         "rewards",
-        sorted({round(float(r), 4) for r in rewards})[:5],
-        f"are outside [0, 1], which {name} needs",
-        "scale them to 0 for wrong and 1 for right",
+        float(rewards[outside][0]),
+        f"is outside [0, 1], which {name} needs",
+        UNIT_REMEDY,
     )
 
 

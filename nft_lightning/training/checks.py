@@ -10,6 +10,7 @@ from nft_lightning.batching.config import BatchingConfig
 from nft_lightning.batching.minibatch import check_minibatch_unit
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective
+from nft_lightning.objectives.tensors import UNIT_TOLERANCE
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.training.config import EvaluationConfig
@@ -80,7 +81,11 @@ def sample(source: ProblemSource) -> Sequence[Problem]:
 
 
 def check_rewards(objective: Objective, verifier: Verifier) -> None:
-    """Raise UserError where an algorithm that needs right and wrong would get anything else."""
+    """Raise UserError where an algorithm that needs right and wrong, or rewards in [0, 1], would get
+    anything else.
+    """
+    if objective.required_inputs.unit_rewards:
+        check_range(objective, verifier)
     if not objective.required_inputs.binary_rewards:
         return
     name = type(objective).__name__
@@ -98,6 +103,22 @@ def check_rewards(objective: Objective, verifier: Verifier) -> None:
             sorted(r for r in rewards if r is not None),
             f"are not binary, which {name} needs",
             "use 0, 1 or null",
+        )
+
+
+def check_range(objective: Objective, verifier: Verifier) -> None:
+    """Raise UserError where the verifier says that rewards may be outside [0, 1]."""
+    found = verifier.reward_range()
+    if found is None:
+        return
+    least, largest = found
+    if least < -UNIT_TOLERANCE or largest > 1 + UNIT_TOLERANCE:
+        raise UserError(
+            "verifier",
+            type(verifier).__name__,
+            f"gives rewards from {least:g} to {largest:g}, but {type(objective).__name__} needs them "
+            "in [0, 1]",
+            "scale verifier.rewards, or the weights in verifier.parts, or use algorithm=grpo",
         )
 
 

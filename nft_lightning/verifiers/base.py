@@ -35,6 +35,12 @@ class RewardRules:
         value: float | None = getattr(self, outcome)
         return value
 
+    def range(self) -> tuple[float, float] | None:
+        """Return the least and the largest reward of an outcome; None where all are null."""
+        worth = [self.reward(outcome) for outcome in OUTCOMES]
+        known = [value for value in worth if value is not None]
+        return (min(known), max(known)) if known else None
+
     def reward_for(self, verdict: Verdict) -> float:
         """Return the verdict's own score, else its outcome's reward; NaN counts as nothing."""
         if verdict.score is not None:
@@ -49,7 +55,7 @@ class Verifier:
     One that reads texts only has ``verify``; one that needs the problem's other columns, the prompt or
     token ids overrides ``score``, and ``check_problems`` where not every problem has them. Its verdicts
     may carry scores that are not 0 or 1: then ``is_continuous`` says so, and an algorithm that needs
-    binary rewards refuses it.
+    binary rewards refuses it. ``reward_range`` says where such scores lie, if that is known.
 
     Attributes:
         rewards: what each outcome is worth.
@@ -60,6 +66,10 @@ class Verifier:
     def is_continuous(self) -> bool:
         """Return whether rewards may lie between right and wrong."""
         return False
+
+    def reward_range(self) -> tuple[float, float] | None:
+        """Return the least and the largest reward; None where they are not known."""
+        return None if self.is_continuous() else self.rewards.range()
 
     def check_problems(self, problems: Sequence[Problem]) -> None:
         """Raise UserError for problems that cannot be scored; called before a run starts."""

@@ -51,6 +51,18 @@ class WeightedVerifier(Verifier):
         """Return that a sum may be any number."""
         return True
 
+    def reward_range(self) -> tuple[float, float] | None:
+        """Return the range of the sum; None where that of a part is not known."""
+        least, largest = 0.0, 0.0
+        for part in self.parts.values():
+            own = part["verifier"].reward_range()
+            if own is None:
+                return None
+            ends = (part["weight"] * own[0], part["weight"] * own[1])
+            least += min(ends)
+            largest += max(ends)
+        return least, largest
+
     @property
     def verifiers(self) -> dict[str, Verifier]:
         """Return the parts' verifiers by name."""

@@ -122,8 +122,14 @@ def test_groups_that_are_all_right_or_all_wrong_up_to_rounding_are_left_out(dtyp
 
 @pytest.mark.parametrize("reward", [-1.0, 1.01, float("nan"), float("inf")])
 def test_rewards_outside_0_and_1_are_refused(reward):
-    with pytest.raises(UserError, match="outside"):
-        slope(ContinuousNFT(), [reward, 0.5])
+    with pytest.raises(UserError, match=rf"rewards={reward} is outside \[0, 1\].*scale"):
+        slope(ContinuousNFT(), [0.5, reward])
+
+
+@pytest.mark.parametrize("reward", [1 + 1e-6, -1e-6])
+def test_rounding_does_not_end_a_run(reward):
+    nearest = float(reward > 0.5)
+    assert slope(ContinuousNFT(), [reward, 0.5]) == pytest.approx(slope(ContinuousNFT(), [nearest, 0.5]))
 
 
 def test_rewards_in_between_are_refused_by_nft():

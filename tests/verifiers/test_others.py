@@ -13,6 +13,7 @@ from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
 from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.function import FunctionVerifier
+from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
 from nft_lightning.verifiers.math.number import parse_number
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier, has_box
@@ -176,8 +177,40 @@ def test_binary_algorithms_refuse_continuous_rewards(compose_config, chosen):
             )
         assert "verifier=math_verify" in str(caught.value)
     for algorithm in ("grpo", "nft_continuous"):
-        taken = compose_config(f"verifier={chosen}", f"algorithm={algorithm}", "run_dir=x", *extra)
+        # A sum of 1 and 0.1 is above 1; rounding is not.
+        weight = ["verifier.parts.answer.weight=0.9000001"] if chosen == "weighted" else []
+        taken = compose_config(
+            f"verifier={chosen}", f"algorithm={algorithm}", "run_dir=x", *extra, *weight
+        )
         assert build_parts(taken)
+
+
+def test_rewards_outside_0_and_1_are_refused_before_a_run(compose_config):
+    for given, said in (
+        (["verifier=weighted"], "gives rewards from 0 to 1.1, but ContinuousNFT needs them in"),
+        (["verifier.rewards.wrong=-1"], "gives rewards from -1 to 1, but ContinuousNFT"),
+    ):
+        cfg = compose_config("algorithm=nft_continuous", "run_dir=x", *given)
+        with pytest.raises(UserError, match=said) as caught:
+            build_parts(cfg)
+        assert "verifier.parts" in str(caught.value)
+        cfg.algorithm = compose_config("algorithm=grpo").algorithm
+        assert build_parts(cfg)
+
+
+def test_a_verifier_says_where_its_rewards_lie():
+    rules = RewardRules(correct=2.0, wrong=-0.5, timeout=None)
+    exact = ExactVerifier(rewards=rules)
+    assert exact.reward_range() == (-0.5, 2.0)
+    anything = FunctionVerifier(function=max, continuous=True)
+    assert anything.reward_range() is None
+    parts = {"a": {"weight": -2.0, "verifier": exact}, "b": {"weight": 1.0, "verifier": ExactVerifier()}}
+    assert WeightedVerifier(parts=parts).reward_range() == (-4.0, 2.0)
+    parts["b"]["verifier"] = anything
+    assert WeightedVerifier(parts=parts).reward_range() is None
+    assert ReasoningGymVerifier(continuous=True).reward_range() == (0.0, 1.0)
+    nothing = RewardRules(*[None] * 6)
+    assert ExactVerifier(rewards=nothing).reward_range() is None
 
 
 @pytest.mark.slow

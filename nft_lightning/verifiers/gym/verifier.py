@@ -59,6 +59,13 @@ class ReasoningGymVerifier(Verifier):
         """Return whether the library's scores are the rewards."""
         return self.continuous
 
+    def reward_range(self) -> tuple[float, float] | None:
+        """Return the range of the outcomes' rewards; with ``continuous`` [0, 1] is part of it."""
+        if not self.continuous:
+            return super().reward_range()
+        least, largest = self.rewards.range() or (0.0, 1.0)
+        return min(least, 0.0), max(largest, 1.0)
+
     def check_problems(self, problems: Sequence[Problem]) -> None:
         """Raise UserError unless reasoning-gym wrote all the problems."""
         for problem in problems:
