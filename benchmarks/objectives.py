@@ -39,7 +39,8 @@ FAMILIES = {
 }
 NEEDS = {
     "binary_rewards": "binary rewards",
-    "values": "value head",
+    "unit_rewards": "rewards in [0, 1]",
+    "values": "critic",
     "whole_groups": "whole groups",
     "references": "reference solutions",
     "reference_logprobs": "reference policy",
@@ -61,7 +62,7 @@ line in float64.
 ![Coefficient against ratio](objectives.png)
 
 Solid: tokens of right answers. Dashed: of wrong ones. One problem with eight one-token answers; the row
-that is drawn moves, the others stay at ratio 1. PPO's value head is taken to know r_q.
+that is drawn moves, the others stay at ratio 1. PPO's critic is taken to know r_q.
 
 """
 OPTIONS = """
@@ -117,8 +118,9 @@ Equal always: RFT and NFT with negative weight 0 and prompt weight one; `nft_con
 rewards are 0 and 1; InfoNCA and DPO at K = 2; GSPO and GRPO, LUSPO and GSPO at length 1; DAPO and GRPO,
 CISPO and REINFORCE where nothing is clipped.
 
-`tests/golden` holds the losses and gradient norms of ten updates of NFT, GRPO, DAPO and PPO on stored completions,
-in float64: a new version of a library that moves one of them by more than 1e-6 is seen, and another processor is not.
+`tests/golden` holds the losses and gradient norms of ten updates of NFT, GRPO, DAPO and PPO on stored
+completions, in float64: a new version of a library that moves one of them by more than 1e-6 is seen, and
+another processor is not.
 """
 
 

@@ -18,6 +18,8 @@ from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES
 from nft_lightning.policy.lora import without_weights
 from nft_lightning.policy.requirements import check_library, check_policy
+from nft_lightning.policy.value_model import inspect_trunk
+from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.rehearsal import rehearse
 from nft_lightning.training.schedule import described, total_updates
 from nft_lightning.training.strategies.choice import CUT, FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
@@ -35,6 +37,7 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     check_optimizer(cfg, parts)
     check_policy(parts.model, parts.policy)
     check_quantization(cfg, parts)
+    check_critic(cfg, parts)
 
 
 def check_callbacks(cfg: DictConfig) -> None:
@@ -294,6 +297,14 @@ def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
     halved = str(cfg.trainer.get("precision", "32-true")).endswith("16-true")
     narrow = halved or getattr(parts.model, "dtype", "float32") != "float32"
     return narrow and not parts.policy.lora_rank
+
+
+def check_critic(cfg: DictConfig, parts: Parts) -> None:
+    """Raise UserError where a critic of its own cannot train, or its model cannot be read."""
+    cut = str(cfg.trainer.get("strategy", "auto")) in CUT
+    check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=cut)
+    if path := getattr(parts.objective, "critic_path", None):
+        inspect_trunk(path, parts.model.inspect().tokenizer)
 
 
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:

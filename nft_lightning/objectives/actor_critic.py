@@ -1,20 +1,23 @@
-"""PPO: a value head, generalised advantages, and the clipped ratio."""
+"""PPO: a critic, generalised advantages, and the clipped ratio."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from nft_lightning.common.bounds import bounded, check_bounds
+from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
 from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss
+
+CRITICS = ("head", "own")
 
 
 def advantages(
@@ -48,11 +51,12 @@ def advantages(
 
 @dataclass(frozen=True, kw_only=True)
 class PPO(Objective):
-    """Proximal Policy Optimization with a value head and GAE.
+    """Proximal Policy Optimization with a critic and GAE.
 
-    The head reads the policy's last hidden states without sending a gradient into them, so the
-    policy's gradient is the clipped one alone. Advantages are not whitened: no row depends on
-    another. With V the head's value and gamma = lambda = 1:
+    ``critic=head`` reads the policy's last hidden states without sending a gradient into them;
+    ``critic=own`` is a value model with a trunk of its own. Either way the policy's gradient is the
+    clipped one only. Advantages are not whitened: no row depends on another. With V the critic's
+    value and gamma = lambda = 1:
 
     Right: ``(1-V) R [R < 1+clip_high]``, signs by that of 1-V
     Wrong: ``-V R [R > 1-clip_low]``, signs by that of -V
@@ -61,10 +65,14 @@ class PPO(Objective):
     Attributes:
         clip_low, clip_high: the trust interval of R is ``[1 - clip_low, 1 + clip_high]``.
         gamma, gae_lambda: gamma and lambda of GAE.
-        critic_gae_lambda: lambda of the returns that the value head learns, apart from that of the
+        critic: ``head`` or ``own``, which trains all weights of a second model.
+        critic_path: a folder or hub name of the model whose trunk the own critic begins with, for the
+            policy's tokens; None is the policy's own weights.
+        critic_learning_rate: of that trunk; None is ``optimizer.learning_rate``.
+        critic_gae_lambda: lambda of the returns that the critic learns, apart from that of the
             policy's advantages (decoupled GAE, arXiv 2503.01491); None takes ``gae_lambda``.
         value_clip: the value may move this far from the rollout's before its loss stops falling.
-        value_learning_rate: of the head, apart from ``optimizer.learning_rate``.
+        value_learning_rate: of the value head, apart from ``optimizer.learning_rate``.
     """
 
     required_inputs: ClassVar[RequiredInputs] = RequiredInputs(values=True)
@@ -76,6 +84,9 @@ class PPO(Objective):
     clip_high: float = 0.2
     gamma: float = bounded(1.0, least=0, most=1, use="1.0")
     gae_lambda: float = bounded(1.0, least=0, most=1, use="1.0")
+    critic: str = bounded("head", choices=CRITICS)
+    critic_path: str | None = None
+    critic_learning_rate: float | None = bounded(None, above=0, finite=True, use="1e-5")
     critic_gae_lambda: float | None = bounded(None, least=0, most=1, use="1.0")
     value_clip: float = bounded(0.2, above=0, finite=True, use="0.2")
     value_learning_rate: float = bounded(1e-3, above=0, finite=True, use="1e-3")
@@ -84,6 +95,19 @@ class PPO(Objective):
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
         check_bounds(self, "algorithm")
+        for name in ("critic_path", "critic_learning_rate"):
+            if self.critic == "head" and getattr(self, name) is not None:
+                raise UserError(
+                    f"algorithm.{name}",
+                    getattr(self, name),
+                    "has no effect on a value head, which has no trunk",
+                    "use algorithm.critic=own, or leave it out",
+                )
+
+    @property
+    def needed_inputs(self) -> RequiredInputs:
+        """Return the class's, with what the options and the kind of critic need."""
+        return replace(super().needed_inputs, own_critic=self.critic == "own")
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return the return at the last token: reward and length penalty."""

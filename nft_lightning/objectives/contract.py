@@ -20,7 +20,8 @@ class RequiredInputs:
         unit_rewards: rewards lie in [0, 1].
         reference_logprobs: log-probabilities under the initial policy, frozen.
         engine_logprobs: log-probabilities as the engine reported them.
-        values: a value head; ``values`` with gradient and ``old_values`` of the rollout.
+        values: a critic; ``values`` with gradient and ``old_values`` of the rollout.
+        own_critic: the critic is a model of its own, and no head on the policy's hidden states.
         entropy: the policy's entropy with gradient.
         whole_groups: the completions of a problem come together in one micro-batch.
         writers_logprobs: the old policy is the one that wrote the completions, and no later one.
@@ -34,10 +35,16 @@ class RequiredInputs:
     reference_logprobs: bool = False
     engine_logprobs: bool = False
     values: bool = False
+    own_critic: bool = False
     entropy: bool = False
     whole_groups: bool = False
     writers_logprobs: bool = False
     references: bool = False
+
+    @property
+    def hidden(self) -> bool:
+        """Return whether the policy's last hidden states are read."""
+        return self.values and not self.own_critic
 
 
 @dataclass(frozen=True)

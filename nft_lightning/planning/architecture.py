@@ -53,6 +53,12 @@ class Architecture:
         return int(self.config.vocab_size * self.config.hidden_size)
 
     @property
+    def trunk_parameters(self) -> int:
+        """Return all but the head; a head tied to the embedding is part of the trunk."""
+        tied = bool(getattr(self.config, "tie_word_embeddings", False))
+        return self.parameters - (0 if tied else self.head_parameters)
+
+    @property
     def root_parameters(self) -> int:
         """Return those of no decoder layer: embedding, head, last norm."""
         return self.parameters - self.layers * self.layer_parameters

@@ -82,7 +82,8 @@ def planned(setting: Setting) -> Memory:
         "forward and backward": {
             **base,
             "gradients": gradients,
-            "activations": whole.activations,
+            # A critic of its own goes forward while the policy's pass is kept.
+            "activations": whole.activations + (whole.body if setting.own_critic else 0.0),
             "logits and log-probabilities": whole.logits,
             "buffers": buffers + exchanged(setting),
         },
@@ -97,8 +98,10 @@ def planned(setting: Setting) -> Memory:
 
 
 def trainable(setting: Setting) -> float:
-    """Return numbers that the optimizer holds."""
+    """Return numbers that the optimizer holds, those of a critic of its own included."""
     shape = setting.architecture
+    if setting.own_critic:
+        return shape.parameters + shape.trunk_parameters
     return shape.lora_parameters(setting.lora_rank) if setting.lora_rank else shape.parameters
 
 
@@ -136,11 +139,14 @@ def states(setting: Setting) -> float:
 
 
 def reference(setting: Setting) -> float:
-    """Return the frozen policy, which LoRA has without a copy, and the value head with its optimizer."""
+    """Return the frozen policy, which LoRA has without a copy, and the critic: the weights of its trunk,
+    and its value head with optimizer states.
+    """
     shape, size = setting.architecture, setting.stored.itemsize
     copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
     head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
-    return copy / (setting.gpus if setting.strategy == FSDP2 else 1) + head
+    trunk = shape.trunk_parameters * float(size) if setting.own_critic else 0.0
+    return copy / (setting.gpus if setting.strategy == FSDP2 else 1) + head + trunk
 
 
 def gathered(setting: Setting) -> float:

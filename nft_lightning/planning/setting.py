@@ -20,6 +20,7 @@ from nft_lightning.planning.architecture import Architecture, architecture, mode
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
+from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.strategies.choice import FSDP2
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,6 +66,7 @@ class Setting:
     old_logprobs: bool
     reference: bool
     values: bool
+    own_critic: bool
     whole_groups: bool
     generates: bool
     engine: str
@@ -130,6 +132,7 @@ class Setting:
         strategy, gpus = parallel(trainer, assumed)
         engine, options = engine_of(cfg.rollout.engine)
         stored, computed = types(cfg)
+        check_own_critic(objective, lora=bool(policy.lora_rank), cut=strategy == FSDP2)
         check_steps(optimizer.name, stored != torch.float32 and not policy.lora_rank)
         return cls(
             architecture=shape,
@@ -155,6 +158,7 @@ class Setting:
             old_logprobs=needs.old_logprobs or needs.values,
             reference=needs.reference_logprobs,
             values=needs.values,
+            own_critic=needs.own_critic,
             whole_groups=needs.whole_groups,
             generates=not needs.references,
             engine=engine,

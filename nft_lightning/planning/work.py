@@ -55,6 +55,7 @@ def work(setting: Setting) -> Work:
     trained_rows = kept * (setting.completions if setting.generates else 1)
     trained = trained_rows * setting.mean_row
     forward = trained_flops(setting, trained_rows)
+    critic = critic_flops(setting, trained_rows)
     stale = 1 - 1 / setting.updates if setting.old_logprobs else 0.0
     backward = 1.0 if setting.lora_rank else 2.0
     passes = 1 + backward + (1 if setting.checkpointing else 0)
@@ -62,8 +63,8 @@ def work(setting: Setting) -> Work:
     flops = {
         "prefill": setting.architecture.forward_flops(prompts, setting.assumed.mean_prompt_tokens, 0),
         "decode": decode_flops(setting, completions),
-        "old log-probabilities": forward * (stale + (1 if setting.reference else 0)),
-        "training": forward * passes,
+        "old log-probabilities": (forward + critic) * stale + (forward if setting.reference else 0.0),
+        "training": (forward + critic) * passes,
     }
     at_once = concurrency(setting, completions)
     micro = micro_batches(setting, trained)
@@ -100,6 +101,13 @@ def trained_flops(setting: Setting, rows: float) -> float:
     """Return a forward pass over all rows, with logits of answers alone."""
     shape = setting.architecture
     return shape.forward_flops(rows * setting.mean_row, setting.mean_row, rows * setting.mean_response)
+
+
+def critic_flops(setting: Setting, rows: float) -> float:
+    """Return the same of a critic's own trunk, which has no logits."""
+    if not setting.own_critic:
+        return 0.0
+    return setting.architecture.forward_flops(rows * setting.mean_row, setting.mean_row, 0)
 
 
 def decode_flops(setting: Setting, completions: float) -> float:

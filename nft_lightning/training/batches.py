@@ -9,6 +9,7 @@ from nft_lightning.batching.config import BatchingConfig
 from nft_lightning.batching.layout import layout
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.policy.value_model import values_of
 from nft_lightning.training.learner import Learner
 from nft_lightning.types import OptimizerBatch, Rollout
 
@@ -77,12 +78,12 @@ def completed(
         missing = needs.old_logprobs and micro.old_logprobs is None
         if stale and (missing or needs.values):
             check_version(batch, learner)
-            out = policy(micro, hidden=needs.values)
+            out = policy(micro, hidden=needs.hidden)
             timer.tokens["old_logprobs"] += int(micro.mask.sum())
             if missing:
                 added["old_logprobs"] = out.logprobs
             if needs.values:
-                added["old_values"] = learner.critic(out.hidden)
+                added["old_values"] = values_of(learner.critic, policy, micro, out.hidden)
         if needs.reference_logprobs:
             added["reference_logprobs"] = learner.frozen.logprobs(policy, micro)
         made.append(replace(micro, **added) if added else micro)

@@ -122,6 +122,21 @@ def check_range(objective: Objective, verifier: Verifier) -> None:
         )
 
 
+def check_own_critic(objective: Objective, *, lora: bool = False, cut: bool = False) -> None:
+    """Raise UserError where a critic with a trunk of its own cannot train.
+
+    Args:
+        lora: the policy trains adapters only. cut: gradients lie in parts on the ranks.
+    """
+    if not objective.needed_inputs.own_critic or not (lora or cut):
+        return
+    reason = "would train a whole second model beside LoRA's matrices"
+    if cut:
+        reason = "is not cut over the ranks by FSDP2 or ZeRO"
+    remedy = "use algorithm.critic=head" + (", or trainer=ddp" if cut else ", or policy.lora_rank=0")
+    raise UserError("algorithm.critic", "own", reason, remedy)
+
+
 def check_temperature(rollout: float, policy: float) -> None:
     """Raise UserError unless completions are sampled at the temperature of the log-probabilities."""
     if rollout != policy:

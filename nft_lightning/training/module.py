@@ -20,13 +20,13 @@ from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.config import PolicyConfig
-from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
-from nft_lightning.policy.shape import shape_of
+from nft_lightning.policy.value_model import ValueModel, critic_of, parts_of, values_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.batches import check_version
+from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.metrics import EpochMetrics, log_step
 from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
@@ -37,7 +37,8 @@ from nft_lightning.training.strategies.exchange import (
     leave_out,
     micro_batch,
 )
-from nft_lightning.training.strategies.fsdp2 import shard_all
+from nft_lightning.training.strategies.fsdp2 import FullySharded, shard_all
+from nft_lightning.training.strategies.zero import ZeRO
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PolicyModule(L.LightningModule):
         optimizer: OptimizerConfig | None = None,
         **plain: Any,
     ) -> None:
-        """Add what the objective needs beside the policy: a value head, a frozen reference.
+        """Add what the objective needs beside the policy: a critic, a frozen reference.
 
         Args:
             policy: what :func:`nft_lightning.load_policy` returned.
@@ -85,8 +86,9 @@ class PolicyModule(L.LightningModule):
         self.epoch = EpochMetrics()
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
-        hidden_size = shape_of(policy.model.config).hidden_size if needs.values else 0
-        self.critic = ValueHead(hidden_size) if needs.values else None
+        check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
+        path = getattr(objective, "critic_path", None)
+        self.critic = critic_of(policy, path, own=needs.own_critic) if needs.values else None
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
         self.frozen = Frozen(policy, needs.reference_logprobs)
@@ -94,14 +96,18 @@ class PolicyModule(L.LightningModule):
         self.policy_version = 0
 
     def setup(self, stage: str) -> None:
-        """Raise UserError where no data module is attached."""
+        """Raise UserError where no data module is attached, or the strategy cannot cut the critic."""
         _ = self.data
+        check_own_critic(self.objective, cut=isinstance(self.trainer.strategy, FullySharded | ZeRO))
 
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
         if self.memory_saved:
             return
-        (self.policy.config or PolicyConfig()).save_memory(self.policy.model)
+        config = self.policy.config or PolicyConfig()
+        config.save_memory(self.policy.model)
+        if isinstance(self.critic, ValueModel):
+            config.save_memory(self.critic.trunk)
         self.memory_saved = True
         if self.device_mesh is not None:
             others = (self.frozen.copy, self.critic)
@@ -138,14 +144,16 @@ class PolicyModule(L.LightningModule):
 
     @property
     def trained(self) -> list[torch.nn.Module]:
-        """Whose parameters the optimizer holds: the policy's, and the critic's if any."""
-        return [self.policy] if self.critic is None else [self.policy, self.critic]
+        """Whose parameters the optimizer holds: those of the policy, a value head, and its own trunk."""
+        return [self.policy, *parts_of(self.critic)]
 
     @property
     def learning_rates(self) -> list[float]:
         """Return the full rate of each of ``trained``."""
         own = self.optimizer_config.learning_rate
-        return [own, getattr(self.objective, "value_learning_rate", own)][: len(self.trained)]
+        head = getattr(self.objective, "value_learning_rate", own)
+        trunk = getattr(self.objective, "critic_learning_rate", None) or own
+        return [own, head, trunk][: len(self.trained)]
 
     @property
     def optimizer_numbers(self) -> dict[str, Any]:
@@ -241,12 +249,12 @@ class PolicyModule(L.LightningModule):
     def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
         """Return one forward pass, and the objective on it."""
         needs = objective.needed_inputs
-        out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.values)
+        out = self.policy(micro, entropy_gradient=needs.entropy, hidden=needs.hidden)
         inputs = micro.inputs()
         if needs.entropy:
             inputs["entropy"] = out.entropy
         if needs.values and self.critic is not None:
-            inputs["values"] = self.critic(out.hidden)
+            inputs["values"] = values_of(self.critic, self.policy, micro, out.hidden)
         return out, objective.loss(out.logprobs, micro.old_logprobs, micro.mask, inputs)
 
     def watch_gradient(self, logprobs: Tensor, micro: TokenBatch) -> None:

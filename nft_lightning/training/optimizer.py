@@ -15,7 +15,7 @@ from nft_lightning.training.schedule import described
 MASTER = "master"
 
 
-PARTS = ("policy", "critic")
+PARTS = ("policy", "critic", "critic_trunk")
 
 
 def built_optimizer(

@@ -72,6 +72,25 @@ def test_ppo_has_a_head_with_its_own_rate_that_is_not_exported(tmp_path, compose
         assert not any("critic" in k or "outer" in k for k in exported.keys())  # noqa: SIM118
 
 
+def test_ppo_with_a_critic_of_its_own(tmp_path, compose_config, quick):
+    given = ("algorithm=ppo", "algorithm.critic=own", "algorithm.critic_learning_rate=1e-4")
+    running.run(compose_config(*given, f"run_dir={tmp_path}", *quick))
+    metrics = logged_in(tmp_path)
+    assert len(metrics["objective/explained_variance"]) == len(metrics["objective/value_loss"]) == 2
+    state = read_checkpoint(tmp_path / "checkpoints" / "last")
+    rates = {g["name"]: g["lr"] for g in state["optimizer_states"][0]["param_groups"]}
+    assert rates == {
+        "policy": 2e-4,
+        "policy_no_decay": 2e-4,
+        "critic": 1e-3,
+        "critic_no_decay": 1e-3,
+        "critic_trunk": 1e-4,
+        "critic_trunk_no_decay": 1e-4,
+    }
+    with safetensors.safe_open(tmp_path / "export" / "model.safetensors", "pt") as exported:
+        assert not any("critic" in k or "trunk" in k for k in exported.keys())  # noqa: SIM118
+
+
 def test_options_run_and_the_reference_stays_out_of_what_is_saved(tmp_path, compose_config, quick):
     options = ("algorithm.kl_coefficient=0.1", "algorithm.entropy_coefficient=0.01")
     correction = ("algorithm.importance_correction=truncate", "algorithm.mask_truncated=true")

@@ -24,6 +24,8 @@ CASES = {
 SHARDED_CASES = ("nft", "dapo", "ppo", "one_problem")
 CUT = ("fsdp2", "zero2", "zero3")
 LORA = {"lora": ["policy.lora_rank=4", "optimizer.learning_rate=1e-3"]}
+# FSDP2 and ZeRO refuse it.
+OWN = {"own_critic": ["algorithm=ppo", "algorithm.critic=own"]}
 STRATEGIES = {name: [f"trainer={name}", "trainer.devices=2"] for name in ("ddp", *CUT)}
 # What shards differ in, beyond DDP: a frozen copy, a head outside its own forward, layers run again,
 # gradients added up before they are exchanged, adapters.
@@ -70,20 +72,21 @@ def metrics(folder):
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     longer = {"dapo_longer": ["algorithm=dapo", "trainer.max_epochs=2"]}
-    for name, overrides in {**CASES, **SHARDED, **longer, "pure": PURE}.items():
+    for name, overrides in {**CASES, **SHARDED, **OWN, **longer, "pure": PURE}.items():
         run_here(folder, name, overrides)
     return folder
 
 
 def cases_of(strategy):
     if strategy not in CUT:
-        return {**CASES, **LORA, "pure": PURE}
+        return {**CASES, **LORA, **OWN, "pure": PURE}
     return {**{name: CASES[name] for name in SHARDED_CASES}, **SHARDED, "pure": PURE}
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
+    more = {strategy: SHARDED if strategy in CUT else {**LORA, **OWN} for strategy in STRATEGIES}
     cases = {
         f"{strategy}/{name}": [*words, *overrides]
         for strategy, words in STRATEGIES.items()

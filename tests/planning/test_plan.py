@@ -158,6 +158,15 @@ def test_what_an_algorithm_needs(plan):
         part(near, phase, "weights"), abs=2e-3
     )
     assert 0 < part(plan(*HALF, "algorithm=ppo"), phase, "reference and critic") < 0.1
+    head, own = (plan(*HALF, "algorithm=ppo", f"algorithm.critic={kind}") for kind in ("head", "own"))
+    update = "forward and backward"
+    for name, more in (("gradients", "gradients"), ("reference and critic", "weights")):
+        grown = part(own, update, name) - part(head, update, name)
+        assert 0.5 * part(head, update, more) < grown <= part(head, update, more) + 2e-3
+    assert part(own, update, "optimizer states") > 1.5 * part(head, update, "optimizer states")
+    assert part(own, update, "activations") > 1.5 * part(head, update, "activations")
+    flops = [found["iteration"]["flops"]["training"] for found in (head, own)]
+    assert 1.5 * flops[0] < flops[1] < 2 * flops[0]
     grpo = plan(*HALF, "algorithm=grpo")
     assert grpo["iteration"]["completions"] == 64 * 8 < nft["iteration"]["completions"]
     # Uniform groups: GRPO has them without computing them, PPO learns from them, NFT asks for others.

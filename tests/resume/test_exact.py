@@ -73,6 +73,21 @@ def test_leave_and_go_on(undisturbed, leaving, tmp_path, place):
         assert summaries[0][name] == summaries[1][name]
 
 
+def test_a_critic_of_its_own_continues(leaving, tmp_path):
+    def make(*more):
+        return brief("algorithm=ppo", "algorithm.critic=own", "trainer.max_epochs=2", *more)
+
+    running.run(make(f"run_dir={tmp_path / 'whole'}"))
+    cfg = make(f"run_dir={tmp_path / 'run'}", "resume=auto")
+    leaving(cfg, "epoch 1 after 0")
+    running.run(cfg)
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "last")["state_dict"]
+    moved = [k for k in state if k.startswith("critic.trunk.layers")]
+    assert moved
+    assert any((state[k] != state[k.replace("critic.trunk", "policy.model.model")]).any() for k in moved)
+
+
 def test_left_again_and_again(undisturbed, leaving, tmp_path):
     reference, make = undisturbed
     cfg = make(f"run_dir={tmp_path / 'run'}", "resume=auto")
