@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nft_lightning.app.build import CONF_DIR
 from nft_lightning.app.trainer_keys import trainer_keys
+from nft_lightning.cli.owners import dotted, of_a_group
 from nft_lightning.cli.words import check_added, check_words, group_of, readable, ready, understood
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.preemption import Preempted
@@ -144,8 +145,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
         if key not in names and named:
             given = understood(override)
             shown = (given if isinstance(given, str) else value) if value else None
-            owners = options_with(key)
-            remedy = f"it belongs to {', '.join(owners)}" if owners else nearest(key, known)
+            remedy = of_a_group(key, names) or nearest(key, known)
             return UserError(key, shown, "is not a known key", remedy)
     several = next((o for o in overrides if "," in o.partition("=")[2] and readable(o)), None)
     if several is not None and "mbiguous" in message:
@@ -173,37 +173,6 @@ def valid_choices(overrides: list[str]) -> list[str]:
 def groups() -> list[str]:
     """Return the config groups."""
     return sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
-
-
-def options_with(key: str) -> list[str]:
-    """Return the options, as ``group=option``, of the group of a dotted key that have the key."""
-    group, _, rest = key.partition(".")
-    if not rest or not (CONF_DIR / group).is_dir():
-        return []
-    found = []
-    for path in sorted((CONF_DIR / group).glob("*.yaml")):
-        node = OmegaConf.load(path)
-        if isinstance(node, DictConfig) and rest in dotted(node):
-            found.append(f"{group}={path.stem}")
-    return found
-
-
-def dotted(node: DictConfig, prefix: str = "") -> list[str]:
-    """Return every key of the config, in dotted form."""
-    found = []
-    for key in node:
-        name = f"{prefix}{key!s}"
-        found.append(name)
-        if holds_keys(node, key):
-            found += dotted(node[key], f"{name}.")
-    return found
-
-
-def holds_keys(node: DictConfig, key: Any) -> bool:
-    """Return whether a node with keys of its own stands under ``key``, and no reference to one."""
-    if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
-        return False
-    return isinstance(node[key], DictConfig)
 
 
 def nearest(given: str, names: list[str]) -> str:

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from nft_lightning.app.build import CONF_DIR, options_of
 from nft_lightning.app.earlier import check_renamed_option, new_name, renamed
 from nft_lightning.app.trainer_keys import trainer_keys
+from nft_lightning.cli.owners import of_a_group
 from nft_lightning.common.text import quoted, suggestion
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import within
@@ -199,5 +200,6 @@ def check_added(arguments: list[str], names: Callable[[], list[str]]) -> None:
         plain = argument.startswith("+") and equals and not {"/", "@"} & set(key)
         if not plain or within(key, READ) or (CONF_DIR / key).is_dir():
             continue
-        if key not in names():
-            raise UserError(key, value, "is a key that nobody reads", "leave it out, or see --help")
+        if key not in (known := names()):
+            remedy = of_a_group(key, known) or "leave it out, or see --help"
+            raise UserError(key, value, "is a key that nobody reads", remedy)

@@ -144,6 +144,13 @@ BAD = [
         ["algorithm.beta=3"],
         ["algorithm.beta", "it belongs to algorithm=dpo, algorithm=dro, algorithm=infonca"],
     ),
+    (["cold_start.examples=3"], ["belongs to cold_start=worked_answers, so give that too."]),
+    (["+cold_start.examples=3"], ["nobody reads", "cold_start=worked_answers, so give that too."]),
+    (["cold_start.exampels=3"], ["cold_start.examples, with cold_start=worked_answers."]),
+    (["cold_start.other=3"], ["choose cold_start=worked_answers first, or leave it out."]),
+    (["debug.updates=3"], ["choose debug=default or limit or overfit or profiler first"]),
+    (["debug.trainer.max_epochs=1"], ["write trainer.max_epochs, which debug=limit sets."]),
+    (["pruner.n_startup_trials=2"], ["write hydra.sweeper.pruner.n_startup_trials"]),
     (["just_a_word"], ["just_a_word", "key=value"]),
 ]
 
