@@ -26,15 +26,17 @@ class ArithmeticProblems(DrawnProblems):
     def __post_init__(self) -> None:
         if not 2 <= self.min_terms <= self.max_terms:
             raise UserError(
-                "problems.min_terms",
+                "problems.source.min_terms",
                 self.min_terms,
                 f"does not fit max_terms={self.max_terms}",
                 "use 2 <= min_terms <= max_terms",
             )
         if self.max_number < 2:
-            raise UserError("problems.max_number", self.max_number, "is too small", "use 2 or more")
+            raise UserError(
+                "problems.source.max_number", self.max_number, "is too small", "use 2 or more"
+            )
         self.check_fraction(
-            "problems.held_out_fraction",
+            "problems.source.held_out_fraction",
             f"{self.min_terms} to {self.max_terms} terms up to {self.max_number}",
             "use more or larger terms, or a fraction such as 0.1",
         )

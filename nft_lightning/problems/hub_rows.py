@@ -55,7 +55,7 @@ def problem_of_row(row: Mapping[str, Any], number: int, columns: Columns) -> Pro
         worked = None if is_blank(solution) else text_of(solution)
     except NotTextError as error:
         raise UserError(
-            f"problems.{field}",
+            f"problems.source.{field}",
             getattr(columns, field),
             f"{error} in row {number} of {columns.path}",
             "leave such rows out of the data set, or use another column",

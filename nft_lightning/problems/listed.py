@@ -44,7 +44,7 @@ class ListedProblems:
         train = [p for p in self.problems if not is_held_out(p.text, self.held_out_fraction)]
         if not held or not train:
             raise UserError(
-                "problems.held_out_fraction",
+                "problems.source.held_out_fraction",
                 self.held_out_fraction,
                 f"leaves {len(train)} training and {len(held)} evaluation problems",
                 "give more problems, another fraction, or a file of its own for evaluation",
@@ -148,7 +148,7 @@ class HubProblems(ListedProblems):
         missing = {f for f in fields if f is not None} - set(rows.column_names)
         if missing:
             raise UserError(
-                "problems.problem_field, problems.answer_field, problems.solution_field",
+                ", ".join(f"problems.source.{kind}_field" for kind in ("problem", "answer", "solution")),
                 sorted(missing),
                 f"are not columns of {self.path}",
                 f"use some of {', '.join(rows.column_names)}",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from benchmarks.build_tiny import (
     Stage,
@@ -12,6 +13,7 @@ from benchmarks.build_tiny import (
     draw_example,
     worked_answer,
 )
+from nft_lightning.app.build import CONF_DIR
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.problems.arithmetic import ArithmeticProblems
@@ -56,8 +58,10 @@ def test_small_ranges_that_have_both_kinds_are_fine():
     "bad", [{"min_terms": 1}, {"max_terms": 2}, {"max_number": 1}, {"held_out_fraction": 0}]
 )
 def test_bad_ranges_are_refused(bad):
-    with pytest.raises(UserError, match=next(iter(bad)).replace("max_terms", "min_terms")):
+    with pytest.raises(UserError, match=next(iter(bad)).replace("max_terms", "min_terms")) as caught:
         ArithmeticProblems(**bad)
+    # The key that is named is one of the config's.
+    assert OmegaConf.select(OmegaConf.load(CONF_DIR / "problems" / "arithmetic.yaml"), key_of(caught))
 
 
 def test_held_out_fraction():
@@ -82,8 +86,14 @@ def test_jsonl_with_a_file_for_evaluation(tmp_path):
 
 def test_too_few_problems_to_split(tmp_path):
     (tmp_path / "one").write_text('{"problem": "1", "answer": "1"}\n')
-    with pytest.raises(UserError, match="held_out_fraction"):
+    with pytest.raises(UserError, match="held_out_fraction") as caught:
         JsonlProblems(str(tmp_path / "one"))
+    assert OmegaConf.select(OmegaConf.load(CONF_DIR / "problems" / "jsonl.yaml"), key_of(caught))
+
+
+def key_of(caught):
+    """The key that an error names, below ``problems``."""
+    return caught.value.field.removeprefix("problems.")
 
 
 def test_templates_never_format_the_problem():
