@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nft_lightning.engines.weight_sync import ENGINE_DTYPES
-from nft_lightning.planning.setting import Setting
+from nft_lightning.planning.setting import CUSTOM, Setting
 from nft_lightning.planning.trace import Pass, cost
 from nft_lightning.training.strategies.choice import FSDP2
 
@@ -127,13 +127,14 @@ def weights(setting: Setting) -> float:
 
 
 def states(setting: Setting) -> float:
-    """AdamW's moments, and masters."""
+    """AdamW's moments and masters, or what an optimizer of one's own keeps."""
     numbers = trainable(setting)
     each = {
         "adamw": 2.0 * MASTER_BYTES + (MASTER_BYTES if has_masters(setting) else 0),
         "adamw_8bit": EIGHT_BIT_STATES_BYTES,
         "adamw_paged_8bit": EIGHT_BIT_STATES_BYTES,
         "adamw_cpu_offload": 0.0,
+        CUSTOM: setting.state_bytes,
     }[setting.optimizer]
     return numbers * each / (setting.gpus if setting.strategy == FSDP2 else 1)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from nft_lightning.app.build import part, target, unknown_key
 from nft_lightning.app.parts import check_trainer
@@ -21,6 +22,9 @@ from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
 from nft_lightning.training.checks import check_own_critic
+from nft_lightning.training.config import OptimizerConfig
+from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.rehearsal import rehearse
 from nft_lightning.training.strategies.choice import FSDP2
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,6 +35,8 @@ PRECISIONS = {
     "bf16-mixed": (None, torch.bfloat16),
     "16-mixed": (None, torch.float16),
 }
+# The optimizer that ``optimizer.custom`` names, and the matrix that it is tried on.
+CUSTOM, TRIED_ROWS = "custom", 256
 # Lightning's names of strategies.
 STRATEGIES = {"auto": "single", "single_device": "single", "ddp": "ddp", FSDP2: FSDP2}
 
@@ -41,7 +47,8 @@ class Setting:
 
     ``computes_uniform``: groups that are all right or all wrong get a forward pass in training.
     ``stored`` is the type of the parameters, ``computed`` that of the products. ``engine`` is hf, vllm
-    or vllm_server with its options.
+    or vllm_server with its options. ``optimizer`` is a name of ``optimizer.name`` or ``custom``, which
+    keeps ``state_bytes`` for each number that trains.
     """
 
     architecture: Architecture
@@ -54,6 +61,7 @@ class Setting:
     lora_rank: int
     quantized: bool
     optimizer: str
+    state_bytes: float
     budget: int
     updates: int
     problems: int
@@ -145,7 +153,8 @@ class Setting:
             checkpointing=policy.gradient_checkpointing,
             lora_rank=policy.lora_rank,
             quantized=policy.quantize != "none",
-            optimizer=optimizer.name,
+            optimizer=optimizer.name if optimizer.custom is None else CUSTOM,
+            state_bytes=0.0 if optimizer.custom is None else state_bytes(optimizer),
             budget=batching.max_tokens_per_micro_batch,
             updates=batching.updates_per_rollout,
             problems=plan.problems_per_rollout,
@@ -165,6 +174,21 @@ class Setting:
             engine_options=options,
             assumed=assumed,
         )
+
+
+def state_bytes(config: OptimizerConfig) -> float:
+    """Return what an optimizer of one's own keeps for each number of a matrix, tried on a small one.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    rehearse(config, None)
+    weight = nn.Parameter(torch.ones(TRIED_ROWS, TRIED_ROWS))
+    weight.grad = torch.ones_like(weight)
+    optimizer = built_optimizer(config, [nn.ParameterList([weight])], [config.learning_rate])
+    optimizer.step()
+    kept = [v for v in optimizer.state[weight].values() if isinstance(v, torch.Tensor) and v.dim()]
+    return sum(v.nbytes for v in kept) / weight.numel()
 
 
 def parallel(trainer: DictConfig, assumed: Assumptions) -> tuple[str, int]:

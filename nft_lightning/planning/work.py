@@ -15,7 +15,7 @@ from nft_lightning.planning.memory import (
     trainable,
     trained_bytes,
 )
-from nft_lightning.planning.setting import Setting
+from nft_lightning.planning.setting import CUSTOM, Setting
 from nft_lightning.training.strategies.choice import FSDP2
 
 # Rows of like length share a micro-batch: what is left is padding.
@@ -197,12 +197,15 @@ def training_exchange(setting: Setting, micro: int) -> float:
 def step_seconds(setting: Setting) -> float:
     """AdamW reads four numbers and writes three for each parameter; offloaded, they cross the link.
 
-    Masters add gradients that are widened, and parameters that are rounded.
+    Masters add gradients that are widened, and parameters that are rounded. An optimizer of one's own
+    reads and writes what it keeps.
     """
     numbers = trainable(setting) / (setting.gpus if setting.strategy == FSDP2 else 1)
     if setting.optimizer == "adamw_cpu_offload":
         return numbers * 2 * trained_bytes(setting) / 25e9  # PCIe, both ways
-    each = 7 * MASTER_BYTES
+    each = 7.0 * MASTER_BYTES
+    if setting.optimizer == CUSTOM:
+        each = 3 * MASTER_BYTES + 2 * setting.state_bytes
     if has_masters(setting):
         each += MASTER_BYTES + 2 * trained_bytes(setting)
     return numbers * each / (setting.assumed.type.memory_gb_s * 1e9)

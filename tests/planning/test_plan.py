@@ -150,6 +150,26 @@ def test_lora_trains_and_quantizes(plan):
     assert part(four, phase, "weights") < part(lora, phase, "weights") / 2
 
 
+@pytest.mark.parametrize(
+    ("target", "bytes_each"),
+    [
+        ("torch.optim.SGD,lr:0.1", 0),
+        ("torch.optim.SGD,momentum:0.9", 4),
+        ("torch.optim.Adam", 8),
+        ("torch.optim.Adafactor", 4 * 2 * 256 / 256**2),
+    ],
+)
+def test_an_optimizer_of_ones_own_is_tried(plan, target, bytes_each):
+    own = f"optimizer.custom={{_target_:{target},_partial_:true}}"
+    found, usual = plan("trainer.strategy=auto", own), plan("trainer.strategy=auto")
+    phase = "optimizer step"
+    numbers = part(usual, phase, "optimizer states") / 8
+    assert part(found, phase, "optimizer states") == pytest.approx(bytes_each * numbers, abs=2e-3)
+    assert found["iteration"]["seconds"]["optimizer"] == pytest.approx(
+        usual["iteration"]["seconds"]["optimizer"] * (12 + 2 * bytes_each) / 28, rel=0.05, abs=2e-3
+    )
+
+
 def test_what_an_algorithm_needs(plan):
     phase = "old log-probabilities"
     nft, near = plan(*HALF), plan(*HALF, "algorithm.kl_coefficient=0.1")
