@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nft_lightning.common.bounds import bounded, check_bounds
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
@@ -94,7 +94,6 @@ class PPO(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
-        check_bounds(self, "algorithm")
         for name in ("critic_path", "critic_learning_rate"):
             if self.critic == "head" and getattr(self, name) is not None:
                 raise UserError(

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from nft_lightning.batching.aligned import aligned
 from nft_lightning.batching.reduction import REDUCTIONS, token_weights
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.contract import InitSignature, ObjectiveOutput, RequiredInputs
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
 from nft_lightning.objectives.options import check_options, with_options
 from nft_lightning.objectives.tensors import check_shapes, check_tensors, group_mean, widen
 from nft_lightning.types import Signal, TokenLoss
+
+OFF = "0 for off"
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,18 @@ class Objective(ABC):
     reduction: str = "token_mean"
     drop_uniform_groups: bool = False
     max_log_ratio: float = 10.0
-    kl_coefficient: float = 0.0
+    kl_coefficient: float = bounded(0.0, least=0, finite=True, use=OFF)
     kl_estimator: str = "k3"
-    entropy_coefficient: float = 0.0
+    entropy_coefficient: float = bounded(0.0, least=0, finite=True, use=OFF)
     mask_truncated: bool = False
-    overlong_buffer_fraction: float = 0.0
-    overlong_penalty: float = 1.0
+    overlong_buffer_fraction: float = bounded(0.0, least=0, below=1, use="0 (off) or 0.2")
+    overlong_penalty: float = bounded(1.0, least=0, finite=True, use=OFF)
     dual_clip: float = 0.0
     importance_correction: str = "none"
     importance_correction_level: str = "token"
     importance_ratio_low: float = 0.5
     importance_ratio_high: float = 2.0
-    off_policy_mask: float = 0.0
+    off_policy_mask: float = bounded(0.0, least=0, finite=True, use=OFF)
 
     def __new__(cls, *_: object, **given: object) -> Self:
         """Raises UserError, with the reason, for an option that the algorithm refuses."""
@@ -108,6 +111,7 @@ class Objective(ABC):
                 "is not a reduction",
                 f"use one of {', '.join(REDUCTIONS)}",
             )
+        check_bounds(self, "algorithm")
         check_options(self)
 
     @property

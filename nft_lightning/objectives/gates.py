@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded
 from nft_lightning.objectives.clipped import GRPO
 from nft_lightning.objectives.group import GroupRelative
 from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
@@ -75,15 +74,8 @@ class SAPO(GroupRelative):
         "dual_clip": NO_CLIP,
         "prompt_weight": OWN_WEIGHT,
     }
-    temperature_positive: float = 1.0
-    temperature_negative: float = 1.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("temperature_positive", "temperature_negative"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(f"algorithm.{name}", value, "is not above 0", "use 1.0")
+    temperature_positive: float = bounded(1.0, above=0, finite=True, use="1.0")
+    temperature_negative: float = bounded(1.05, above=0, finite=True, use="1.05")
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
@@ -118,21 +110,9 @@ class DPPO(GroupRelative):
         "dual_clip": NO_CLIP,
         "prompt_weight": OWN_WEIGHT,
     }
-    divergence: str = "tv"
-    limit_low: float = 0.15
-    limit_high: float = 0.15
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.divergence not in DIVERGENCES:
-            choices = f"use one of {', '.join(DIVERGENCES)}"
-            raise UserError("algorithm.divergence", self.divergence, "is not a divergence", choices)
-        for name in ("limit_low", "limit_high"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(
-                    f"algorithm.{name}", value, "is not above 0", "use 0.15 (tv) or 0.05 (kl)"
-                )
+    divergence: str = bounded("tv", choices=DIVERGENCES)
+    limit_low: float = bounded(0.15, above=0, finite=True, use="0.15 (tv) or 0.05 (kl)")
+    limit_high: float = bounded(0.15, above=0, finite=True, use="0.15 (tv) or 0.05 (kl)")
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]

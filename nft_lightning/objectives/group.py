@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.contract import RequiredInputs
@@ -36,13 +37,10 @@ class GroupRelative(Objective):
     advantage_key: ClassVar[str | None] = "advantage"
     unsupported_options: ClassVar[Mapping[str, str]] = {"prompt_weight": OWN_WEIGHT}
     normalize_std: bool = True
-    std: str = "population"
+    std: str = bounded("population", choices=DEVIATIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.std not in DEVIATIONS:
-            choices = f"use one of {', '.join(DEVIATIONS)}"
-            raise UserError("algorithm.std", self.std, "is not a standard deviation", choices)
         if not self.normalize_std and self.std != "population":
             reason = "has no effect, because algorithm.normalize_std is false"
             raise UserError("algorithm.std", self.std, reason, "leave it at population")

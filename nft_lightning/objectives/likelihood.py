@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.contract import RequiredInputs
@@ -66,24 +67,16 @@ class NFT(Objective):
         "dual_clip": NO_CLIP + "; negative_floor bounds the penalty",
     }
     drop_uniform_groups: bool = True
-    prompt_weight: str = "one_minus_accuracy"
+    prompt_weight: str = bounded("one_minus_accuracy", choices=PROMPT_WEIGHTS)
     negative_floor: float = 1.0
-    negative_weight: float = 1.0
-    ratio_level: str = "token"
+    negative_weight: float = bounded(1.0, least=0, finite=True, use="0 (RFT) or more")
+    ratio_level: str = bounded("token", choices=RATIO_LEVELS)
     accuracy_clamp: tuple[float, float] = (0.0, 1.0)
     clamp_right: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "accuracy_clamp", tuple(self.accuracy_clamp))
-        for name, choices, what in (
-            ("prompt_weight", PROMPT_WEIGHTS, "is not a prompt weight"),
-            ("ratio_level", RATIO_LEVELS, "is not a level"),
-        ):
-            if getattr(self, name) not in choices:
-                raise UserError(
-                    f"algorithm.{name}", getattr(self, name), what, f"use one of {', '.join(choices)}"
-                )
         if (
             len(self.accuracy_clamp) != 2
             or not 0 <= self.accuracy_clamp[0] < self.accuracy_clamp[1] <= 1
@@ -97,20 +90,13 @@ class NFT(Objective):
         self.check_numbers()
 
     def check_numbers(self) -> None:
-        """Raise UserError for a floor, a weight or a filter that cannot work."""
+        """Raise UserError for a floor or a filter that cannot work."""
         if not (math.isfinite(self.negative_floor) and self.negative_floor > 0):
             raise UserError(
                 "algorithm.negative_floor",
                 self.negative_floor,
                 "lets the logarithm's argument reach zero",
                 "use a number above 0, such as 1.0",
-            )
-        if not (math.isfinite(self.negative_weight) and self.negative_weight >= 0):
-            raise UserError(
-                "algorithm.negative_weight",
-                self.negative_weight,
-                "is not a weight",
-                "use 0 (RFT) or more",
             )
         if not self.drop_uniform_groups:
             raise UserError(

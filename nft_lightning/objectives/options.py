@@ -35,14 +35,8 @@ def check_options(objective: Objective) -> None:
     for name, choices in chosen:
         if getattr(objective, name) not in choices:
             raise refusal(objective, name, "is not an option", f"use one of {', '.join(choices)}")
-    for name in ("kl_coefficient", "entropy_coefficient", "overlong_penalty", "off_policy_mask"):
-        value = getattr(objective, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise refusal(objective, name, "is not 0 or more", "use 0 for off")
     if objective.dual_clip and not (math.isfinite(objective.dual_clip) and objective.dual_clip > 1):
         raise refusal(objective, "dual_clip", "is not above 1", "use 0 (off) or 3")
-    if not 0 <= objective.overlong_buffer_fraction < 1:
-        raise refusal(objective, "overlong_buffer_fraction", "is outside [0, 1)", "use 0 (off) or 0.2")
     if not 0 <= objective.importance_ratio_low < 1 < objective.importance_ratio_high < math.inf:
         raise refusal(
             objective,

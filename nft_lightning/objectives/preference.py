@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.contract import RequiredInputs
@@ -50,17 +50,11 @@ class DPO(Objective):
     )
     unsupported_options: ClassVar[Mapping[str, str]] = UNSUPPORTED
     drop_uniform_groups: bool = True
-    beta: float = 0.1
-    sft_coefficient: float = 0.0
+    beta: float = bounded(0.1, above=0, finite=True, use="0.1")
+    sft_coefficient: float = bounded(0.0, least=0, finite=True, use="0 for off")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            raise UserError("algorithm.beta", self.beta, "is not above 0", "use 0.1")
-        if not (math.isfinite(self.sft_coefficient) and self.sft_coefficient >= 0):
-            raise UserError(
-                "algorithm.sft_coefficient", self.sft_coefficient, "is not 0 or more", "use 0 for off"
-            )
         if not self.drop_uniform_groups:
             raise UserError(
                 "algorithm.drop_uniform_groups",

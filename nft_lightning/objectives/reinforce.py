@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.contract import RequiredInputs
@@ -154,12 +154,7 @@ class AsymRE(REINFORCE):
     required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
     baseline: str = "group"
     importance_ratio: bool = False
-    baseline_shift: float = -0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not math.isfinite(self.baseline_shift):
-            raise UserError("algorithm.baseline_shift", self.baseline_shift, "is not finite", "use -0.1")
+    baseline_shift: float = bounded(-0.1, finite=True, use="-0.1")
 
     def advantage(self, shaped: Tensor, outcomes: Outcomes, keep: Tensor) -> Tensor:
         """Return [N]: ``r - baseline - baseline_shift``."""
@@ -193,16 +188,8 @@ class DRO(REINFORCE):
     }
     baseline: str = "group"
     importance_ratio: bool = False
-    beta: float = 0.1
-    ratio_level: str = "sequence"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            raise UserError("algorithm.beta", self.beta, "is not above 0", "use 0.1")
-        if self.ratio_level not in RATIO_LEVELS:
-            choices = f"use one of {', '.join(RATIO_LEVELS)}"
-            raise UserError("algorithm.ratio_level", self.ratio_level, "is not a level", choices)
+    beta: float = bounded(0.1, above=0, finite=True, use="0.1")
+    ratio_level: str = bounded("sequence", choices=RATIO_LEVELS)
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]

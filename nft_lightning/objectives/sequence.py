@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded
 from nft_lightning.objectives.clipped import GRPO, clipped_loss
 from nft_lightning.objectives.group import GroupRelative
 from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
@@ -86,15 +85,8 @@ class GMPO(GroupRelative):
         "dual_clip": "bounds the ratio's logarithm",
         "prompt_weight": OWN_WEIGHT,
     }
-    log_clip_low: float = 0.4
-    log_clip_high: float = 0.4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("log_clip_low", "log_clip_high"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(f"algorithm.{name}", value, "is not above 0", "use 0.4")
+    log_clip_low: float = bounded(0.4, above=0, finite=True, use="0.4")
+    log_clip_high: float = bounded(0.4, above=0, finite=True, use="0.4")
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]
@@ -138,17 +130,10 @@ class VESPO(GroupRelative):
         "dual_clip": NO_CLIP,
         "prompt_weight": OWN_WEIGHT,
     }
-    power_positive: float = 2.0
-    decay_positive: float = 3.0
-    power_negative: float = 3.0
-    decay_negative: float = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("power_positive", "decay_positive", "power_negative", "decay_negative"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(f"algorithm.{name}", value, "is not above 0", "use 2.0 or 3.0")
+    power_positive: float = bounded(2.0, above=0, finite=True, use="2.0")
+    decay_positive: float = bounded(3.0, above=0, finite=True, use="3.0")
+    power_negative: float = bounded(3.0, above=0, finite=True, use="3.0")
+    decay_negative: float = bounded(2.0, above=0, finite=True, use="2.0")
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]

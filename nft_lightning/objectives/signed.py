@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
@@ -43,18 +43,14 @@ class WeightedREINFORCE(Objective):
         "overlong_buffer_fraction": BINARY,
         "prompt_weight": FIXED,
     }
-    positive_weight: float = 0.1
-    negative_weight: float = 1.0
+    positive_weight: float = bounded(0.1, least=0, finite=True, use="0 or more")
+    negative_weight: float = bounded(1.0, least=0, finite=True, use="0 or more")
     clip_low: float = 0.2
     clip_high: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_clip(self.clip_low, self.clip_high, self.dual_clip)
-        for name in ("positive_weight", "negative_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"algorithm.{name}", value, "is not a weight", "use 0 or more")
         if not self.positive_weight and not self.negative_weight:
             raise UserError(
                 "algorithm.positive_weight, algorithm.negative_weight",
@@ -149,14 +145,7 @@ class TOPR(Objective):
         "prompt_weight": FIXED,
         "dual_clip": NO_CLIP,
     }
-    negative_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (math.isfinite(self.negative_weight) and self.negative_weight >= 0):
-            raise UserError(
-                "algorithm.negative_weight", self.negative_weight, "is not a weight", "use 0 or more"
-            )
+    negative_weight: float = bounded(1.0, least=0, finite=True, use="0 or more")
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Right and wrong; nothing is compared within a group."""
