@@ -121,6 +121,11 @@ CISPO and REINFORCE where nothing is clipped.
 `tests/golden` holds the losses and gradient norms of ten updates of NFT, GRPO, DAPO and PPO on stored
 completions, in float64: a new version of a library that moves one of them by more than 1e-6 is seen, and
 another processor is not.
+
+M2PO (arXiv 2510.01161) is not here. Its mask sorts the log-ratios of all tokens of an update under the
+weights that are about to step, which takes a forward pass of its own before each update; sorted within a
+micro-batch, as in published code, the loss would depend on how rows share micro-batches. When a rollout
+is prepared every ratio is 1, so that nothing could be masked then.
 """
 
 

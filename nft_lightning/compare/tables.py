@@ -125,10 +125,13 @@ def short(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """Return a p-value; the small ones as a bound."""
+    """Return a p-value; the small ones as a bound, and none rounded up to the level of significance."""
     if math.isnan(value):
         return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "< 0.001"
+    rounded_up = value < SIGNIFICANT <= round(value, 3)
+    return f"{value:.4f}" if rounded_up else f"{value:.3f}"
 
 
 def starred(value: float) -> str:

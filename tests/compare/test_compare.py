@@ -17,6 +17,7 @@ from nft_lightning.compare.tables import (
     latex,
     level_table,
     markdown,
+    probability,
     run_table,
 )
 from nft_lightning.errors import UserError
@@ -107,6 +108,11 @@ def test_tables_fit_into_100_columns(three):
         table = make(found)
         widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
         assert sum(widths) + 3 * len(widths) + 1 <= 100
+
+
+def test_p_values_never_round_to_the_level_of_significance():
+    shown = [probability(p) for p in (0.0496, 0.0494, 0.05, 0.0504, 0.0004, 1.0, float("nan"))]
+    assert shown == ["0.0496", "0.049", "0.050", "0.050", "< 0.001", "1.000", "-"]
 
 
 def test_significance_after_the_correction_is_marked(three):
