@@ -93,12 +93,11 @@ class Checkpoints(Checkpoint):
         if epochs % self.every_epochs == 0:
             return True
         score = self.score(trainer, module)
-        best = sorted(
-            (a["score"] for _, a in complete(self.folder) if a["score"] is not None), reverse=True
-        )
-        return score is not None and (
-            len(best) < self.keep_best or score > best[self.keep_best - 1 :][0]
-        )
+        if score is None or not self.keep_best:
+            return False
+        scores = (a["score"] for _, a in complete(self.folder) if a["score"] is not None)
+        best = sorted(scores, reverse=True)[: self.keep_best]
+        return len(best) < self.keep_best or score > best[-1]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

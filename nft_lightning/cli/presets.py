@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nft_lightning.app.build import CONF_DIR, target
-from nft_lightning.cli.entry import holds_keys
+from nft_lightning.cli.owners import holds_keys
 from nft_lightning.cli.words import group_of, is_word, understood
 
 SETS_OTHERS = ("experiment", "sweep", "pruner")

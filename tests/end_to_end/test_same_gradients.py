@@ -86,7 +86,6 @@ def cases_of(strategy):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    more = {strategy: SHARDED if strategy in CUT else {**LORA, **OWN} for strategy in STRATEGIES}
     cases = {
         f"{strategy}/{name}": [*words, *overrides]
         for strategy, words in STRATEGIES.items()
