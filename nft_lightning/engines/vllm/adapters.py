@@ -23,7 +23,8 @@ from nft_lightning.engines.adapters_alone import (
 )
 from nft_lightning.engines.base import SyncError
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
-from nft_lightning.engines.vllm.engine import VLLMEngine, VLLMEngineConfig, one_sentence
+from nft_lightning.engines.vllm.engine import VLLMEngine, VLLMEngineConfig
+from nft_lightning.engines.vllm.failures import one_sentence
 from nft_lightning.engines.vllm.private_vllm import adapter_manager
 from nft_lightning.engines.weight_sync import Manifest, cast
 from nft_lightning.errors import UserError

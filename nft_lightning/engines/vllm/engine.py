@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,24 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from nft_lightning.common.bounds import bounded, check_bounds
-from nft_lightning.distributed.join import torchrun_variables
 from nft_lightning.distributed.preemption import at_once
-from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.adapters_alone import ALONE, MERGED, check_way
-from nft_lightning.engines.base import Engine, EngineConfig, EngineError, Prompt, SyncError, SyncReport
+from nft_lightning.engines.base import Engine, EngineConfig, Prompt, SyncError, SyncReport
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.ends import end_ids, stop_options
+from nft_lightning.engines.vllm.failures import one_sentence
+from nft_lightning.engines.vllm.start import prepare, start
 from nft_lightning.engines.weight_sync import Manifest, cast, engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.types import Completion, Numbers, Sampling
 
 HEAD_DTYPES = ("auto", "model", "float32")
-SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_CONFIGURE_LOGGING": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -265,94 +255,3 @@ class VLLMEngine(Engine):
         if self.config.sleep and torch.cuda.is_available() and not self.asleep:
             self.llm.sleep(level=self.sleep_level)
             self.asleep = True
-
-
-@contextmanager
-def one_sentence(when: str) -> Iterator[None]:
-    """Yield what vLLM raises, as an EngineError; its processes may have died for want of memory."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:
-        said = (str(error).strip().splitlines() or ["without a word"])[0].rstrip(".")
-        raise EngineError(
-            f"vLLM failed {when} ({type(error).__name__}: {said}): {remedy(error)}; --debug shows where"
-        ) from error
-
-
-def remedy(error: Exception) -> str:
-    """Return what helps against an error of vLLM's; some kinds never come of memory."""
-    if isinstance(error, (AttributeError, AssertionError, NotImplementedError, TypeError, IndexError)):
-        return "it may not know this model here, then use rollout=hf"
-    return "if memory ran out, lower rollout.engine.max_num_seqs or gpu_memory_utilization"
-
-
-def prepare(config: VLLMEngineConfig) -> None:
-    """Set what vLLM reads when it is imported.
-
-    Without a GPU its sampler runs as it is written: to compile it takes a C++ compiler and a while, and
-    TORCH_COMPILE_DISABLE would come too late, because torch reads it when Lightning is imported.
-    """
-    settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib)}
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    if not torch.cuda.is_available():
-        from vllm.platforms import current_platform
-
-        current_platform.simple_compile_backend = "eager"
-    # Its warm-up looks for a tokenizer, which stays with the trainer, and reports that at length.
-    logging.getLogger("vllm").setLevel(logging.CRITICAL)
-
-
-def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict[str, Any]) -> Any:
-    """Return a vLLM ``LLM`` of the model's shape, with dummy weights; ``others`` are further options of
-    it.
-    """
-    prepare(config)
-    on_gpu = torch.cuda.is_available()
-    from vllm import LLM
-    from vllm.config import WeightTransferConfig
-
-    from nft_lightning.engines.vllm.classes import own_classes
-    from nft_lightning.engines.vllm.models import keeps_states, played_config
-    from nft_lightning.engines.vllm.private_vllm import forget_rotary_tables
-    from nft_lightning.engines.vllm.transfer import BACKEND, register
-
-    register()
-    forget_rotary_tables()
-    played = played_config(model)
-    if config.head_dtype == "float32":
-        played.head_dtype = "float32"
-    options: dict[str, Any] = {
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "max_num_seqs": config.max_num_seqs,
-        "max_model_len": config.max_model_len,
-        "enforce_eager": config.enforce_eager or not on_gpu,
-        # Its kernels for CPUs keep a prompt's last state only.
-        "enable_prefix_caching": on_gpu or not keeps_states(played),
-        **others,
-    }
-    if on_gpu:
-        options["gpu_memory_utilization"] = config.gpu_memory_utilization
-        options["enable_sleep_mode"] = config.sleep
-    else:
-        options["block_size"] = 32
-    if several():
-        # vLLM then uses the group that the ranks have joined, instead of one of its own.
-        options["distributed_executor_backend"] = "external_launcher"
-    with tempfile.TemporaryDirectory() as folder, torchrun_variables():
-        played.save_pretrained(Path(folder))
-        with one_sentence("at its start"), own_classes():
-            llm = LLM(
-                model=folder,
-                dtype=str(dtype).removeprefix("torch."),
-                load_format="dummy",
-                skip_tokenizer_init=True,
-                logprobs_mode="processed_logprobs",
-                weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-                seed=0,
-                **options,
-            )
-    llm.init_weight_transfer_engine({"init_info": {}})
-    return llm

@@ -1,6 +1,6 @@
 """vLLM's side of a weight sync in one process: the official four phases, nothing sent anywhere.
 
-Imported only where vLLM is: :mod:`nft_lightning.engines.vllm.engine` registers the class.
+Imported only where vLLM is: :mod:`nft_lightning.engines.vllm.start` registers the class.
 """
 
 from __future__ import annotations
