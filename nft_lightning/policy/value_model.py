@@ -15,6 +15,7 @@ from nft_lightning.policy.loading import HFModel, Inspected, TinyModel
 from nft_lightning.policy.packed import flat, padded, rows_again
 from nft_lightning.policy.policy import Policy, asked
 from nft_lightning.policy.precision import cast_to_half
+from nft_lightning.policy.private_transformers import attention_of
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.types import TokenBatch
 
@@ -71,7 +72,7 @@ def trunk_at(path: str, policy: Policy) -> Any:
     """Return the decoder of the model at ``path``, stored as the policy's."""
     model: Any = policy.model
     try:
-        found = model_at(path, model.config._attn_implementation).load(1.0)
+        found = model_at(path, attention_of(model)).load(1.0)
     except UserError as error:
         raise renamed(error, path) from error
     check_tokens(path, found.tokenizer, policy.tokenizer)
