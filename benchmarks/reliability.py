@@ -2,6 +2,8 @@
 
     python benchmarks/reliability.py --out benchmarks/results/reliability
     python benchmarks/reliability.py --kills 6 --skip default faults --out OUT
+    python benchmarks/reliability.py --kills 20 --skip default faults --out OUT \
+        --overrides rollout.max_staleness=2 rollout.engine.process=own rollout.engine.threads=1
 
 Moments cycle through the phases of a run; which occurrence of the phase, and how far into it, is
 drawn. Writes ``results.json`` and ``results.md``.
@@ -121,12 +123,12 @@ def events(trace: Path) -> list[tuple[float, str]]:
     return [(float(when), phase) for when, phase in lines]
 
 
-def kills(count: int, work: Path, seed: int) -> list[dict[str, Any]]:
+def kills(count: int, work: Path, seed: int, overrides: list[str]) -> list[dict[str, Any]]:
     """Each kill with its moment and what differed afterwards."""
     from equal import differences
 
     reference, trace = work / "reference", work / "reference.txt"
-    launch(trace, -1, 0.0, [*BRIEF, f"run_dir={reference}"])
+    launch(trace, -1, 0.0, [*BRIEF, *overrides, f"run_dir={reference}"])
     timeline = events(trace)
     drawn = random.Random(seed)
     found = []
@@ -136,7 +138,7 @@ def kills(count: int, work: Path, seed: int) -> list[dict[str, Any]]:
         lasts = timeline[event + 1][0] - timeline[event][0]
         delay = drawn.random() * lasts
         run, log = work / f"run_{number}", work / f"run_{number}.txt"
-        command = [*BRIEF, f"run_dir={run}", "resume=auto"]
+        command = [*BRIEF, *overrides, f"run_dir={run}", "resume=auto"]
         code, _ = launch(log, event, delay, command)
         at = len(list((run / "checkpoints").glob("epoch_*"))) if run.exists() else 0
         partial = bool(list((run / "checkpoints").glob(".partial-*"))) if run.exists() else False
@@ -235,19 +237,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip", nargs="*", default=[], choices=["kills", "default", "faults"])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--overrides", nargs="*", default=[], help="of the runs that are killed")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "results.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as work:
         parts = {
-            "kills": lambda: kills(given.kills, Path(work), given.seed),
+            "kills": lambda: kills(given.kills, Path(work), given.seed, given.overrides),
             "default": lambda: default_run(Path(work)),
             "faults": lambda: faults(Path(work)),
         }
         for name, measure in parts.items():
             if name not in given.skip:
                 found[name] = measure()
+    found["overrides"] = given.overrides
     machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
     path.write_text(json.dumps(found, indent=1) + "\n")
     (given.out / "results.md").write_text(table(found) + f"\n{machine}.\n")

@@ -2,8 +2,8 @@
 
     python sweeps/staleness_report.py RUNS --out OUT
 
-Reads the runs in RUNS/STALENESS/ALGORITHM_seedN. Writes ``results.json``, ``results.md``, ``staleness.svg`` and
-``.png``. Intervals are 95 % over seeds; changes against staleness 0 are paired by seed.
+Reads the runs in RUNS/STALENESS/ALGORITHM_seedN. Writes ``results.json``, ``results.md`` and the
+figure. Intervals are 95 % over seeds; changes against staleness 0 are paired by seed.
 """
 
 from __future__ import annotations
