@@ -2,8 +2,7 @@
 
     python benchmarks/reliability.py --out benchmarks/results/reliability
     python benchmarks/reliability.py --kills 6 --skip default faults --out OUT
-    python benchmarks/reliability.py --kills 20 --skip default faults --out OUT \
-        --overrides rollout.max_staleness=2 rollout.engine.process=own rollout.engine.threads=1
+    python benchmarks/reliability.py --skip default faults --out OUT --overrides rollout.max_staleness=2
 
 Moments cycle through the phases of a run; which occurrence of the phase, and how far into it, is
 drawn. Writes ``results.json`` and ``results.md``.
