@@ -133,6 +133,7 @@ def test_every_logged_metric_is_documented(finished):
         "objective/kl_reference",
         "sync/merge_rounding",
         "time/gather_seconds",
+        "time/wait_seconds",
         "objective/importance_weight_mean",
         "objective/off_policy_masked_fraction",
         "gradient/cosine_first_update",
