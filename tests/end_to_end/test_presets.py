@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,8 +12,8 @@ from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.planning.plan import as_data, plan_of
 from nft_lightning.problems.exclusion import SHIPPED, text_hash
-from tests.end_to_end.rank_runs import ROOT
 from tests.end_to_end.tiny_qwen2 import save_tiny_qwen2
+from tests.forked_ranks import run_ranks
 
 ALGORITHMS = ("nft", "rft", "dapo", "grpo", "dr_grpo", "infonca")
 MODELS = ("qwen2.5_math_7b", "qwen2.5_32b")
@@ -189,21 +186,7 @@ def even_length(prediction: str, gold: str) -> bool:
 
 def ranks(count, *given):
     """``preset_runs`` with so many ranks."""
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nproc-per-node={count}",
-        "--standalone",
-    ]
-    result = subprocess.run(
-        [*torchrun, "-m", "tests.end_to_end.preset_runs", *map(str, given)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=500,
-    )
+    result = run_ranks(count, "tests.end_to_end.preset_runs", *map(str, given))
     assert result.returncode == 0, result.stderr[-4000:]
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.engines.fake_server import fakes, hang, status
-from tests.engines.shared import ROOT
+from tests.forked_ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -32,19 +28,11 @@ def after_the_first(fake, fault):
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "zero3"])
 def test_every_rank_ends_with_one_sentence(tmp_path, strategy):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     with fakes(3) as servers:
         for server, fault in zip(servers, (status(500), dies(servers[1]), hang(60)), strict=True):
             server.faults["/update_weights"] = after_the_first(server, fault)
         addresses = [server.address for server in servers]
-        result = subprocess.run(
-            [*torchrun, "-m", "tests.engines.rank_syncs", str(tmp_path), strategy, *addresses],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            timeout=400,
-        )
+        result = run_ranks(2, "tests.engines.rank_syncs", str(tmp_path), strategy, *addresses)
         asked = [server.asked.count("/update_weights") for server in servers]
     assert result.returncode == 0, result.stderr[-3000:]
     assert all(count >= 2 for count in asked), "the fault came in the middle"
