@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pyarrow.parquet as pq
@@ -26,7 +28,8 @@ from nft_lightning.training.checks import check_objective
 from nft_lightning.training.queue import RolloutQueue, Written
 from nft_lightning.types import Rollout
 from nft_lightning.verifiers.math.verifier import MathVerifier
-from tests.resume.conftest import brief, leaving  # noqa: F401
+from tests.forked_ranks import ROOT
+from tests.resume.conftest import SETTINGS, brief, leaving  # noqa: F401
 
 EPOCHS, UPDATES, STALENESS = 4, 3, 2
 
@@ -151,6 +154,16 @@ def test_what_is_written_beside_training_survives_a_resume(beside, leaving, tmp_
     assert leaving(cfg, place).exit_code == 75
     running.run(cfg)
     assert differences(beside, tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_the_command_ends_and_leaves_no_process(tmp_path):
+    words = [*SETTINGS, *OWN, "rollout.max_staleness=1", "trainer.max_epochs=1"]
+    command = [sys.executable, "-m", "nft_lightning.cli.train", *words, f"run_dir={tmp_path / 'run'}"]
+    # The pipe of its output is closed once the engine's process has ended, too.
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 @pytest.mark.slow

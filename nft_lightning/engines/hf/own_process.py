@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -41,6 +44,9 @@ class OwnProcess(Engine):
         )
         self.process.start()
         theirs.close()
+        # It ends with this object, and before the interpreter would wait for it.
+        self.end = weakref.finalize(self, kill, self.process)
+        atexit.register(self.end)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> SyncReport:
         """Copy the tensors into the shared memory; see :class:`nft_lightning.engines.base.Engine`."""
@@ -77,6 +83,12 @@ class OwnProcess(Engine):
             raise answer
         completions: list[list[Completion]] = answer
         return completions
+
+
+def kill(process: BaseProcess) -> None:
+    """End the process, which has nothing to lose."""
+    process.kill()
+    process.join()
 
 
 def serve(pipe: Connection, model: nn.Module, tokenizer: Any, max_rows: int, threads: int) -> None:
