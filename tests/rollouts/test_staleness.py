@@ -125,7 +125,7 @@ def beside(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_process_of_its_own_writes_the_same(stale, beside):
-    """To rounding: where its memory lies decides the last digits of a matrix product."""
+    """To rounding: the last digits of log-probabilities differ between the two processes."""
     columns = ["problem_id", "token_ids", "policy_version", "reward"]
     ours, theirs = (
         pq.read_table(folder / "rollouts" / "epoch_0000.parquet") for folder in (stale, beside)
