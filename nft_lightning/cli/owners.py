@@ -29,11 +29,11 @@ def of_a_group(key: str, names: Sequence[str]) -> str:
     owners = [option for option, own in keys.items() if rest in own]
     if owners:
         return belongs(group, rest, owners, chosen)
-    every = {name: option for option, own in keys.items() for name in own}
-    near = difflib.get_close_matches(rest, list(every), 1, 0.7)
     if chosen:
         # What the chosen option has is nearer.
         return ""
+    every = {name: option for option, own in keys.items() for name in own}
+    near = difflib.get_close_matches(rest, list(every), 1, 0.7)
     if near:
         option = every[near[0]]
         return f"did you mean {package_of(group, option)}{near[0]}, with {group}={option}"

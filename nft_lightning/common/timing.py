@@ -9,6 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+class Running(threading.local):
+    """The running phases of each thread with the time of their last start, the innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[str, float]] = []
+
+
 class PhaseTimer:
     """Sums seconds and tokens by phase. Phases do not nest: the innermost running one gets the time.
 
@@ -20,21 +27,13 @@ class PhaseTimer:
         self.tokens: dict[str, int] = defaultdict(int)
         self.gauges: dict[str, float] = {}
         self.listeners: list[Callable[[str], None]] = []
-        self.running = threading.local()
-
-    @property
-    def stack(self) -> list[tuple[str, float]]:
-        """Return this thread's running phases with the time of their last start, the innermost last."""
-        if not hasattr(self.running, "stack"):
-            self.running.stack = []
-        stack: list[tuple[str, float]] = self.running.stack
-        return stack
+        self.running = Running()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the time of the block under ``name``."""
         now = time.perf_counter()
-        stack = self.stack
+        stack = self.running.stack
         if stack:
             outer, since = stack[-1]
             self.seconds[outer] += now - since

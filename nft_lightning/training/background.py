@@ -36,11 +36,6 @@ class Background:
                 future.set_result(made)
 
 
-def at_once(task: Callable[[], T]) -> Future[T]:
-    """Do ``task`` here and now; return the future of its result, or raise what it raises."""
-    return done(task())
-
-
 def done(result: T) -> Future[T]:
     """Return a future that has its result."""
     future: Future[T] = Future()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from nft_lightning.rollouts import serialized as packing
-from nft_lightning.training.background import Background, at_once, done, succeeded
+from nft_lightning.training.background import Background, done, succeeded
 from nft_lightning.types import Rollout
 
 
@@ -52,12 +52,12 @@ class RolloutQueue:
             write: writes the rollout of a cursor and an index with the current weights.
             cursor, index: of the first rollout that is not yet taken.
         """
-        run = self.background.run if self.background else at_once
         there = len(self.waiting)
         while len(self.waiting) <= self.max_staleness:
             before = self.waiting[-1] if self.waiting else done(Written(Rollout((), -1), cursor))
             place = index + len(self.waiting)
-            self.waiting.append(run(partial(write_after, before, write, place)))
+            task = partial(write_after, before, write, place)
+            self.waiting.append(self.background.run(task) if self.background else done(task()))
         try:
             return self.waiting[0].result()
         except BaseException:

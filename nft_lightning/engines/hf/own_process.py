@@ -15,6 +15,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from nft_lightning.distributed.launch import end_with_the_parent
+from nft_lightning.distributed.ranks import sendable
 from nft_lightning.engines.base import Engine, EngineError, Prompt, SyncReport
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.types import Completion, Sampling
@@ -107,5 +108,5 @@ def serve(pipe: Connection, model: nn.Module, tokenizer: Any, max_rows: int, thr
         try:
             answer: Any = engine.generate(prompts, sampling, seeds)
         except Exception as error:
-            answer = RuntimeError(f"{type(error).__name__}: {error}")
+            answer = sendable(error)
         pipe.send(answer)
