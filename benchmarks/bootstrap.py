@@ -10,12 +10,11 @@ true chance, one half, that a run of one algorithm is above a run of another tha
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import scipy
+from measuring import save
 
 from nft_lightning.stats.robust import bootstrapped, improvement, interquartile_mean
 
@@ -45,10 +44,7 @@ def main() -> None:
         found[seeds] = coverage(seeds, given.times, random)
         lines.append(f"| {seeds} | {found[seeds][0]:.1%} | {found[seeds][1]:.1%} |")
     text = "\n".join(lines) + f"\n\n{given.times} simulations each, SciPy {scipy.__version__}.\n"
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (given.out / "results.md").write_text(text)
-    sys.stdout.write(text)
+    save(given.out, text, found)
 
 
 if __name__ == "__main__":
