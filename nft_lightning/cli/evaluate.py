@@ -19,6 +19,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.help import shown_help
 from nft_lightning.cli.words import check_words, ready
 from nft_lightning.distributed.launch import (
     Ranks,
@@ -198,6 +199,8 @@ def main() -> None:
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:
+        if shown_help("evaluate", sys.argv[1:]):
+            return
         sys.argv[1:] = with_own_problems(ready(sys.argv[1:]))
         end_with_the_launcher()
         refuse_training_keys(sys.argv[1:])

@@ -15,6 +15,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.help import shown_help
 from nft_lightning.cli.presets import without_strays
 from nft_lightning.cli.words import check_words, ready
 
@@ -53,11 +54,13 @@ def main() -> None:
     take_json_flag(sys.argv)
 
     def work() -> None:
+        if shown_help("plan", sys.argv[1:]):
+            return
         sys.argv[1:] = without_strays("plan", ready(sys.argv[1:]))
         check_words("plan", sys.argv[1:])
         if is_plain_run(sys.argv[1:]):
             plan(compose_or_explain("plan", sys.argv[1:]))
-        else:  # --help, --cfg job and the like are Hydra's
+        else:  # --cfg job and the like are Hydra's
             hydra.main(str(config_dir()), "plan")(plan)()
 
     guarded(work, debug)

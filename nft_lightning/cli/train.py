@@ -29,6 +29,7 @@ from nft_lightning.cli.entry import (
     is_plain_run,
     take_debug_flag,
 )
+from nft_lightning.cli.help import shown_help
 from nft_lightning.cli.presets import without_strays
 from nft_lightning.cli.words import check_words, first_of, group_of, is_word, ready, understood
 from nft_lightning.common.text import quoted
@@ -173,6 +174,8 @@ def main() -> None:
     checked: list[tuple[DictConfig, Parts]] = []
 
     def work() -> None:
+        if shown_help("train", sys.argv[1:]):
+            return
         end_with_the_launcher()
         sys.argv[1:] = without_strays("train", ready(expand_resume(sys.argv[1:])))
         check_words("train", sys.argv[1:])

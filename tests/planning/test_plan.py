@@ -50,7 +50,7 @@ def test_the_command_prints_a_table_and_json(command, capsys):
 
 
 @pytest.mark.slow
-def test_help_comes_from_hydra():
+def test_help_has_an_example():
     command = [sys.executable, "-m", "nft_lightning.cli.plan", "--help"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
