@@ -3,11 +3,12 @@
 python benchmarks/recording.py                      the embedded default, into docs/first_run.svg
 python benchmarks/recording.py algorithm=grpo       the same with other overrides
 
-The lines appear in their order, 20 times as fast as they came. A viewer without animations shows the whole.
+The lines appear in their order, 20 times as fast as they came; without animations all are there at once.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -75,7 +76,7 @@ def animated(svg: str, appear_at: list[float]) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = recorded(sys.argv[1:], folder)
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.assemble(("$ ", "bold green"), "make train"))
     for _, line in lines:
         console.print(Text.from_ansi(line))

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/adapters.py --out benchmarks/results/gpu_adapters
 
-Needs one NVIDIA GPU with 24 GiB free and ``pip install 'nft-lightning[vllm,lora,bitsandbytes]'``;
+Needs one NVIDIA GPU with 24 GiB free and ``pip install '.[vllm,lora,bitsandbytes]'``;
 nothing is downloaded. Each row is four epochs of nft-train with vLLM beside the trainer, on
 Qwen3-0.6B's layers with random weights and the embedded policy's vocabulary; medians without the first
 epoch. MiB are what a weight sync moves; the probe tells how far engine and trainer are apart after
@@ -30,7 +30,7 @@ def main() -> None:
     options.add_argument("--problems", type=int, default=32)
     options.add_argument("--completions", type=int, default=8)
     given = options.parse_args()
-    packages = ["vllm:'nft-lightning[vllm]'", "peft:'nft-lightning[lora]'"]
+    packages = ["vllm:'.[vllm]'", "peft:'.[lora]'"]
     missing = None if given.rehearse else needs("adapters.py", 1, 24, packages)
     if missing:
         sys.exit(f"error: {missing}")

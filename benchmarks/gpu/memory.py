@@ -3,7 +3,7 @@
     python benchmarks/gpu/memory.py --out benchmarks/results/gpu_memory
 
 Needs one NVIDIA GPU with 28 GiB free, and for all options a C++ compiler and
-``pip install 'nft-lightning[lora,bitsandbytes]'``; nothing is downloaded. Each option is a run of
+``pip install '.[lora,bitsandbytes]'``; nothing is downloaded. Each option is a run of
 nft-train of its own: Qwen3-0.6B's shape with random weights, supervised fine-tuning (nothing is sampled)
 on rows of equal length, one micro-batch an update; nft-plan gets the same words. Memory is the most
 that torch's allocator gave out within an update, and reserved; seconds are the median update's, without

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/rollouts.py --out benchmarks/results/gpu_rollouts
 
-Needs one NVIDIA GPU with 24 GiB or more and ``pip install 'nft-lightning[vllm]'``; nothing is
+Needs one NVIDIA GPU with 24 GiB or more and ``pip install '.[vllm]'``; nothing is
 downloaded: the policy has Qwen3-0.6B's shape with random weights in bf16, and every completion runs to
 its limit. Each cycle is one epoch's: wake, sync, generate, sleep. Memory is the device's, asked of the
 driver, so a leak of vLLM's or ours would show. Writes ``results.json`` and ``results.md``.
@@ -135,7 +135,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.cycles < 2:
         parser.error(f"--cycles={given.cycles} shows no leak: use 20")
-    if missing := needs("rollouts.py", free_gib=16, packages=["vllm:'nft-lightning[vllm]'"]):
+    if missing := needs("rollouts.py", free_gib=16, packages=["vllm:'.[vllm]'"]):
         sys.exit(f"error: {missing}")
     found = measure(given)
     text = table(found, given)

@@ -3,7 +3,7 @@
     python benchmarks/gpu/strategies.py --devices 2 --out benchmarks/results/gpu_strategies
 
 Needs two NVIDIA GPUs or more (``--devices``) with 30 GiB free each, 40 GB of disk in TMPDIR for
-checkpoints, and ``pip install 'nft-lightning[deepspeed]'`` for ZeRO; nothing is downloaded. Each
+checkpoints, and ``pip install '.[deepspeed]'`` for ZeRO; nothing is downloaded. Each
 strategy is nft-train under torchrun: three updates of NFT, then a resume from their checkpoint for three
 more, against one process on one GPU that made all six. All train on the completions of the first run;
 how many of them they would have written alike is counted. fp32 has TF32 off, and a bound of 1e-5 on the

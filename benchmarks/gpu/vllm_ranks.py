@@ -3,7 +3,7 @@
     python benchmarks/gpu/vllm_ranks.py --devices 2 --out benchmarks/results/gpu_vllm_ranks
 
 Needs two NVIDIA GPUs or more (``--devices``) with 24 GiB free each and
-``pip install 'nft-lightning[vllm]'``; nothing is downloaded. Each row is four epochs of nft-train on
+``pip install '.[vllm]'``; nothing is downloaded. Each row is four epochs of nft-train on
 Qwen3-0.6B's layers with random weights and the embedded policy's vocabulary; medians without the first
 epoch. Every rollout begins with the run's own check that all ranks hold equal weights, every sync ends
 with the proof that each copy plays them: a row with figures has passed both. Takes less than five
@@ -29,7 +29,7 @@ def main() -> None:
     options.add_argument("--problems", type=int, default=32)
     options.add_argument("--completions", type=int, default=8)
     given = options.parse_args()
-    packages = ["vllm:'nft-lightning[vllm]'"]
+    packages = ["vllm:'.[vllm]'"]
     missing = None if given.rehearse else needs("vllm_ranks.py", given.devices, 24, packages)
     if missing:
         sys.exit(f"error: {missing}")

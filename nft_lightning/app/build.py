@@ -55,7 +55,7 @@ def target(node: DictConfig, field: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{field}._target_", name, "cannot be imported", "give package.module.Class"
+            f"{field}._target_", name, f"cannot be imported ({error})", "give package.module.Class"
         ) from error
 
 

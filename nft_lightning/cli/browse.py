@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> None:
             "nft-browse",
             " and ".join(missing),
             "is needed and not installed",
-            "run: pip install 'nft-lightning[browse]'",
+            "run in the clone: pip install '.[browse]'",
         )
     import uvicorn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,13 @@ def take_debug_flag(arguments: list[str]) -> bool:
         arguments.remove("--debug")
         return True
     return False
+
+
+def import_from_here() -> None:
+    """Make modules in the current folder importable, as ``python -m`` does."""
+    here = os.getcwd()
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:

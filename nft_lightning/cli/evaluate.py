@@ -16,6 +16,7 @@ from nft_lightning.cli.entry import (
     compose_or_explain,
     config_dir,
     guarded,
+    import_from_here,
     is_plain_run,
     take_debug_flag,
 )
@@ -196,6 +197,7 @@ def main() -> None:
     """The console command."""
     from nft_lightning.evaluation.own import with_own_problems
 
+    import_from_here()
     debug = take_debug_flag(sys.argv)
 
     def work() -> None:

@@ -12,6 +12,7 @@ from nft_lightning.cli.entry import (
     compose_or_explain,
     config_dir,
     guarded,
+    import_from_here,
     is_plain_run,
     take_debug_flag,
 )
@@ -50,6 +51,7 @@ def take_json_flag(arguments: list[str]) -> None:
 
 def main() -> None:
     """The console command."""
+    import_from_here()
     debug = take_debug_flag(sys.argv)
     take_json_flag(sys.argv)
 

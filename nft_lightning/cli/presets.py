@@ -15,7 +15,7 @@ from nft_lightning.app.build import CONF_DIR, target
 from nft_lightning.cli.owners import holds_keys
 from nft_lightning.cli.words import group_of, is_word, understood
 
-SETS_OTHERS = ("experiment", "sweep", "pruner")
+SETS_OTHERS = ("experiment", "sweep", "pruner", "debug")
 # What these take is not decided by the option.
 FREE = ("trainer", "logger", "callbacks")
 

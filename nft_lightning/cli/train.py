@@ -26,6 +26,7 @@ from nft_lightning.cli.entry import (
     compose_or_explain,
     config_dir,
     guarded,
+    import_from_here,
     is_plain_run,
     take_debug_flag,
 )
@@ -129,7 +130,7 @@ def offer_searches(arguments: list[str]) -> None:
     except ImportError as error:
         if chosen is None:
             return
-        remedy = "run: pip install 'nft-lightning[sweep]'"
+        remedy = "run in the clone: pip install '.[sweep]'"
         raise UserError("sweep", chosen, "needs Optuna", remedy) from error
     register()
 
@@ -167,6 +168,7 @@ def report_failed_runs() -> None:
 
 def main() -> None:
     """The console command."""
+    import_from_here()
     debug = take_debug_flag(sys.argv)
     # Hydra builds its callbacks in a way of its own that it warns about; this one is ours.
     warnings.filterwarnings("ignore", message=".*nft_lightning.search.failed.FailedRuns")

@@ -17,7 +17,7 @@ from nft_lightning.policy.loading import HFModel
 def check_library(field: str, given: Any, library: str, extra: str, otherwise: str = "") -> None:
     """Raise UserError where ``library``, which comes with ``extra``, is not installed."""
     if importlib.util.find_spec(library) is None:
-        remedy = f"run: pip install 'nft-lightning[{extra}]'{otherwise}"
+        remedy = f"run in the clone: pip install '.[{extra}]'{otherwise}"
         raise UserError(field, given, f"needs {library}", remedy)
 
 

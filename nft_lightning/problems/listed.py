@@ -132,7 +132,7 @@ class HubProblems(ListedProblems):
                 "problems",
                 "hf_dataset",
                 "needs the datasets package",
-                "run: pip install 'nft-lightning[hub]'",
+                "run in the clone: pip install '.[hub]'",
             ) from error
         try:
             rows = load_dataset(self.path, self.subset, split=self.split_name)
@@ -159,7 +159,7 @@ class HubProblems(ListedProblems):
 
 @dataclass(frozen=True)
 class ReasoningGymProblems(ListedProblems):
-    """One generator of reasoning-gym: ``pip install nft-lightning[reasoning-gym]``.
+    """One generator of reasoning-gym: ``pip install '.[reasoning-gym]'``.
 
     Some tasks have no answer of their own, only a scorer: then the answer is empty, and only
     ``verifier=reasoning_gym`` can score what is said to them.
@@ -187,7 +187,7 @@ class ReasoningGymProblems(ListedProblems):
                 "problems",
                 "reasoning_gym",
                 "needs the reasoning-gym package",
-                "run: pip install 'nft-lightning[reasoning-gym]'",
+                "run in the clone: pip install '.[reasoning-gym]'",
             ) from error
         try:
             items = reasoning_gym.create_dataset(

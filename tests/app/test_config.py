@@ -179,7 +179,7 @@ def test_bad_input_ends_in_one_sentence_of_the_command(tmp_path):
 
 def test_without_vllm_the_way_to_get_it_is_named(compose_config, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs vLLM, which is not installed: run: pip install"):
+    with pytest.raises(UserError, match="needs vLLM, which is not installed: run in the clone: pip"):
         build_parts(compose_config("rollout=vllm", "run_dir=x"))
 
 

