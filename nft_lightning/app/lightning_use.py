@@ -43,7 +43,7 @@ REFUSED_FLAGS: Refusals = {
         "has no effect: a whole evaluation comes before training",
         "leave it out",
     ),
-    "overfit_batches": ("has no effect: a rollout is made anew in each epoch", "use debug=overfit"),
+    "overfit_batches": ("has no effect: each epoch has a new rollout", "use debug=overfit"),
     "plugins": ("is set by the run itself", "use trainer.precision and trainer.strategy"),
     "sync_batchnorm": ("has no effect: policies have no batch normalization", "leave it out"),
     "use_distributed_sampler": (

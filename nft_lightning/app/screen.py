@@ -63,8 +63,7 @@ def print_plan(
         "model": f"{parameters / 1e6:.2f} M parameters{of_these}, "
         f"{(4 * parameters + 12 * trained) / 2**20:.0f} MiB with AdamW",
         "rollout": written + (f", uniform groups refilled {refills} time(s)" if refills else ""),
-        "updates": f"{batching.updates_per_rollout} a rollout; the ratio is 1 in the first of "
-        f"{batching.updates_per_rollout}",
+        "updates": f"{batching.updates_per_rollout} optimizer steps per rollout; the first is on-policy",
         "epochs": f"{cfg.trainer.max_epochs}, so at most "
         f"{cfg.trainer.max_epochs * completions * (refills + 1):,} completions and "
         f"{cfg.trainer.max_epochs * batching.updates_per_rollout} updates",

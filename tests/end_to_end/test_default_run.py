@@ -67,7 +67,13 @@ def test_the_folder_explains_itself(finished):
     assert len(kept) <= 5
     assert list((run / "tensorboard").iterdir())
     assert "gold" in (run / "samples.md").read_text()
-    for words in ("conditions", "the ratio is 1 in the first of 4", "before", "after", "Try next"):
+    for words in (
+        "conditions",
+        "4 optimizer steps per rollout; the first is on-policy",
+        "before",
+        "after",
+        "Try next",
+    ):
         assert words in result.stdout
 
 
