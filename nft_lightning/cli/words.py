@@ -22,6 +22,8 @@ from nft_lightning.records.saved_config import within
 
 # Keys whose value is a name, be it made of digits.
 TEXTS = ("run_dir", "resume", "out", "run", "checkpoint")
+# Nodes whose keys others read: variables of a chat template, options of a generator.
+FREE = re.compile(r"\.(chat_kwargs|source\.options)(\.|$)")
 KEY = re.compile(r"/?[\w-]+([./][\w-]+)*(@[\w.:]*)?")
 # Options of Hydra's that add folders with configs.
 CONFIG_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp")
@@ -42,13 +44,13 @@ def ready(arguments: list[str]) -> list[str]:
 
     A group that is chosen away becomes the option that has nothing in it, and ``~/`` the home folder. A
     value that Hydra's grammar cannot read is quoted. ``trainer.KEY`` may be anything that
-    ``lightning.Trainer`` takes.
+    ``lightning.Trainer`` takes, and nodes such as ``chat_kwargs`` may have any key.
 
     Raises:
         UserError: a group that cannot be left out is chosen away.
     """
     found = [quoted_value(with_home(without_group(a))) for a in arguments]
-    return [f"++{a}" if sets_trainer_key(a) else a for a in found]
+    return [f"++{a}" if sets_trainer_key(a) or sets_free_key(a) else a for a in found]
 
 
 def without_group(argument: str) -> str:
@@ -113,6 +115,12 @@ def sets_trainer_key(argument: str) -> bool:
     if not argument.startswith("trainer.") or "=" not in argument:
         return False
     return argument.partition("=")[0].split(".")[1] in trainer_keys()
+
+
+def sets_free_key(argument: str) -> bool:
+    """Return whether the argument sets a node that may have any key, or a key in it, without a ``+``."""
+    key, equals, _ = argument.partition("=")
+    return bool(equals) and not argument.startswith(("+", "~", "-")) and bool(FREE.search(key))
 
 
 def check_words(config_name: str, arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from omegaconf import OmegaConf
 
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.cli.train import offer_searches
@@ -44,6 +45,20 @@ def test_searches_and_experiments_may_be_null():
     given = ready(["experiment=null", "sweep=null", "seed=3", "-m"])
     assert given == ["~experiment", "~sweep", "seed=3", "-m"]
     assert compose_or_explain("train", given[:3]).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "meant"),
+    [
+        ("problems.prompt.chat_kwargs={a: false}", "problems.prompt.chat_kwargs", {"a": False}),
+        ("problems.prompt.chat_kwargs.a=3", "problems.prompt.chat_kwargs", {"a": 3}),
+        ("problems.source.options={min_terms: 2}", "problems.source.options", {"min_terms": 2}),
+    ],
+)
+def test_nodes_with_keys_of_others_need_no_plus(typed, key, meant):
+    for given in (typed, f"+{typed}"):
+        cfg = compose_or_explain("train", ready(["problems=reasoning_gym", given]))
+        assert OmegaConf.select(cfg, key) == meant
 
 
 @pytest.mark.parametrize("added", ["+learning_rate=0.5", "++new.key=1", "+problems.foo=1"])

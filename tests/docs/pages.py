@@ -74,7 +74,7 @@ def words(line: str) -> list[str]:
     Environment variables before the command, ``srun`` and what it sets, and ``...`` are left out too.
     """
     try:
-        found = shlex.split(line.removeprefix("$ "), comments=True)
+        found = shlex.split(line.removeprefix("$ ").replace("$'", "'"), comments=True)
     except ValueError:  # prose in backticks
         return []
     while found and (re.fullmatch(r"[A-Z_]+=.*", found[0]) or found[0] == "eval"):
