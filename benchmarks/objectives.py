@@ -56,7 +56,7 @@ weights of the reduction. The table gives c for tokens of right and of wrong ans
 ratio to the policy that wrote the rollout, S that of the whole sequence, s its length-normalised form;
 r is r_q, the share of right answers to the problem; omega is the prompt weight. `[..]` is 1 where the
 condition holds, else 0. T is the row's length and K the problem's completions; what else a line names is
-defined in the class's docstring. `tests/objectives/test_coefficients.py` and `test_gates.py` prove each
+defined in the class's docstring. `tests/objectives/test_coefficients.py` and `test_gates.py` check each
 line in float64.
 
 ![Coefficient against ratio](objectives.png)
@@ -91,7 +91,7 @@ sequence masking, arXiv 2512.02556, Eq. 9) |
 NFT's weight omega(r) on a problem that a share r of the answers solves decides which policy gradient
 NFT follows at its first update: with `negative_floor` of at most 1 and every ratio 1, a right token
 counts omega(r) and a wrong one omega(r) r/(1-r). Three choices give the gradients of algorithms that
-were derived otherwise; `tests/objectives/test_identities.py` proves each to 1e-10 on a transformer's
+were derived otherwise; `tests/objectives/test_identities.py` checks each to 1e-10 on a transformer's
 parameters.
 
 | `prompt_weight` | omega(r) | right tokens | wrong tokens | on policy equal to |

@@ -1,4 +1,4 @@
-"""Language models that teach themselves mathematics from a right/wrong signal.
+"""RL post-training of language models with verifiable rewards, on PyTorch Lightning.
 
 Everything here is imported when it is first used::
 

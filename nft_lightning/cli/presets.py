@@ -23,7 +23,7 @@ FREE = ("trainer", "logger", "callbacks")
 def without_strays(config_name: str, arguments: list[str]) -> list[str]:
     """Return the arguments with ``~KEY`` for each key that a preset sets and the chosen option lacks.
 
-    A key that is typed stays, and is refused later. Each key that goes is told on stderr.
+    A key that is typed stays, and is refused later. Each key that is left out is named on stderr.
     """
     words = [argument for argument in arguments if is_word(argument)]
     chosen = {group_of(w): understood(w) for w in words if group_of(w) and "=" in w}

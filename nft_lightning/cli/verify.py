@@ -22,7 +22,7 @@ from nft_lightning.verifiers.math.verifier import MathVerifier
 BLOCK_LINES = 4096
 EXIT_FOUND, EXIT_BAD_INPUT, EXIT_PIPE = 1, 2, 141
 SHOWN_CHARACTERS = 120
-HELP = r"""Score predictions against golds: one JSON object a line in, the same with its verdict out.
+HELP = r"""Score predictions against golds: one JSON object per line in, the same with its verdict out.
 
   nft-verify cases.jsonl > scored.jsonl        "pred" is a completion, "gold" the answer
   some-command | nft-verify - | jq .correct    from standard input
@@ -31,13 +31,13 @@ HELP = r"""Score predictions against golds: one JSON object a line in, the same 
 EPILOG = r"""Each output line has the input's keys and
   verdict    correct, wrong, unparsable (no answer that can be read), timeout, bad_gold (the gold can
              not be read) or error (the verification failed; says nothing about the answer)
-  correct    true for the verdict "correct" alone
+  correct    true only for the verdict "correct"
   extracted  the answer that was found, or null
   seconds    wall time of the verification
 
 A line that is not such an object is reported by its number on standard error and left out; the rest
 continues. Exit code: 0, or 1 where a line was left out (with --check-golds: where a gold cannot be
-read), 2 for bad arguments. docs/verifier.md tells the rules.
+read), 2 for bad arguments. docs/verifier.md has the rules.
 """
 
 

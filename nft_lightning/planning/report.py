@@ -69,12 +69,12 @@ def totals(data: dict[str, Any]) -> Text:
     lines = (
         f"{found['completions']:,} completions, {found['generated_tokens']:,} tokens generated, "
         f"{found['trained_tokens']:,} trained",
-        f"{found['micro_batches_per_update']} micro-batches an update, {found['completions_at_once']} "
+        f"{found['micro_batches_per_update']} micro-batches per update, {found['completions_at_once']} "
         "completions at once in a copy of the engine",
         f"{data['iterations']} iterations: {data['hours']:,.1f} hours, {data['gpu_hours']:,.0f} "
         "GPU-hours, evaluation and verification left out",
         f"assumed: {percent} of peak; answers of {assumed['mean_response_tokens']:.0f} tokens, prompts "
         f"of {assumed['mean_prompt_tokens']}; {assumed['uniform_fraction']:.0%} of groups uniform; "
-        f"{assumed['overhead_gib']} GiB a GPU kept free (plan.*)",
+        f"{assumed['overhead_gib']} GiB per GPU kept free (plan.*)",
     )
     return Text("\n".join(lines))

@@ -54,7 +54,7 @@ CALLBACKS: dict[str, tuple[str, str]] = {
     "LearningRateMonitor": ("", "into `updates.csv`"),
     "ModelCheckpoint": (
         "monitor:eval/avg_at_2,mode:max",
-        "beside `callbacks.checkpoint`, which alone resumes within an epoch",
+        "in addition to `callbacks.checkpoint`, the only one that resumes within an epoch",
     ),
     "ModelSummary": ("", ""),
     "OnExceptionCheckpoint": ("dirpath:RUN/exceptions", ""),
