@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--target",
         type=float,
         metavar="A",
-        help="target of the tokens-to-accuracy columns (default: halfway from the start to the lowest end)",
+        help="target of the tokens-to-accuracy columns (default: halfway from start to lowest end)",
     )
     made.add_argument(
         "--may-differ", nargs="+", action="extend", default=[], metavar="KEY", help="e.g. optimizer"

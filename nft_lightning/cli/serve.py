@@ -32,7 +32,8 @@ def serve(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="nft-serve",
         description="Start a vLLM server for nft-train rollout=vllm_server. It starts with "
-        "dummy weights; the first weight sync loads the real ones. Options that are not listed here go to vllm serve as they are. "
+        "dummy weights; the first weight sync loads the real ones. Options that are not listed "
+        "here go to vllm serve as they are. "
         "With VLLM_API_KEY set, every endpoint but /health and /version wants that key.",
     )
     parser.add_argument("model", help="tiny, tiny_unsure, a model directory or a hub name")
