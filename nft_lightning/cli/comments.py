@@ -105,7 +105,7 @@ def nodes(node: DictConfig, place: str) -> Iterator[tuple[str, DictConfig]]:
     yield place, node
     for key in node:
         if holds_keys(node, key):
-            yield from nodes(node[key], f"{place}.{key}" if place else str(key))
+            yield from nodes(node[key], f"{place}.{key!s}" if place else str(key))
 
 
 def files_of(group: str, option: str) -> list[str]:
