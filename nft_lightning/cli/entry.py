@@ -35,10 +35,10 @@ def take_debug_flag(arguments: list[str]) -> bool:
 
 
 def import_from_here() -> None:
-    """Make modules in the current folder importable, as ``python -m`` does."""
+    """Make modules in the current folder importable; none of them hides one that is installed."""
     here = os.getcwd()
     if "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def guarded(work: Callable[[], None], debug: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -89,3 +91,22 @@ def test_a_multirun_that_cannot_write_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="runs is a file"):
         offer_searches(["-m", "seed=0,1"])
     offer_searches(["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"])
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path):
+    (tmp_path / "reward_of_mine.py").write_text("def right(completion, gold):\n    return True\n")
+    words = ["verifier=callable", "verifier.function=reward_of_mine.right", "seed=none"]
+    code = "from nft_lightning.cli.train import main; main()"
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.getcwd()}
+    line = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "seed=" in ended.stderr, ended.stderr
+    ended = subprocess.run(
+        [*line[:-1], "verifier.function=reward_of_theirs.right"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "cannot be imported (No module named 'reward_of_theirs')" in ended.stderr
