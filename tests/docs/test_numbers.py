@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from nft_lightning.app.build import options_of
 from tests.commands import command
 from tests.docs.pages import ROOT
 
@@ -43,3 +44,10 @@ def test_the_speed_against_trl_is_as_its_results_say():
     ratio = row.split("|")[4].split()[0]
     assert f"to TRL 1.16's `GRPOTrainer` | {ratio} " in (ROOT / "docs" / "scale.md").read_text()
     assert f"{float(ratio):.1f} times as many samples per second" in (ROOT / "README.md").read_text()
+
+
+def test_the_number_of_algorithms_is_todays():
+    count = len(options_of("algorithm"))
+    assert f"and {count - 8} more configurations" in (ROOT / "README.md").read_text()
+    assert f"and {count - 1} other algorithm configurations" in (ROOT / "docs" / "index.md").read_text()
+    assert f"{count} algorithm configurations" in (ROOT / "CHANGELOG.md").read_text()
