@@ -17,7 +17,7 @@ from nft_lightning.app.preflight import check_steps, check_strategy
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Outcomes
-from nft_lightning.planning.architecture import Architecture, architecture, model_name
+from nft_lightning.planning.architecture import Architecture, architecture, folder_of, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
@@ -192,7 +192,7 @@ def teacher_of(objective: Any) -> Architecture | None:
         return None
     check_given(objective.teacher_path)
     try:
-        return architecture(objective.teacher_path)
+        return architecture(folder_of(objective.teacher_path))
     except UserError as error:
         raise UserError(FIELD, objective.teacher_path, *error.given[2:]) from error
 
