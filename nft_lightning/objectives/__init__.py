@@ -4,6 +4,7 @@ from nft_lightning.objectives.actor_critic import PPO
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
 from nft_lightning.objectives.contract import ObjectiveOutput, RequiredInputs
+from nft_lightning.objectives.distillation import Distillation
 from nft_lightning.objectives.gates import CISPO, DPPO, SAPO
 from nft_lightning.objectives.likelihood import NFT, RFT, ContinuousNFT
 from nft_lightning.objectives.preference import DPO, InfoNCA
@@ -36,6 +37,7 @@ __all__ = [
     "VESPO",
     "AsymRE",
     "ContinuousNFT",
+    "Distillation",
     "DrGRPO",
     "InfoNCA",
     "MaxRL",
