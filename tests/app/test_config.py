@@ -245,7 +245,7 @@ def test_a_model_without_eos_is_refused(tmp_path):
 def test_help_is_worth_reading():
     result = cli("--help")
     assert result.returncode == 0
-    for word in ("cispo, dapo, dpo, dppo, dr_grpo", "nft-train -m", "learning_rate"):
+    for word in ("cispo, dapo, distillation, dpo, dppo", "nft-train -m", "learning_rate"):
         assert word in result.stdout
 
 
