@@ -101,14 +101,14 @@ class Collector:
         start = 0 if self.config.same_problems else cursor
         return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, start)
 
-    def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
-        """Return the data set's worked solutions in place of completions; problems without one are left
-        out.
+    def read_solutions(self, cursor: int, seed: int, version: int) -> tuple[Rollout, int]:
+        """Return the data set's worked solutions in place of completions, as if weights of ``version``
+        had written them; problems without one are left out.
         """
         if self.encode_solution is None:
             raise RuntimeError("reading solutions needs a way to encode them")
         count, limit = self.config.problems_per_rollout, self.config.max_new_tokens
-        version, groups = self.engine.policy_version, []
+        groups = []
         drawn = self.drawn(cursor, seed, 0)
         for question in (drawn[i] for i in range(count)):
             problem = question.problem

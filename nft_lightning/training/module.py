@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.split import out_of_memory, split_micro_batches
 from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import gather_objects, own_part
@@ -24,13 +23,15 @@ from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.value_model import ValueModel, critic_of, parts_of, values_of
 from nft_lightning.stats.estimates import AnswerCounts
-from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.batches import check_version
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
+from nft_lightning.training.held_out import count_answers, length_means
 from nft_lightning.training.metrics import EpochMetrics, log_step
-from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
-from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
+from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.optimizer_numbers import check_same_kind, give_numbers, numbers_of
+from nft_lightning.training.out_of_memory import split_until_it_fits
+from nft_lightning.training.schedule import built_schedule, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
     has_masters,
@@ -158,19 +159,7 @@ class PolicyModule(L.LightningModule):
     @property
     def optimizer_numbers(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
-        config = self.optimizer_config
-        return {
-            "kind": kind_of(config),
-            "custom": described(config.custom),
-            "learning_rates": self.learning_rates,
-            "betas": [config.beta1, config.beta2],
-            "epsilon": config.epsilon,
-            "weight_decay": config.weight_decay,
-            "schedule": described(config.schedule),
-            "min_factor": config.min_factor,
-            "warmup_updates": config.warmup_updates,
-            "total_updates": self.total_updates,
-        }
+        return numbers_of(self.optimizer_config, self.learning_rates, self.total_updates)
 
     def on_train_start(self) -> None:
         """Give the optimizer the config's numbers where a checkpoint was written with others."""
@@ -190,37 +179,24 @@ class PolicyModule(L.LightningModule):
             check_version(batch, self)
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
         self.loss_finite = True
-        while (error := self.backward_all(micro_batches)) is not None:
-            smaller = split_micro_batches(micro_batches)
-            if len(smaller) == len(micro_batches) or not can_begin_again(self.trainer):
-                raise RunStoppedError(
-                    f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
-                    f"({error}); use a smaller batching.max_tokens_per_micro_batch"
-                )
-            # The step begins again: a backward pass that broke off has left part of its gradient.
-            micro_batches = smaller
+
+        def begin_again() -> None:
+            # A backward pass that broke off has left part of its gradient.
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
             self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
+
+        allowed = can_begin_again(self.trainer)
+        split_until_it_fits(micro_batches, self.backward_all, begin_again if allowed else None)
         loss = self.step_optimizer() if micro_batches else 0.0
         self.data.trained(batch)
         return {"loss": torch.tensor(loss)}
 
-    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
-        """Forward and backward of each; what the allocator said where memory did not suffice."""
+    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> None:
+        """Forward and backward of each."""
         self.update_sums = torch.zeros(3, device=self.device)
-        try:
-            for micro, last in mark_last(micro_batches):
-                self.backward_one(micro, last)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            message = str(error).strip().splitlines()[0] if str(error) else "out of memory"
-        else:
-            return None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return message
+        for micro, last in mark_last(micro_batches):
+            self.backward_one(micro, last)
 
     def backward_one(self, micro: TokenBatch, last: bool) -> None:
         """Add a micro-batch's part of the gradient."""
@@ -359,13 +335,7 @@ class PolicyModule(L.LightningModule):
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
         self.numbers_before = checkpoint["optimizer_numbers"]
-        if self.numbers_before["kind"] != self.optimizer_numbers["kind"]:
-            raise UserError(
-                "optimizer",
-                self.optimizer_numbers["kind"],
-                f"cannot continue with the state of {self.numbers_before['kind']}",
-                "continue with the optimizer that the run was begun with, or begin a new run",
-            )
+        check_same_kind(self.numbers_before, self.optimizer_numbers)
         if self.numbers_before != self.optimizer_numbers:
             # The schedule is made anew when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []
@@ -379,18 +349,11 @@ class PolicyModule(L.LightningModule):
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Answer held-out problems and count what is right."""
         groups = self.data.evaluate(indices.tolist())
-        right = torch.tensor([sum(v.correct for v in g.verdicts) for g in groups])
-        samples = torch.tensor([len(g.verdicts) for g in groups])
-        k = self.data.evaluation.completions_per_problem
-        voted = torch.tensor([majority_at_k(g.verdicts, k) for g in groups], device=self.device)
-        self.answers.update(indices, right.to(indices), samples.to(indices), voted)
-        completions = [c for g in groups for c in g.completions]
-        count = max(1, len(completions))
-        for name, total in (
-            ("response_length_mean_tokens", sum(len(c.token_ids) for c in completions)),
-            ("truncated_fraction", sum(c.truncated for c in completions)),
-        ):
-            self.log(f"eval/{name}", total / count, batch_size=count, sync_dist=True)
+        counted = count_answers(groups, self.data.evaluation.completions_per_problem)
+        self.answers.update(indices, *(numbers.to(indices.device) for numbers in counted))
+        means, count = length_means(groups)
+        for name, mean in means.items():
+            self.log(name, mean, batch_size=count, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """avg@k, pass@k and maj@k with their intervals."""
