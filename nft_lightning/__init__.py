@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nft_lightning.checkpoints.run_state import ExactResume
     from nft_lightning.engines.hf.engine import HFEngineConfig
     from nft_lightning.engines.vllm.engine import VLLMEngineConfig
-    from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+    from nft_lightning.engines.vllm_server.config import VLLMServerConfig
     from nft_lightning.errors import UserError
     from nft_lightning.objectives import (
         CISPO,
@@ -88,7 +88,7 @@ ROOMS = {
     "checkpoints.run_state": "ExactResume",
     "engines.hf.engine": "HFEngineConfig",
     "engines.vllm.engine": "VLLMEngineConfig",
-    "engines.vllm_server.engine": "VLLMServerConfig",
+    "engines.vllm_server.config": "VLLMServerConfig",
     "errors": "UserError",
     "objectives": (
         "CISPO DAPO DPO DPPO DRO GMPO GPG GRPO GSPO LUSPO NFT NSR PPO PSR REINFORCE RFT RLOO SAPO "

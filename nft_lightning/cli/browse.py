@@ -64,7 +64,7 @@ def run(given: argparse.Namespace) -> None:
     import uvicorn
 
     from nft_lightning.app.device import usable_device
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
     from nft_lightning.browse.app import make_app
 
     quiet_libraries()

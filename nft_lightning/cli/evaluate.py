@@ -118,7 +118,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     from nft_lightning.app.device import usable_device
     from nft_lightning.app.preflight import check_engine
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
     from nft_lightning.distributed.join import join
     from nft_lightning.distributed.ranks import broadcast_from_rank0, first
     from nft_lightning.evaluation.evaluate import begin, count, fill

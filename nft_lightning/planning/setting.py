@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from nft_lightning.app.build import part, target, unknown_key
+from nft_lightning.app.hardware import check_strategy
 from nft_lightning.app.parts import check_trainer
-from nft_lightning.app.preflight import check_steps, check_strategy
+from nft_lightning.app.preflight import check_steps
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Outcomes

@@ -15,7 +15,7 @@ from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.engines.vllm_server import fleet as server_sync
-from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+from nft_lightning.engines.vllm_server.config import VLLMServerConfig
 from nft_lightning.engines.vllm_server.fleet import FileSender, Fleet
 from nft_lightning.engines.vllm_server.http import Server
 from nft_lightning.engines.vllm_server.nccl import Control, NcclSender, within
