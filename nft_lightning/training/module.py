@@ -85,6 +85,8 @@ class PolicyModule(L.LightningModule):
         self.optimizer_config: OptimizerConfig = made["optimizer"]
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
+        # The metrics of the epoch that ends, for callbacks, which see its end before the module does.
+        self.reduced: dict[str, float] | None = None
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
         check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
@@ -302,13 +304,18 @@ class PolicyModule(L.LightningModule):
         if self.data.finish_epoch():
             self.log_epoch()
 
+    def epoch_metrics(self) -> dict[str, float]:
+        """Return the metrics of an epoch whose updates are all done; the first call is collective."""
+        if self.reduced is None:
+            reduce = self.trainer.strategy.reduce
+            self.reduced = self.epoch.reduced(reduce, self.device, self.trainer.world_size)
+        return self.reduced
+
     def log_epoch(self) -> None:
         """Log the sums of an epoch whose updates are all done."""
         logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
-        logged.update(
-            self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
-        )
-        self.epoch = EpochMetrics()
+        logged.update(self.epoch_metrics())
+        self.epoch, self.reduced = EpochMetrics(), None
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
         logged.update(self.timer.drain())
