@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +21,27 @@ def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[
             command = [sys.executable, script, "--way", way, "--tokens", str(tokens)]
             results.append(json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)))
     return found
+
+
+def machine(*more: str) -> str:
+    """The processor, its cores, and what else is to be said of how something was measured."""
+    return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *more])
+
+
+def facts(*more: str) -> dict[str, str]:
+    """Commit, date and machine of a measurement, for its results file."""
+    here = str(Path(__file__).parent)
+    command = ["git", "-C", here, "rev-parse", "--short", "HEAD"]
+    return {
+        "commit": subprocess.check_output(command, text=True).strip(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "machine": machine(*more),
+    }
+
+
+def python() -> str:
+    """The version of Python."""
+    return f"Python {platform.python_version()}"
 
 
 def save(folder: Path | None, text: str, data: Any = None, name: str = "results") -> None:
