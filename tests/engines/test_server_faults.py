@@ -331,7 +331,7 @@ class TestSync:
         ({"addresses": ["http://me:s3cret@a:1"]}, "holds a name or a password"),
         ({"addresses": ["http://a:1", "http://a:1"]}, "is given twice"),
         ({"max_attempts": 0}, "max_attempts=0 is below 1"),
-        ({"request_timeout_seconds": 0}, "leaves no time"),
+        ({"request_timeout_seconds": 0}, "is not above 0: use 600"),
         ({"backoff_seconds": -1}, "backoff_seconds=-1"),
         ({"transfer_folder": "/nowhere"}, "is not a folder"),
     ],

@@ -43,7 +43,7 @@ class VLLMServerConfig(EngineConfig):
 
     addresses: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000"])
     api_key_variable: str = "VLLM_API_KEY"
-    request_timeout_seconds: float = 600.0
+    request_timeout_seconds: float = bounded(600.0, above=0, use="600")
     max_attempts: int = bounded(4, least=1)
     backoff_seconds: float = bounded(0.5, least=0)
     requests_per_server: int = bounded(64, least=1)
@@ -74,13 +74,6 @@ class VLLMServerConfig(EngineConfig):
         for address in self.addresses:
             Server(address, None)
         check_bounds(self, "rollout.engine")
-        if not self.request_timeout_seconds > 0:
-            raise UserError(
-                "rollout.engine.request_timeout_seconds",
-                self.request_timeout_seconds,
-                "leaves no time to answer",
-                "use 600",
-            )
         if self.transfer_folder is not None and not os.path.isdir(self.transfer_folder):
             raise UserError(
                 "rollout.engine.transfer_folder",
