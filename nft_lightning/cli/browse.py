@@ -20,6 +20,7 @@ NEEDED = ("starlette", "uvicorn")
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of nft-browse."""
     made = argparse.ArgumentParser("nft-browse", description=HELP)
     made.add_argument("run", type=Path, metavar="RUN", help="a run folder, finished or still training")
     made.add_argument(

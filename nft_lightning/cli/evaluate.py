@@ -162,11 +162,13 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def say(text: str) -> None:
+    """Write a line to standard output at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def show(results: Any) -> None:
+    """Show the table of an evaluation's results."""
     from rich.console import Console
     from rich.table import Table
 
