@@ -19,6 +19,7 @@ from nft_lightning.checkpoints.folder import (
     PARTIAL,
     set_aside,
 )
+from nft_lightning.checkpoints.resumable_logger import ResumableLogger
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.distributed.processes import rank
 
@@ -51,7 +52,7 @@ def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     for partial in (folder / "checkpoints").glob(f"{PARTIAL}*"):
         shutil.rmtree(partial) if partial.is_dir() and not partial.is_symlink() else partial.unlink()
     for logger in loggers:
-        if hasattr(logger, "cut"):
+        if isinstance(logger, ResumableLogger):
             logger.cut(resume.about.get("logs", {}).get(type(logger).__name__))
     for path in [*folder.glob("rollouts/epoch_*"), *folder.glob("skipped/epoch_*")]:
         at = tuple(map(int, re.findall(r"\d+", path.stem)))

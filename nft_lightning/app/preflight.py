@@ -154,7 +154,7 @@ def check_critic(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError where a critic of its own cannot train, or its model cannot be read."""
     cut = str(cfg.trainer.get("strategy", "auto")) in CUT
     check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=cut)
-    if path := getattr(parts.objective, "critic_path", None):
+    if path := parts.objective.critic_options.path:
         inspect_trunk(path, parts.model.inspect().tokenizer)
 
 

@@ -14,7 +14,12 @@ from nft_lightning.batching.aligned import aligned
 from nft_lightning.batching.reduction import REDUCTIONS, token_weights
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.contract import InitSignature, ObjectiveOutput, RequiredInputs
+from nft_lightning.objectives.contract import (
+    CriticOptions,
+    InitSignature,
+    ObjectiveOutput,
+    RequiredInputs,
+)
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
 from nft_lightning.objectives.options import (
     CORRECTIONS,
@@ -112,6 +117,11 @@ class Objective(ABC):
     def __post_init__(self) -> None:
         check_bounds(self, "algorithm")
         check_options(self)
+
+    @property
+    def critic_options(self) -> CriticOptions:
+        """Return where a critic comes from and how fast it learns, for objectives that need values."""
+        return CriticOptions()
 
     @property
     def needed_inputs(self) -> RequiredInputs:

@@ -231,15 +231,15 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     for key in node:
         if key != "_target_" and key not in known:
             raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
-    names = {"HFEngineConfig": "hf", "VLLMEngineConfig": "vllm", "VLLMServerConfig": "vllm_server"}
-    if cls.__name__ not in names:
+    planned_as: str | None = getattr(cls, "planned_as", None)
+    if planned_as is None:
         raise UserError(
-            "rollout.engine", cls.__name__, "cannot be planned", f"use {', '.join(names.values())}"
+            "rollout.engine", cls.__name__, "cannot be planned", "use rollout=hf, vllm or vllm_server"
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     engine_dtype(options.get("dtype", "auto"))
-    return names[cls.__name__], {str(k): v for k, v in options.items()}
+    return planned_as, {str(k): v for k, v in options.items()}
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:

@@ -137,7 +137,6 @@ class RolloutDataModule(L.LightningDataModule):
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
         self.cut_short = False
-        # Set by the callback that makes checkpoints within an epoch exact.
         self.resumes_exactly = False
         self.preemption = PreemptionHandler()
         self.last_evaluation: list[Group] = []
@@ -150,6 +149,16 @@ class RolloutDataModule(L.LightningDataModule):
             sampling,
             seed,
         )
+
+    def resume_exactly(self, preemption: PreemptionHandler | None) -> None:
+        """Take checkpoints within an epoch for whole: a callback adds what they lack.
+
+        Args:
+            preemption: asked at every safe point whether to leave; None leaves that to Lightning.
+        """
+        self.resumes_exactly = True
+        if preemption is not None:
+            self.preemption = preemption
 
     @property
     def engine(self) -> Engine:

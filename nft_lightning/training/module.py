@@ -19,6 +19,7 @@ from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.value_model import ValueModel, critic_of, parts_of, values_of
@@ -90,8 +91,9 @@ class PolicyModule(L.LightningModule):
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
         check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
-        path = getattr(objective, "critic_path", None)
-        self.critic = critic_of(policy, path, own=needs.own_critic) if needs.values else None
+        self.critic: ValueHead | ValueModel | None = None
+        if needs.values:
+            self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
         self.frozen = Frozen(policy, needs.reference_logprobs)
@@ -153,9 +155,9 @@ class PolicyModule(L.LightningModule):
     @property
     def learning_rates(self) -> list[float]:
         """Return the full rate of each of ``trained``."""
-        own = self.optimizer_config.learning_rate
-        head = getattr(self.objective, "value_learning_rate", own)
-        trunk = getattr(self.objective, "critic_learning_rate", None) or own
+        own, critic = self.optimizer_config.learning_rate, self.objective.critic_options
+        head = critic.head_learning_rate or own
+        trunk = critic.trunk_learning_rate or own
         return [own, head, trunk][: len(self.trained)]
 
     @property

@@ -60,7 +60,7 @@ class RolloutSource:
         self.synced.connect(trainer, held_out)
         engine = self.synced.engine
         # Servers may come back without their weights between two syncs.
-        engine.resync = self.resync
+        engine.recover_with(self.resync)
         if engine.apart and trainer.world_size == 1:
             self.queue.write_beside_training()
 

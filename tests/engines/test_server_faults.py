@@ -184,7 +184,7 @@ def test_a_server_that_came_back_without_weights_gets_them_again():
             synced.append(1)
             made.load_weights(full_tensors(nn.Linear(2, 3)), 5)
 
-        made.resync = resync
+        made.recover_with(resync)
         fake.version = "default"
         groups = made.generate(PROMPTS, SAMPLING, SEEDS)
         assert len(synced) == 1
@@ -194,7 +194,7 @@ def test_a_server_that_came_back_without_weights_gets_them_again():
 def test_a_server_that_loses_its_weights_again_and_again():
     with fakes() as (fake,):
         made = engine(fake)
-        made.resync = lambda: made.load_weights(full_tensors(nn.Linear(2, 3)), 5)
+        made.recover_with(lambda: made.load_weights(full_tensors(nn.Linear(2, 3)), 5))
         fake.faults["/finish_weight_update"] = lambda handler: {}
         fake.version = "another/9"
         with pytest.raises(EngineError, match=r"servers were lost 3 times: .*or another run uses it"):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class VLLMEngineConfig(EngineConfig):
     dtype: str = "auto"
     head_dtype: str = bounded("auto", choices=HEAD_DTYPES)
     adapters: str = MERGED
+    planned_as: ClassVar[str | None] = "vllm"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:

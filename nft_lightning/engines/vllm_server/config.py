@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -54,6 +54,7 @@ class VLLMServerConfig(EngineConfig):
     dtype: str = "auto"
     max_model_len: int | None = None
     adapters: str = MERGED
+    planned_as: ClassVar[str | None] = "vllm_server"
 
     def __post_init__(self) -> None:
         if not self.addresses:
