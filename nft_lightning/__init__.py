@@ -74,10 +74,10 @@ if TYPE_CHECKING:
     from nft_lightning.training.strategies.fsdp2 import FullySharded
     from nft_lightning.training.strategies.zero import ZeRO
     from nft_lightning.types import Completion, Group, Problem, Signal, TokenLoss, Verdict
-    from nft_lightning.verifiers.base import RewardRules
     from nft_lightning.verifiers.function import FunctionVerifier
     from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
     from nft_lightning.verifiers.math.verifier import MathVerifier
+    from nft_lightning.verifiers.rewards import RewardRules
     from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
     from nft_lightning.verifiers.weighted import WeightedVerifier
 
@@ -110,10 +110,10 @@ ROOMS = {
     "training.strategies.fsdp2": "FullySharded",
     "training.strategies.zero": "ZeRO",
     "types": "Completion Group Problem Signal TokenLoss Verdict",
-    "verifiers.base": "RewardRules",
     "verifiers.function": "FunctionVerifier",
     "verifiers.gym.verifier": "ReasoningGymVerifier",
     "verifiers.math.verifier": "MathVerifier",
+    "verifiers.rewards": "RewardRules",
     "verifiers.simple": "ExactVerifier NumericVerifier",
     "verifiers.weighted": "WeightedVerifier",
 }

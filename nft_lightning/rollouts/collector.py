@@ -19,7 +19,8 @@ from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
 from nft_lightning.rollouts.partition import generate_and_gather
 from nft_lightning.rollouts.refill import Refill, Rounds
 from nft_lightning.types import Answer, Completion, Group, Problem, Rollout, Sampling, Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 class Collector:

@@ -12,7 +12,7 @@ from nft_lightning.engines.base import completion_seed
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.policy.value_model import values_of
 from nft_lightning.rollouts.config import RolloutConfig
-from nft_lightning.training.learner import Learner
+from nft_lightning.training.learner_protocol import Learner
 from nft_lightning.types import OptimizerBatch, Rollout
 
 

@@ -37,7 +37,7 @@ from nft_lightning.training.batches import BatchMaker
 from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
 from nft_lightning.training.config import EvaluationConfig
 from nft_lightning.training.held_out import HeldOut, evaluation_sampling
-from nft_lightning.training.learner import Learner
+from nft_lightning.training.learner_protocol import Learner
 from nft_lightning.training.loaders import LazyBatches
 from nft_lightning.training.queue import Written
 from nft_lightning.training.rollout_source import RolloutSource

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.extract import BOX_RULES, WHOLE, check_rules, find_answers, gold_answer
 from nft_lightning.verifiers.math.number import number_said
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn, askable
 from nft_lightning.types import Completion, Problem
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.rewards import RewardRules
 from tests.problems.made_tokenizer import made_tokenizer
 from tests.rollouts.test_refill import AllAtOnce, OneAfterTheOther, ScriptedVerifier
 

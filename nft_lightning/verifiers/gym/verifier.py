@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.extract import BOX_RULES, WHOLE, check_rules, find_answers
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.sandbox.pool import Job, WorkerPool
 
 if TYPE_CHECKING:

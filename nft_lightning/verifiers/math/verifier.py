@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
+from nft_lightning.verifiers.base import Verifier, check_choice
 from nft_lightning.verifiers.extract import (
     SEARCH_RULES,
     balanced,
@@ -21,6 +21,7 @@ from nft_lightning.verifiers.extract import (
 )
 from nft_lightning.verifiers.math.fast import compare_plain
 from nft_lightning.verifiers.math.normalise.searched import with_powers_marked
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.sandbox.pool import Job, WorkerPool
 
 SCORER = "nft_lightning.verifiers.math.score"
