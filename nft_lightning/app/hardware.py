@@ -8,10 +8,10 @@ import torch
 from omegaconf import DictConfig
 
 from nft_lightning.app.parts import Parts
+from nft_lightning.common.libraries import check_library
 from nft_lightning.distributed.launch import ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
-from nft_lightning.policy.requirements import check_library
 from nft_lightning.training.strategies.choice import FSDP2, PARAMETERS_CUT, ZERO_2, ZERO_3
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "bf16-true", "16-true")

@@ -12,11 +12,12 @@ from nft_lightning.app.build import target
 from nft_lightning.app.hardware import check_devices
 from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
 from nft_lightning.app.parts import Parts
+from nft_lightning.common.libraries import check_library
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import DTYPES
 from nft_lightning.policy.lora import without_weights
-from nft_lightning.policy.requirements import check_library, check_policy
+from nft_lightning.policy.requirements import check_policy
 from nft_lightning.policy.value_model import inspect_trunk
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.rehearsal import rehearse
