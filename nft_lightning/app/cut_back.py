@@ -19,7 +19,7 @@ from nft_lightning.checkpoints.folder import (
     PARTIAL,
     set_aside,
 )
-from nft_lightning.checkpoints.resumable_logger import ResumableLogger
+from nft_lightning.checkpoints.resumable_logger import resumable
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.distributed.processes import rank
 
@@ -51,9 +51,9 @@ def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
         set_aside(path)
     for partial in (folder / "checkpoints").glob(f"{PARTIAL}*"):
         shutil.rmtree(partial) if partial.is_dir() and not partial.is_symlink() else partial.unlink()
-    for logger in loggers:
-        if isinstance(logger, ResumableLogger):
-            logger.cut(resume.about.get("logs", {}).get(type(logger).__name__))
+    positions = resume.about.get("logs", {})
+    for name, logger in resumable(loggers).items():
+        logger.cut(positions.get(name))
     for path in [*folder.glob("rollouts/epoch_*"), *folder.glob("skipped/epoch_*")]:
         at = tuple(map(int, re.findall(r"\d+", path.stem)))
         if at[0] >= epochs and (at[0] > epochs or len(at) == 1 or at[1] >= updates):

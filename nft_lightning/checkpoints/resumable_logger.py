@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -16,3 +18,15 @@ class ResumableLogger(Protocol):
     def cut(self, position: Any) -> None:
         """Forget what is behind ``position``; None is all of it."""
         ...
+
+
+def resumable(loggers: Iterable[Any]) -> dict[str, ResumableLogger]:
+    """Return the loggers that can be cut, by class name; the second of a class has a number."""
+    seen: Counter[str] = Counter()
+    found: dict[str, ResumableLogger] = {}
+    for logger in loggers:
+        if isinstance(logger, ResumableLogger):
+            name = type(logger).__name__
+            seen[name] += 1
+            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = logger
+    return found
