@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 import platform
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from nft_lightning.records.provenance import provenance
 
 
 def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[str, list[Any]]:
@@ -25,18 +25,12 @@ def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[
 
 def machine(*more: str) -> str:
     """The processor, its cores, and what else is to be said of how something was measured."""
-    return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *more])
+    return ", ".join([provenance()["machine"], *more])
 
 
 def facts(*more: str) -> dict[str, str]:
     """Commit, date and machine of a measurement, for its results file."""
-    here = str(Path(__file__).parent)
-    command = ["git", "-C", here, "rev-parse", "--short", "HEAD"]
-    return {
-        "commit": subprocess.check_output(command, text=True).strip(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": machine(*more),
-    }
+    return {**provenance(), "machine": machine(*more)}
 
 
 def python() -> str:

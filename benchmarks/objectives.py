@@ -20,6 +20,7 @@ import torch
 from nft_lightning.app.build import build, option, options_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+TEACHER = "distillation"
 FAMILIES = {
     "supervised": ("nft", "nft_sequence", "nft_official", "nft_continuous", "rft", "sft"),
     "group-relative": ("grpo", "dr_grpo", "maxrl", "dapo", "gpg"),
@@ -36,6 +37,7 @@ FAMILIES = {
     "actor-critic": ("ppo",),
     "preference": ("dpo", "infonca"),
     "signed likelihood": ("topr", "psr", "nsr", "w_reinforce"),
+    TEACHER: ("distillation",),
 }
 NEEDS = {
     "binary_rewards": "binary rewards",
@@ -44,6 +46,7 @@ NEEDS = {
     "whole_groups": "whole groups",
     "references": "reference solutions",
     "reference_logprobs": "reference policy",
+    "teacher": "teacher",
 }
 SAME_CURVES = ("nft_official", "nft_continuous")
 ACCURACIES, K = (0.25, 0.5, 0.75), 8
@@ -110,6 +113,19 @@ With rewards r_i anywhere in [0, 1] (`algorithm=nft_continuous`) an answer count
 omega(r) (r_i - r)/(1-r), where r is their mean. Those are still Dr. GRPO's and MaxRL's advantages, but
 not GRPO's, whose standard deviation is then below sqrt(r(1-r)).
 
+## On-policy distillation
+
+```
+nft-train algorithm=distillation algorithm.teacher_path=FOLDER
+```
+
+The teacher, a model with the policy's tokens, scores every token that the policy writes: A is its
+log-probability minus the old policy's, within `advantage_clip`. On policy the gradient is in
+expectation that of KL(policy, teacher) over the next token; `tests/objectives/test_distillation.py`
+proves it in float64. `objective/teacher_gap` is the mean of -A, an estimate of that KL. The teacher's
+log-probabilities are taken at `rollout.temperature` as well. A teacher is frozen and kept beside the
+policy, also under LoRA; a resumed run refuses another one.
+
 ## Further identities
 
 Equal to GRPO on policy: CISPO, SAPO, DPPO, GSPO, GMPO and VESPO; to Dr. GRPO: DRO.
@@ -149,6 +165,8 @@ def needs(objective: Any) -> str:
     given = objective.needed_inputs
     words = [f"K >= {given.group_size}"] if given.group_size > 1 else []
     words += [text for name, text in NEEDS.items() if getattr(given, name)]
+    if given.teacher:
+        words.remove(NEEDS["reference_logprobs"])
     if objective.drop_uniform_groups:
         words.append("varied groups")
     return ", ".join(words)
@@ -209,8 +227,10 @@ def draw(path: Path) -> None:
     ratios = [0.02 * i for i in range(10, 101)]
     # A ratio just off 1 would fall on GSPO's narrow interval; the grid holds 1 itself.
     figure = Figure(figsize=(13, 21), layout="constrained")
-    axes = figure.subplots(len(FAMILIES), len(ACCURACIES), sharex=True)
-    for panels, (family, names) in zip(axes, FAMILIES.items(), strict=True):
+    # A teacher's coefficient does not depend on the verdict.
+    families = {family: names for family, names in FAMILIES.items() if family != TEACHER}
+    axes = figure.subplots(len(families), len(ACCURACIES), sharex=True)
+    for panels, (family, names) in zip(axes, families.items(), strict=True):
         for axis, accuracy in zip(panels, ACCURACIES, strict=True):
             for index, name in enumerate(n for n in names if n not in SAME_CURVES):
                 for right, style in ((True, "-"), (False, "--")):

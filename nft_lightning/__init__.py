@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         VESPO,
         AsymRE,
         ContinuousNFT,
+        Distillation,
         DrGRPO,
         InfoNCA,
         MaxRL,
@@ -92,7 +93,7 @@ ROOMS = {
     "errors": "UserError",
     "objectives": (
         "CISPO DAPO DPO DPPO DRO GMPO GPG GRPO GSPO LUSPO NFT NSR PPO PSR REINFORCE RFT RLOO SAPO "
-        "SFT TOPR VESPO AsymRE ContinuousNFT DrGRPO InfoNCA MaxRL Objective Outcomes "
+        "SFT TOPR VESPO AsymRE ContinuousNFT Distillation DrGRPO InfoNCA MaxRL Objective Outcomes "
         "REINFORCEPlusPlusBaseline RequiredInputs WeightedREINFORCE"
     ),
     "policy.config": "PolicyConfig",
@@ -148,6 +149,7 @@ __all__ = [
     "ColdStartConfig",
     "Completion",
     "ContinuousNFT",
+    "Distillation",
     "DrGRPO",
     "EvaluationConfig",
     "ExactResume",

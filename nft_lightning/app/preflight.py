@@ -15,10 +15,11 @@ from nft_lightning.app.parts import Parts
 from nft_lightning.common.libraries import check_library
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
 from nft_lightning.errors import UserError
+from nft_lightning.policy import teacher, value_model
 from nft_lightning.policy.loading import DTYPES
 from nft_lightning.policy.lora import without_weights
+from nft_lightning.policy.other_model import inspect_other
 from nft_lightning.policy.requirements import check_policy
-from nft_lightning.policy.value_model import inspect_trunk
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.rehearsal import rehearse
 from nft_lightning.training.schedule import described, total_updates
@@ -36,6 +37,7 @@ def check_machine(cfg: DictConfig, parts: Parts) -> None:
     check_policy(parts.model, parts.policy)
     check_quantization(cfg, parts)
     check_critic(cfg, parts)
+    check_teacher(parts)
 
 
 def check_callbacks(cfg: DictConfig) -> None:
@@ -156,7 +158,16 @@ def check_critic(cfg: DictConfig, parts: Parts) -> None:
     cut = str(cfg.trainer.get("strategy", "auto")) in CUT
     check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=cut)
     if path := parts.objective.critic_options.path:
-        inspect_trunk(path, parts.model.inspect().tokenizer)
+        inspect_other(value_model.FIELD, path, parts.model.inspect().tokenizer)
+
+
+def check_teacher(parts: Parts) -> None:
+    """Raise UserError where the algorithm needs a teacher, and none is given or it cannot be read."""
+    if not parts.objective.needed_inputs.teacher:
+        return
+    path = parts.objective.teacher_model
+    teacher.check_given(path)
+    inspect_other(teacher.FIELD, str(path), parts.model.inspect().tokenizer)
 
 
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:

@@ -41,6 +41,7 @@ from nft_lightning.common.text import changes
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
+from nft_lightning.records.provenance import add_start
 from nft_lightning.records.saved_config import without_secrets
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
@@ -186,4 +187,5 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
     saved = {**without_secrets(cfg), "resume": None}
     write_text_whole(folder / COMMAND, json.dumps(command, indent=2) + "\n")
     write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
+    add_start(folder)
     write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))

@@ -14,6 +14,7 @@ from nft_lightning.compare.comparison import Comparison
 from nft_lightning.compare.conclusions import conclusions
 from nft_lightning.compare.drawing import encoded
 from nft_lightning.compare.figures import draw_all
+from nft_lightning.compare.made import made_with, sentence
 from nft_lightning.compare.tables import (
     comma_separated,
     config_table,
@@ -74,6 +75,7 @@ def page(comparison: Comparison, drawn: dict[str, str], title: str) -> str:
         runs=[f"{r.label}, seed {r.seed}: {r.folder}" for r in every],
         problems=len(every[0].final.problem_ids),
         k=comparison.k,
+        made=sentence(made_with(comparison.runs)),
         conditions=", ".join(sorted({r.versions.get("conditions", "?") for r in every})),
         target=f"{comparison.target:.2f}",
         baseline=comparison.baseline,
@@ -112,5 +114,6 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "levels": [record(v) for v in comparison.levels],
         "differences": [record(d) for d in comparison.differences],
         "warnings": comparison.warnings,
+        "made": made_with(comparison.runs),
         "runs": {label: [str(r.folder) for r in group] for label, group in comparison.runs.items()},
     }

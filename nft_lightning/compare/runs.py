@@ -16,12 +16,14 @@ import yaml
 
 from nft_lightning.app.conditions import NOT_CONDITIONS
 from nft_lightning.errors import UserError
+from nft_lightning.records.provenance import PROVENANCE
 from nft_lightning.records.saved_config import within
 from nft_lightning.stats.intervals import Values
 
 Flat = dict[str, Any]
 AXES = ("problems", "tokens", "seconds")
 CHANGES = "changes.json"
+COMMAND = "command.json"
 COLUMNS = ("problem_id", "verdict", "length_tokens", "truncated")
 
 
@@ -47,7 +49,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its label in the report, its seed and what its folder holds."""
+    """A finished run: its label in the report, its seed and what its folder holds.
+
+    ``provenance`` has a commit, a date and a machine for each start of the run.
+    """
 
     folder: Path
     algorithm: str
@@ -57,6 +62,8 @@ class Run:
     evaluations: tuple[Evaluation, ...]
     changes: tuple[Flat, ...] = ()
     label: str = ""
+    overrides: tuple[str, ...] = ()
+    provenance: tuple[Flat, ...] = ()
 
     @property
     def final(self) -> Evaluation:
@@ -128,9 +135,25 @@ def read_run(folder: Path) -> Run:
     for path in sorted((folder / "evaluations").glob("*.parquet")):
         by_update.setdefault(path.stem.split("_rank")[0], []).append(path)
     evaluations = tuple(read_evaluation(paths) for paths in by_update.values())
-    changes = json.loads((folder / CHANGES).read_text()) if (folder / CHANGES).exists() else []
-    seed = int(config["seed"])
-    return Run(folder, algorithm, seed, config, versions, evaluations, tuple(changes))
+    changes = read_json(folder / CHANGES, [])
+    command = read_json(folder / COMMAND, {"overrides": []})
+    starts = read_json(folder / PROVENANCE, [])
+    return Run(
+        folder,
+        algorithm,
+        int(config["seed"]),
+        config,
+        versions,
+        evaluations,
+        changes=tuple(changes),
+        overrides=tuple(command["overrides"]),
+        provenance=tuple(starts),
+    )
+
+
+def read_json(path: Path, otherwise: Any) -> Any:
+    """Return what the file holds, or ``otherwise`` where there is none."""
+    return json.loads(path.read_text()) if path.exists() else otherwise
 
 
 def read_evaluation(paths: Sequence[Path]) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.contract import ObjectiveOutput, RequiredInputs
+from nft_lightning.objectives.distillation import Distillation
 from nft_lightning.objectives.dpo import DPO, InfoNCA
 from nft_lightning.objectives.gates import CISPO, DPPO, SAPO
 from nft_lightning.objectives.grpo import DAPO, GRPO, DrGRPO, MaxRL, REINFORCEPlusPlusBaseline
@@ -36,6 +37,7 @@ __all__ = [
     "VESPO",
     "AsymRE",
     "ContinuousNFT",
+    "Distillation",
     "DrGRPO",
     "InfoNCA",
     "MaxRL",

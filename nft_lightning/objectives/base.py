@@ -119,6 +119,11 @@ class Objective(ABC):
         check_options(self)
 
     @property
+    def teacher_model(self) -> str | None:
+        """Return the folder or hub name of the teacher, for objectives that need one."""
+        return None
+
+    @property
     def critic_options(self) -> CriticOptions:
         """Return where a critic comes from and how fast it learns, for objectives that need values."""
         return CriticOptions()

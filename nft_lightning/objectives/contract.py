@@ -19,6 +19,7 @@ class RequiredInputs:
         binary_rewards: rewards are 0 or 1.
         unit_rewards: rewards lie in [0, 1].
         reference_logprobs: log-probabilities under the initial policy, frozen.
+        teacher: they are those of another model, at the algorithm's ``teacher_path``.
         engine_logprobs: log-probabilities as the engine reported them.
         values: a critic; ``values`` with gradient and ``old_values`` of the rollout.
         own_critic: the critic is a model of its own, and no head on the policy's hidden states.
@@ -33,6 +34,7 @@ class RequiredInputs:
     binary_rewards: bool = False
     unit_rewards: bool = False
     reference_logprobs: bool = False
+    teacher: bool = False
     engine_logprobs: bool = False
     values: bool = False
     own_critic: bool = False

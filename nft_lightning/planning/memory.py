@@ -139,11 +139,11 @@ def states(setting: Setting) -> float:
 
 
 def reference(setting: Setting) -> float:
-    """Return the frozen policy, which LoRA has without a copy, and the critic: the weights of its trunk,
-    and its value head with optimizer states.
+    """Return what scores beside the policy: the teacher or the frozen policy (which LoRA has without a
+    copy), and the critic (the weights of its trunk, and its value head with optimizer states).
     """
     shape, size = setting.architecture, setting.stored.itemsize
-    copy = shape.parameters * size if setting.reference and not setting.lora_rank else 0.0
+    copy = 0.0 if setting.frozen_copy is None else setting.frozen_copy.parameters * float(size)
     head = (shape.config.hidden_size + 2) * shape.config.hidden_size * 16.0 if setting.values else 0.0
     trunk = shape.trunk_parameters * float(size) if setting.own_critic else 0.0
     return copy / (setting.gpus if setting.strategy == FSDP2 else 1) + head + trunk

@@ -22,6 +22,7 @@ from nft_lightning.planning.architecture import Architecture, architecture, mode
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
+from nft_lightning.policy.teacher import FIELD, check_given
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import built_optimizer
@@ -74,6 +75,7 @@ class Setting:
     computes_uniform: bool
     old_logprobs: bool
     reference: bool
+    teacher: Architecture | None
     values: bool
     own_critic: bool
     whole_groups: bool
@@ -81,6 +83,13 @@ class Setting:
     engine: str
     engine_options: Mapping[str, Any]
     assumed: Assumptions
+
+    @property
+    def frozen_copy(self) -> Architecture | None:
+        """Return the model that scores completions and does not train, where it is a copy of its own."""
+        if self.teacher is not None:
+            return self.teacher
+        return self.architecture if self.reference and not self.lora_rank else None
 
     @property
     def longest_row(self) -> int:
@@ -167,6 +176,7 @@ class Setting:
             computes_uniform=needs.references or computes_uniform(objective, plan.max_new_tokens),
             old_logprobs=needs.old_logprobs or needs.values,
             reference=needs.reference_logprobs,
+            teacher=teacher_of(objective),
             values=needs.values,
             own_critic=needs.own_critic,
             whole_groups=needs.whole_groups,
@@ -175,6 +185,17 @@ class Setting:
             engine_options=options,
             assumed=assumed,
         )
+
+
+def teacher_of(objective: Any) -> Architecture | None:
+    """Return the shape of the teacher's model; UserError where it is missing, or has no config here."""
+    if not objective.needed_inputs.teacher:
+        return None
+    check_given(objective.teacher_model)
+    try:
+        return architecture(objective.teacher_model)
+    except UserError as error:
+        raise UserError(FIELD, objective.teacher_model, *error.given[2:]) from error
 
 
 def state_bytes(config: OptimizerConfig) -> float:

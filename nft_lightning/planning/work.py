@@ -63,7 +63,7 @@ def work(setting: Setting) -> Work:
     flops = {
         "prefill": setting.architecture.forward_flops(prompts, setting.assumed.mean_prompt_tokens, 0),
         "decode": decode_flops(setting, completions),
-        "old log-probabilities": (forward + critic) * stale + (forward if setting.reference else 0.0),
+        "old log-probabilities": (forward + critic) * stale + reference_flops(setting, trained_rows),
         "training": (forward + critic) * passes,
     }
     at_once = concurrency(setting, completions)
@@ -101,6 +101,14 @@ def trained_flops(setting: Setting, rows: float) -> float:
     """Return a forward pass over all rows, with logits of answers alone."""
     shape = setting.architecture
     return shape.forward_flops(rows * setting.mean_row, setting.mean_row, rows * setting.mean_response)
+
+
+def reference_flops(setting: Setting, rows: float) -> float:
+    """Return a forward pass of the teacher or the frozen policy, with logits of answers alone."""
+    if not setting.reference:
+        return 0.0
+    shape, row = setting.teacher or setting.architecture, setting.mean_row
+    return shape.forward_flops(rows * row, row, rows * setting.mean_response)
 
 
 def critic_flops(setting: Setting, rows: float) -> float:

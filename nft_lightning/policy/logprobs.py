@@ -55,7 +55,8 @@ def fused_logprobs(
 class FusedLogProbs(torch.autograd.Function):
     """Tiles of ``TOKENS`` by ``VOCABULARY`` logits, made again in the backward pass.
 
-    The normaliser is a running log-sum-exp over the tiles of a token. All sums are in fp32 or wider.
+    The normaliser is a running log-sum-exp over the tiles of a token. All sums are in fp32 or wider;
+    factors in half precision are multiplied as they are (see :func:`product`).
     """
 
     @staticmethod
@@ -119,21 +120,47 @@ class FusedLogProbs(torch.autograd.Function):
                 gradient.scatter_add_(1, found[:, None], (by_logprob[rows] * inside)[:, None])
                 if not (isinstance(slope, float) and slope == 1):
                     gradient.mul_(slope)
-                if of_hidden is not None:
-                    of_hidden[rows].addmm_(gradient, weight[words].to(gradient.dtype))
-                if of_weight is not None:
-                    of_weight[words].addmm_(gradient.T, hidden[rows].to(gradient.dtype))
                 if of_bias is not None:
                     of_bias[words] += gradient.sum(0)
+                gradient = gradient.to(hidden.dtype)
+                if of_hidden is not None:
+                    add_product(of_hidden[rows], gradient, weight[words])
+                if of_weight is not None:
+                    add_product(of_weight[words], gradient.T, hidden[rows])
         made = ((of_hidden, hidden), (of_weight, weight), (of_bias, bias))
         return *(None if g is None else g.to(like.dtype) for g, like in made), None, None
 
 
 def raw_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, words: slice) -> Tensor:
     """Return [n, words] logits, summed in fp32 or wider."""
-    wide = torch.promote_types(hidden.dtype, torch.float32)
-    logits = hidden.to(wide) @ weight[words].to(wide).T
+    logits = product(hidden, weight[words].T)
     return logits if bias is None else logits.add_(bias[words])
+
+
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """Return ``one @ other``, summed in fp32 or wider.
+
+    NVIDIA's GPUs multiply factors in half precision as they are. Other devices have no such product:
+    they multiply the same numbers in fp32, which gives the same sums up to rounding.
+    """
+    if multiplied_as_they_are(one, other):
+        return torch.mm(one, other, out_dtype=torch.float32)
+    wide = torch.promote_types(torch.promote_types(one.dtype, other.dtype), torch.float32)
+    return one.to(wide) @ other.to(wide)
+
+
+def add_product(total: Tensor, one: Tensor, other: Tensor) -> None:
+    """Add ``one @ other`` to ``total``, which is in fp32 or wider; see :func:`product`."""
+    if multiplied_as_they_are(one, other):
+        total.add_(torch.mm(one, other, out_dtype=torch.float32))
+    else:
+        total.addmm_(one.to(total.dtype), other.to(total.dtype))
+
+
+def multiplied_as_they_are(one: Tensor, other: Tensor) -> bool:
+    """Return whether the device multiplies these factors in half precision, with sums in fp32."""
+    half = one.dtype in (torch.float16, torch.bfloat16)
+    return half and one.dtype == other.dtype and one.device.type == "cuda"
 
 
 def local(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:

@@ -20,20 +20,24 @@ class Frozen:
     """Weights that no checkpoint holds, because they are as they were when the run began.
 
     Attributes:
-        copy: the policy as it was, where a reference is wanted and all weights train; else None:
-            under LoRA the weights without their adapters are the reference.
+        copy: the teacher; or the policy as it was, where a reference is wanted and all weights train;
+            else None: under LoRA the weights without their adapters are the reference.
         names: the policy's own parameters that do not train, aliases included.
         mark: a checksum of the frozen parameters, which tells other weights apart.
     """
 
-    def __init__(self, policy: Policy, reference: bool) -> None:
+    def __init__(self, policy: Policy, reference: bool, teacher: Policy | None = None) -> None:
         named = policy.named_parameters(remove_duplicate=False)
         self.names = [name for name, parameter in named if not parameter.requires_grad]
-        self.copy: Policy | None = None
-        if reference and not hasattr(policy.model, "peft_config"):
+        self.copy = teacher
+        if teacher is None and reference and not hasattr(policy.model, "peft_config"):
             self.copy = copy.deepcopy(policy).requires_grad_(False)
-        named = (self.copy or policy).named_parameters()
-        self.mark = checksum((name, p) for name, p in named if not p.requires_grad)
+        held = [policy] if self.copy is None else [self.copy]
+        if teacher is not None:
+            held.append(policy)
+        self.mark = checksum(
+            (name, p) for part in held for name, p in part.named_parameters() if not p.requires_grad
+        )
 
     def logprobs(self, policy: Policy, micro: TokenBatch) -> Tensor:
         """Return [B, T] by the reference; ``policy`` is the one in training."""

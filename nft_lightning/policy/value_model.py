@@ -5,17 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from nft_lightning.assets import TINY_POLICIES
-from nft_lightning.errors import UserError
 from nft_lightning.policy.critic import ValueHead
-from nft_lightning.policy.loading import HFModel, Inspected, TinyModel
+from nft_lightning.policy.other_model import load_other
 from nft_lightning.policy.packed import flat, padded, rows_again
 from nft_lightning.policy.policy import Policy, asked
-from nft_lightning.policy.precision import cast_to_half
-from nft_lightning.policy.private_transformers import attention_of
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.types import TokenBatch
 
@@ -70,51 +65,7 @@ def decoder(policy: Policy) -> Any:
 
 def trunk_at(path: str, policy: Policy) -> Any:
     """Return the decoder of the model at ``path``, stored as the policy's."""
-    model: Any = policy.model
-    try:
-        found = model_at(path, attention_of(model)).load(1.0)
-    except UserError as error:
-        raise renamed(error, path) from error
-    check_tokens(path, found.tokenizer, policy.tokenizer)
-    trunk, dtype = decoder(found), next(decoder(policy).parameters()).dtype
-    if dtype in (torch.bfloat16, torch.float16):
-        cast_to_half(trunk, dtype)
-    return trunk
-
-
-def inspect_trunk(path: str, tokenizer: Any) -> Inspected:
-    """Return what can be known of the model at ``path`` without its weights.
-
-    Raises:
-        UserError: it cannot be read, or its tokens are not those of ``tokenizer``, the policy's.
-    """
-    try:
-        found = model_at(path).inspect()
-    except UserError as error:
-        raise renamed(error, path) from error
-    check_tokens(path, found.tokenizer, tokenizer)
-    return found
-
-
-def model_at(path: str, attention: str | None = None) -> Any:
-    """Return the config of the model at ``path``; it runs no code of its author's."""
-    return TinyModel(path) if path in TINY_POLICIES else HFModel(path, attention=attention)
-
-
-def renamed(error: UserError, path: str) -> UserError:
-    """Return the error with the field that names the critic's model."""
-    return UserError(FIELD, path, *error.given[2:])
-
-
-def check_tokens(path: str, own: Any, policy: Any) -> None:
-    """Raise UserError where two tokenizers do not give a text the same tokens."""
-    if own.get_vocab() != policy.get_vocab():
-        raise UserError(
-            FIELD,
-            path,
-            "has another vocabulary than the policy",
-            "give a model with the policy's tokenizer, or leave it out",
-        )
+    return decoder(load_other(FIELD, path, policy))
 
 
 def values_of(critic: Any, policy: Policy, batch: TokenBatch, hidden: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
+from nft_lightning.policy.teacher import load_teacher
 from nft_lightning.policy.value_model import ValueModel, critic_of, parts_of, values_of
 from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.training.batches import check_version
@@ -96,7 +97,8 @@ class PolicyModule(L.LightningModule):
             self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
-        self.frozen = Frozen(policy, needs.reference_logprobs)
+        teacher = load_teacher(objective.teacher_model, policy) if needs.teacher else None
+        self.frozen = Frozen(policy, needs.reference_logprobs, teacher)
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
 

@@ -203,9 +203,9 @@ HERE = """
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_algorithms_of_conf_are_all_covered(name):
-    from tests.objectives import test_gates
+    from tests.objectives import test_distillation, test_gates
 
-    assert type(FAMILY[name]).__name__ in f"{HERE} {test_gates.HERE}".split()
+    assert type(FAMILY[name]).__name__ in f"{HERE} {test_gates.HERE} {test_distillation.HERE}".split()
 
 
 def test_the_published_table():

@@ -55,7 +55,7 @@ def slope(out, logprobs):
     return torch.autograd.grad(out.loss, logprobs)[0]
 
 
-@pytest.mark.parametrize("name", [n for n in FAMILY if n != "sft"])
+@pytest.mark.parametrize("name", [n for n in FAMILY if n not in ("sft", "distillation")])
 @pytest.mark.parametrize(
     ("estimator", "coefficient"),
     [

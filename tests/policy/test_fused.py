@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nft_lightning.policy import logprobs as fused
 from nft_lightning.policy.logprobs import Head, fused_logprobs
@@ -99,3 +101,74 @@ def test_autocast_around_the_backward_pass_changes_nothing(head):
         found.append([leaf.grad for leaf in leaves])
     for outside, within in zip(*found, strict=True):
         assert torch.equal(outside, within)
+
+
+class Products(TorchDispatchMode):
+    """Notes the types of both factors, and of the result, of every product of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        name = func.overloadpacket
+        if name in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            factors = [t for t in args if isinstance(t, torch.Tensor)][-2:]
+            self.seen.append((*(t.dtype for t in factors), found.dtype))
+        return found
+
+
+TYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_gpu_multiplies_the_factors_as_they_are(dtype):
+    """Tensors without numbers stand for those of a GPU: the operation and its types are real."""
+    with FakeTensorMode(), Products() as products:
+        one = torch.empty(7, 8, dtype=dtype, device="cuda")
+        other = torch.empty(8, 13, dtype=dtype, device="cuda")
+        fused.add_product(fused.product(one, other), one, other)
+    assert products.seen == [(dtype, dtype, torch.float32)] * 2
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_all_four_products_are_made_so(dtype, monkeypatch):
+    """The logits twice, the gradient of the hidden states, and that of the weights."""
+    asked = []
+
+    def noted(one, other):
+        asked.append((one.dtype, other.dtype))
+        return False
+
+    monkeypatch.setattr(fused, "multiplied_as_they_are", noted)
+    hidden, weight, _, targets = inputs(dtype, tokens=7, words=13)
+    with Products() as products:
+        logprobs, _ = fused_logprobs(hidden, weight, None, targets, Head())
+        torch.autograd.grad(logprobs.sum(), [hidden, weight])
+    assert asked == [(dtype, dtype)] * 4
+    assert len(products.seen) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounded_factors_cost_no_more_than_rounded_logits(dtype):
+    """Against float64 on the same inputs; the usual way rounds the logits and their gradient."""
+    *leaves, targets = inputs(dtype, tokens=64, words=300, size=32)
+    weighed = torch.linspace(-1, 1, len(targets))
+
+    def found(way, leaves):
+        logprobs, entropy = way(*leaves, targets, Head())
+        return logprobs, entropy, *torch.autograd.grad((logprobs * weighed.to(logprobs)).sum(), leaves)
+
+    def usual(hidden, weight, bias, targets, head):
+        logits = torch.nn.functional.linear(hidden, weight, bias).float()
+        logprobs = logits.log_softmax(-1)
+        return logprobs.gather(1, targets[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(1)
+
+    exact = found(plain, [t.detach().double().requires_grad_() for t in leaves])
+    ours, theirs = found(fused_logprobs, leaves), found(usual, leaves)
+    for i, (right, one, other) in enumerate(zip(exact, ours, theirs, strict=True)):
+        one, other, right = one.detach(), other.detach(), right.detach()
+        error = float((one - right).norm() / right.norm())
+        assert error <= float((other - right).norm() / right.norm())
+        assert error < (1e-6 if i < 2 else float(torch.finfo(dtype).eps))
