@@ -120,11 +120,11 @@ nft-train algorithm=distillation algorithm.teacher_path=FOLDER
 ```
 
 The teacher, a model with the policy's tokens, scores every token that the policy writes: A is its
-log-probability minus the old policy's, within `advantage_clip`. On policy the gradient is in
-expectation that of KL(policy, teacher) over the next token; `tests/objectives/test_distillation.py`
-proves it in float64. `objective/teacher_gap` is the mean of -A, an estimate of that KL. The teacher's
-log-probabilities are taken at `rollout.temperature` as well. A teacher is frozen and kept beside the
-policy, also under LoRA; a resumed run refuses another one.
+log-probability minus the old policy's, within `advantage_clip`. On policy the gradient is in expectation
+that of KL(policy, teacher) over the next token (`tests/objectives/test_distillation.py`, in float64).
+`objective/teacher_gap` is the mean of -A, an estimate of that KL. The teacher's log-probabilities are
+taken at `rollout.temperature` as well. A teacher is frozen and kept beside the policy, also under LoRA;
+a resumed run refuses another one.
 
 ## Further identities
 

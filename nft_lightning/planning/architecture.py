@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from nft_lightning.assets import tiny_policy_path
+from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.errors import UserError
 
 CAUSAL = "causal_sdpa"
@@ -95,6 +95,11 @@ class Architecture:
         return rank * self.linear_sides
 
 
+def folder_of(path: str) -> str:
+    """Return where a shipped policy lies; any other folder or hub name as it is."""
+    return str(tiny_policy_path(path)) if path in TINY_POLICIES else path
+
+
 def model_name(node: Any) -> str:
     """Return the folder or hub name that the ``model`` node of a run's config names.
 
@@ -103,7 +108,7 @@ def model_name(node: Any) -> str:
     """
     kind = str(node.get("_target_", "")).rpartition(".")[2]
     if kind == "TinyModel":
-        return str(tiny_policy_path(node.get("name", "tiny")))
+        return folder_of(node.get("name", "tiny"))
     if OmegaConf.is_missing(node, "path"):
         raise UserError(
             "model.path", "???", "has no value", "give one on the command line: model.path=VALUE"

@@ -18,7 +18,7 @@ from nft_lightning.app.preflight import check_steps
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Outcomes
-from nft_lightning.planning.architecture import Architecture, architecture, model_name
+from nft_lightning.planning.architecture import Architecture, architecture, folder_of, model_name
 from nft_lightning.planning.assumptions import Assumptions
 from nft_lightning.planning.trace import Pass
 from nft_lightning.policy.head import LARGE_VOCABULARY
@@ -193,7 +193,7 @@ def teacher_of(objective: Any) -> Architecture | None:
         return None
     check_given(objective.teacher_model)
     try:
-        return architecture(objective.teacher_model)
+        return architecture(folder_of(objective.teacher_model))
     except UserError as error:
         raise UserError(FIELD, objective.teacher_model, *error.given[2:]) from error
 

@@ -203,6 +203,23 @@ def test_what_an_algorithm_needs(plan):
     )
 
 
+def test_a_teacher_has_its_own_size(plan):
+    phase, part_of_it = "old log-probabilities", "reference and critic"
+    found = {
+        name: plan(*HALF, "algorithm=distillation", f"algorithm.teacher_path=Qwen/{name}")
+        for name in ("Qwen2.5-1.5B", "Qwen2.5-7B")
+    }
+    small, large = found.values()
+    # 1.54 and 7.62 billion parameters, stored as the policy is: in 32 bits.
+    assert part(small, phase, part_of_it) == pytest.approx(1.544e9 * 4 / 2**30, rel=0.01)
+    assert part(large, phase, part_of_it) == pytest.approx(7.616e9 * 4 / 2**30, rel=0.01)
+    assert large["iteration"]["flops"][phase] > 2 * small["iteration"]["flops"][phase]
+    lora = plan(
+        *HALF, "algorithm=distillation", "algorithm.teacher_path=Qwen/Qwen2.5-7B", "policy.lora_rank=8"
+    )
+    assert part(lora, phase, part_of_it) == part(large, phase, part_of_it)
+
+
 def test_the_engine(plan):
     asleep, awake = plan(*SEVEN, *LONG), plan(*SEVEN, *LONG, "rollout.engine.sleep=false")
     for phase, there in (("rollout", True), ("sync", True), ("forward and backward", False)):
