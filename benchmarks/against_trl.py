@@ -18,7 +18,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from measuring import machine, save
 
 from nft_lightning.compare.runs import read_evaluation
 
@@ -220,16 +221,13 @@ def main() -> None:
             us.append(ours(args.rollouts, pair, Path(folder), args.overrides))
             setting = SETTINGS[best]
             them.append(theirs(args.trl, args.rollouts, pair, Path(folder), setting, scored=True))
-    args.out.mkdir(parents=True, exist_ok=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"
-    found = {"machine": machine, "trl_settings": settings, "runs": runs}
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    made_on = machine("one thread a run")
+    found = {"machine": made_on, "trl_settings": settings, "runs": runs}
     text = table(runs, (0.5, 0.8))
     listed = ", ".join(f"{name} {speed:.1f}" for name, speed in settings.items())
     text += f"\nTRL's samples per second in {args.search_rollouts} rollouts by setting: {listed}.\n"
-    (args.out / "results.md").write_text(f"{machine}; {args.rollouts} rollouts a run\n\n{text}")
+    save(args.out, f"{made_on}; {args.rollouts} rollouts a run\n\n{text}", found)
     draw(runs, args.out / "curves.png")
-    print(text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import csv
 import json
 import math
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -22,6 +21,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from measuring import machine, python, save
 
 from nft_lightning.common.text import accuracy_name
 
@@ -141,15 +142,12 @@ def main() -> None:
     for (algorithm, _), result in zip(jobs, done, strict=True):
         results[algorithm].append(result)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-    note = f"\n{machine}; {given.jobs} runs at a time, one thread each; "
+    note = f"\n{machine(python())}; {given.jobs} runs at a time, one thread each; "
     note += (
         f"peak memory of a run {peak:.2f} GiB.\n" if peak else "finished runs were taken as they are.\n"
     )
-    (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (given.out / "results.md").write_text(table(results) + note)
+    save(given.out, table(results) + note, results)
     draw(results, given.out / "curves.png")
-    sys.stdout.write(table(results) + note)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ first rollouts are left out; nothing is evaluated in between. Writes ``results.j
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import save
+from measuring import facts, save
 
 EPOCHS, FIRST = 10, 1
 SETTINGS = (
@@ -67,17 +65,15 @@ def main() -> None:
     for _ in range(args.rounds):
         for way, words in WAYS.items():
             measured[way].append(seconds(words, args.overrides))
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a process"
-    head = f"{machine}; commit {commit}, {datetime.date.today()}; {args.rounds} rounds; "
+    made = facts("one thread a process")
+    head = f"{made['machine']}; commit {made['commit']}, {made['date']}; {args.rounds} rounds; "
     text = head + f"{EPOCHS - 1 - FIRST} epochs of the embedded default, NFT\n\n"
     text += "| way | seconds, median | gain over one process, median (each round) |\n|---|---|---|\n"
     for way, found in measured.items():
         gains = [one / other for one, other in zip(measured["one process"], found, strict=True)]
         each = ", ".join(f"{gain:.2f}" for gain in gains)
         text += f"| {way} | {statistics.median(found):.1f} | {statistics.median(gains):.2f} ({each}) |\n"
-    facts = {"machine": machine, "commit": commit, "date": str(datetime.date.today())}
-    save(args.out, text, {**facts, "epochs": EPOCHS - 1 - FIRST, "seconds": measured})
+    save(args.out, text, {**made, "epochs": EPOCHS - 1 - FIRST, "seconds": measured})
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ Writes ``results.json`` and ``results.md``.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from against_trl import ours
-from measuring import save
+from measuring import machine, save
 
 from nft_lightning.common.text import markdown
 from nft_lightning.stats.intervals import over_seeds
@@ -69,9 +67,9 @@ def main() -> None:
                     run = ours(args.rollouts, seed, Path(folder), words)
                 runs[deal].append(measured(run["curve"]))
                 print(algorithm, seed, deal, runs[deal][-1], flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"
-    head = f"{machine}; {args.seeds} seeds, {args.rollouts} rollouts a run\n\n"
-    save(args.out, head + table(found), {"machine": machine, "runs": found})
+    made_on = machine("one thread a run")
+    head = f"{made_on}; {args.seeds} seeds, {args.rollouts} rollouts a run\n\n"
+    save(args.out, head + table(found), {"machine": made_on, "runs": found})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ problems, and a bootstrap of problems and answers within them (one model, as in 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import save
 
 from nft_lightning.stats.estimates import estimate
 from nft_lightning.stats.intervals import crossed, over_seeds
@@ -111,10 +110,7 @@ def main() -> None:
         results["one model"].append({"setting": [problems, answers, spread], "coverage": shares})
         lines.append(f"| {problems}x{answers} | {spread} | {shares[0]:.1%} | {shares[1]:.1%} |")
     text = "\n".join(lines) + f"\n\n{given.times} simulations each, NumPy {np.__version__}.\n"
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (given.out / "results.md").write_text(text)
-    sys.stdout.write(text)
+    save(given.out, text, results)
 
 
 if __name__ == "__main__":

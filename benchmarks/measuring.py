@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from nft_lightning.records.provenance import provenance
 
 
 def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[str, list[Any]]:
@@ -18,6 +21,21 @@ def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[
             command = [sys.executable, script, "--way", way, "--tokens", str(tokens)]
             results.append(json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)))
     return found
+
+
+def machine(*more: str) -> str:
+    """The processor, its cores, and what else is to be said of how something was measured."""
+    return ", ".join([provenance()["machine"], *more])
+
+
+def facts(*more: str) -> dict[str, str]:
+    """Commit, date and machine of a measurement, for its results file."""
+    return {**provenance(), "machine": machine(*more)}
+
+
+def python() -> str:
+    """The version of Python."""
+    return f"Python {platform.python_version()}"
 
 
 def save(folder: Path | None, text: str, data: Any = None, name: str = "results") -> None:

@@ -255,7 +255,7 @@ def draw_weights(path: Path) -> None:
     from matplotlib.figure import Figure
 
     from nft_lightning.objectives import NFT, Outcomes
-    from nft_lightning.objectives.likelihood import PROMPT_WEIGHTS
+    from nft_lightning.objectives.nft import PROMPT_WEIGHTS
 
     size = 50
     counts = range(1, size)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from omegaconf import open_dict
 
-from nft_lightning.app.run import quiet_libraries
+from nft_lightning.app.quiet import quiet_libraries
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.planning.plan import as_data, plan_of
 

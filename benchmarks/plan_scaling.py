@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nft_lightning.app.run import quiet_libraries
+from nft_lightning.app.quiet import quiet_libraries
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.planning.plan import as_data, plan_of
 

@@ -9,14 +9,13 @@ evaluated after every epoch. The cost of a search is what its trials had trained
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import optuna
+from measuring import machine, save
 
 from nft_lightning.compare.runs import read_evaluation
 
@@ -82,11 +81,8 @@ def main() -> None:
             f"Pruned by {name} against not: {ratio['accuracy']:.1%} of the accuracy, "
             f"{ratio['updates']:.1%} of the updates, {ratio['tokens']:.1%} of the tokens.\n"
         )
-    text += f"{os.cpu_count()} cores {platform.machine()}, one thread a run.\n"
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (given.out / "results.md").write_text(text)
-    sys.stdout.write(text)
+    text += f"{machine('one thread a run')}.\n"
+    save(given.out, text, found)
 
 
 if __name__ == "__main__":

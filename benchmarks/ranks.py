@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from measuring import save
+from measuring import machine, save
 
 EPOCHS = 8
 SETTINGS = (
@@ -62,11 +61,11 @@ def main() -> None:
     args = parser.parse_args()
     pairs = [(seconds(1, args.overrides), seconds(2, args.overrides)) for _ in range(args.pairs)]
     gains = [one / two for one, two in pairs]
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread a process"
-    found = {"machine": machine, "epochs": EPOCHS - 1, "seconds": pairs, "gains": gains}
+    made_on = machine("one thread a process")
+    found = {"machine": made_on, "epochs": EPOCHS - 1, "seconds": pairs, "gains": gains}
     one, two = (statistics.median(side) for side in zip(*pairs, strict=True))
     text = (
-        f"{machine}; {EPOCHS - 1} epochs of the embedded default, NFT\n\n"
+        f"{made_on}; {EPOCHS - 1} epochs of the embedded default, NFT\n\n"
         "| processes | seconds, median | gain, median (each pair) |\n|---|---|---|\n"
         f"| 1 | {one:.1f} | 1 |\n"
         f"| 2, DDP over gloo | {two:.1f} | {statistics.median(gains):.2f} "

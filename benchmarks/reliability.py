@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -26,6 +25,8 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+
+from measuring import machine, python, save
 
 BRIEF = (
     "rollout.problems_per_rollout=16",
@@ -251,10 +252,7 @@ def main() -> None:
             if name not in given.skip:
                 found[name] = measure()
     found["overrides"] = given.overrides
-    machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    (given.out / "results.md").write_text(table(found) + f"\n{machine}.\n")
-    sys.stdout.write(table(found))
+    save(given.out, table(found) + f"\n{machine(python())}.\n", found)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from measuring import machine, python
 
 Count = Callable[[], int]
 SHAPE, MEAN_TOKENS = "smollm2_shape", 20
@@ -194,12 +195,12 @@ def table(results: dict[str, dict[str, float]], given: argparse.Namespace) -> st
         shown = [f"{found[key]:.2f}" for key in ("ratio_to_plain", "cpu_ratio_to_plain")]
         ratios = " | ".join(shown if name.startswith("rollout=") else ["", ""])
         lines.append(f"| {name} | {found['tokens_per_second']:,.0f} | {ratios} |")
-    machine = f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
+    made_on = machine(python())
     lines += [
         "",
         f"`{Path(given.model).name}`, {given.problems} problems x {given.completions} completions",
     ]
-    lines[-1] += f" of at most {given.max_new_tokens} tokens; medians of {given.repeats}; {machine}."
+    lines[-1] += f" of at most {given.max_new_tokens} tokens; medians of {given.repeats}; {made_on}."
     return "\n".join(lines) + "\n"
 
 

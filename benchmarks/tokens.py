@@ -11,13 +11,9 @@ rounds. Adds a line to ``results.json``, and writes ``results.md`` from all line
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
 import json
-import os
 import pickle
-import platform
-import subprocess
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -27,9 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import save
+from measuring import facts, python, save
 
-import nft_lightning
 from nft_lightning.batching.layout import layout
 from nft_lightning.common.text import markdown
 from nft_lightning.engines.hf.engine import HFEngine
@@ -129,14 +124,8 @@ def measured(rows: int, length: int, rounds: int) -> dict[str, float]:
 
 def described() -> dict[str, str]:
     """Commit, date, machine and versions of a measurement."""
-    numbers = f"torch {torch.__version__}, numpy {np.__version__}"
-    command = ["git", "-C", str(Path(nft_lightning.__file__).parent), "rev-parse", "--short", "HEAD"]
-    return {
-        "commit": subprocess.check_output(command, text=True).strip(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-        "versions": f"Python {platform.python_version()}, {numbers}",
-    }
+    versions = f"{python()}, torch {torch.__version__}, numpy {np.__version__}"
+    return {**facts("one thread"), "versions": versions}
 
 
 def table(lines: list[dict[str, Any]]) -> str:

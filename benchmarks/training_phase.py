@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -28,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
-from measuring import save
+from measuring import machine, save
 
 from nft_lightning.app import run as running
 from nft_lightning.app.build import CONF_DIR
@@ -108,9 +107,9 @@ def main() -> None:
         running.run(compose("train", [*overrides, *args.overrides]))
     pairs = beside.pairs[1:]
     ratios = [ours / bare for ours, bare, _ in pairs]
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one thread"
+    made_on = machine("one thread")
     found = {
-        "machine": machine,
+        "machine": made_on,
         "ratio_median": statistics.median(ratios),
         "ratios": ratios,
         "tokens_per_second": [sum(p[2] for p in pairs) / sum(p[i] for p in pairs) for i in (0, 1)],
@@ -118,7 +117,7 @@ def main() -> None:
     }
     ours, bare = found["tokens_per_second"]
     text = (
-        f"{machine}; {len(pairs)} epochs of the embedded default, NFT\n\n"
+        f"{made_on}; {len(pairs)} epochs of the embedded default, NFT\n\n"
         "| training step | tokens per second | time, to the bare loop's |\n|---|---|---|\n"
         f"| bare loop, no padding | {bare:.0f} | 1 |\n"
         f"| nft_lightning, {found['padding_fraction']:.1%} padding | {ours:.0f} | "

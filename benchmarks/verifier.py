@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from measuring import machine, python  # noqa: E402
 from verifier_cases import FILES, rollout, symbolic  # noqa: E402
 
 from nft_lightning.verifiers.extract import last_boxed  # noqa: E402
@@ -323,9 +323,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "results.json"
     results = json.loads(file.read_text()) if given.only and file.exists() else {}
-    results["machine"] = (
-        f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}"
-    )
+    results["machine"] = machine(python())
     for name in given.only or SECTIONS:
         results[name] = SECTIONS[name](given)
         file.write_text(json.dumps(results, indent=1) + "\n")

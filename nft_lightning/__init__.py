@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nft_lightning.checkpoints.run_state import ExactResume
     from nft_lightning.engines.hf.engine import HFEngineConfig
     from nft_lightning.engines.vllm.engine import VLLMEngineConfig
-    from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+    from nft_lightning.engines.vllm_server.config import VLLMServerConfig
     from nft_lightning.errors import UserError
     from nft_lightning.objectives import (
         CISPO,
@@ -75,10 +75,10 @@ if TYPE_CHECKING:
     from nft_lightning.training.strategies.fsdp2 import FullySharded
     from nft_lightning.training.strategies.zero import ZeRO
     from nft_lightning.types import Completion, Group, Problem, Signal, TokenLoss, Verdict
-    from nft_lightning.verifiers.base import RewardRules
     from nft_lightning.verifiers.function import FunctionVerifier
     from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
     from nft_lightning.verifiers.math.verifier import MathVerifier
+    from nft_lightning.verifiers.rewards import RewardRules
     from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
     from nft_lightning.verifiers.weighted import WeightedVerifier
 
@@ -89,7 +89,7 @@ ROOMS = {
     "checkpoints.run_state": "ExactResume",
     "engines.hf.engine": "HFEngineConfig",
     "engines.vllm.engine": "VLLMEngineConfig",
-    "engines.vllm_server.engine": "VLLMServerConfig",
+    "engines.vllm_server.config": "VLLMServerConfig",
     "errors": "UserError",
     "objectives": (
         "CISPO DAPO DPO DPPO DRO GMPO GPG GRPO GSPO LUSPO NFT NSR PPO PSR REINFORCE RFT RLOO SAPO "
@@ -111,10 +111,10 @@ ROOMS = {
     "training.strategies.fsdp2": "FullySharded",
     "training.strategies.zero": "ZeRO",
     "types": "Completion Group Problem Signal TokenLoss Verdict",
-    "verifiers.base": "RewardRules",
     "verifiers.function": "FunctionVerifier",
     "verifiers.gym.verifier": "ReasoningGymVerifier",
     "verifiers.math.verifier": "MathVerifier",
+    "verifiers.rewards": "RewardRules",
     "verifiers.simple": "ExactVerifier NumericVerifier",
     "verifiers.weighted": "WeightedVerifier",
 }

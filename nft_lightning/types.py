@@ -205,6 +205,3 @@ class Numbers:
 
     products: Any = None
     fp32_logits: bool = False
-
-
-State = dict[str, Any]

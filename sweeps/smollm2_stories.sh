@@ -8,7 +8,9 @@ runs=${1:-runs/smollm2_stories}
 chosen=$(sweeps/rates.sh smollm2_stories "${runs}_rates" "nft grpo rft dapo dr_grpo" "5e-6 1e-5 2e-5" 100 \
   trainer.max_epochs=4)
 echo "$chosen"
-sweeps/seeds.sh smollm2_stories "$runs" "$chosen" "0 1 2"
+# Other seeds and more held-out problems than the settings were chosen with.
+sweeps/seeds.sh smollm2_stories "$runs" "$chosen" "1 2 3" trainer.max_epochs=12 evaluation.problems=160 \
+  evaluation.completions_per_problem=2 evaluation.every_epochs=8
 "${NFT_BIN:-.venv/bin}/python" -m nft_lightning.cli.compare "$runs" --baseline nft \
   --may-differ optimizer.learning_rate --out benchmarks/results/smollm2_stories \
   --title "Word problems, SmolLM2-135M"

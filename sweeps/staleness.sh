@@ -13,4 +13,4 @@ for staleness in 0 1 2 4 8; do
   sweeps/seeds.sh arithmetic_compare "$runs/$staleness" "$chosen" "0 1 2 3 4" \
     "rollout.max_staleness=$staleness"
 done
-"${NFT_BIN:-.venv/bin}/python" sweeps/staleness_report.py "$runs" --out benchmarks/results/staleness
+"${NFT_BIN:-.venv/bin}/python" benchmarks/staleness_report.py "$runs" --out benchmarks/results/staleness

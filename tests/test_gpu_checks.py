@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,9 +45,47 @@ def rehearsed(start, tmp_path):
     return run
 
 
-def test_there_are_six():
-    names = ["adapters.py", "attention.py", "memory.py", "rollouts.py", "strategies.py"]
+def test_the_checks_are_known():
+    names = ["adapters.py", "attention.py", "memory.py", "rollouts.py", "step.py", "strategies.py"]
     assert [*names, "vllm_ranks.py"] == SCRIPTS
+
+
+def test_one_command_runs_all_and_keeps_to_its_time(tmp_path):
+    """Each check that a machine without a GPU is asked for; with no time left none begins."""
+    command = ["bash", str(FOLDER / "run_all.sh"), str(tmp_path / "out")]
+    environment = {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "SECONDS_LIMIT": "9",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    names = ["rollouts", "step", "attention", "memory", "adapters"]
+    assert ended.stdout.splitlines() == [f"{name}: not run, the time is over" for name in names]
+    assert not (tmp_path / "out").exists()
+    environment["SECONDS_LIMIT"] = "600"
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    lines = ended.stdout.splitlines()
+    for name, line in zip(names, lines, strict=True):
+        assert line.startswith(f"{name}: exit code 1 after")
+        assert line.endswith(
+            f"error: benchmarks/gpu/{name}.py needs an NVIDIA GPU, and torch sees none here."
+        )
+        assert os.listdir(tmp_path / "out" / name) == ["log.txt"]
+
+
+@pytest.mark.slow
+def test_step_rehearsed(rehearsed):
+    words = ["--rows", 2, "--prompt", 32, "--answer", 96, "--precisions", "32-true", "bf16-mixed"]
+    rows, text = rehearsed("step.py", "precision", *words)
+    assert list(rows) == ["32-true", "bf16-mixed"]
+    for row in rows.values():
+        ratio = row["bare_tokens_per_second"] / row["tokens_per_second"]
+        assert row["time_to_bare"] == pytest.approx(ratio)
+        assert row["bare_mfu"] == pytest.approx(row["mfu"] * ratio)
+        assert 0 < row["mfu"] < 1
+    assert f"| 32-true | {rows['32-true']['tokens_per_second']:,.0f} | " in text
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

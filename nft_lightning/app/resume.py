@@ -5,36 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from nft_lightning.app.run_prompt import older_key
 from nft_lightning.checkpoints.folder import (
-    DAMAGED,
-    PARTIAL,
     DamagedCheckpointError,
     checkpoints,
-    set_aside,
     verify,
 )
-from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.launch import Ranks, ranks_of
-from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import check_agreement, leaves, secret_override, without_secrets
 
 log = logging.getLogger(__name__)
 COMMAND = "command.json"
-CHANGES = "changes.json"
 ENDED = {
     "max_epochs": "; more trainer.max_epochs would continue it",
     "max_steps": "; more trainer.max_steps would continue it",
@@ -249,44 +240,3 @@ def callbacks_of(config: Any) -> dict[str, Any]:
     """Return the callbacks of a resolved config, key by key, without those that name the run folder."""
     run_dir = config["run_dir"]
     return {name: value for name, value in leaves(config.get("callbacks")) if value != run_dir}
-
-
-def write_changes(folder: Path, resume: Resume) -> None:
-    """Add to ``changes.json`` what is learned otherwise from here on; drop what never came to be."""
-    path, (epochs, updates) = folder / CHANGES, resume.position
-    before = json.loads(path.read_text()) if path.exists() else []
-    known = [c for c in before if (c["epochs"], c["updates"]) < (epochs, updates)]
-    if resume.changed:
-        known.append({"epochs": epochs, "updates": updates, "changed": resume.changed})
-    if known:
-        write_text_whole(path, json.dumps(known, indent=2) + "\n")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
-    """Cut the run's files back to the checkpoint, and say what could not be used. One rank does it."""
-    if rank():
-        return
-    folder, (epochs, updates) = Path(cfg.run_dir), resume.position
-    write_changes(folder, resume)
-    for path, reason in resume.damaged:
-        log.warning("%s; it is kept as %s%s, and the one before is used", reason, DAMAGED, path.name)
-        set_aside(path)
-    for partial in (folder / "checkpoints").glob(f"{PARTIAL}*"):
-        shutil.rmtree(partial) if partial.is_dir() and not partial.is_symlink() else partial.unlink()
-    for logger in loggers:
-        if hasattr(logger, "cut"):
-            logger.cut(resume.about.get("logs", {}).get(type(logger).__name__))
-    for path in [*folder.glob("rollouts/epoch_*"), *folder.glob("skipped/epoch_*")]:
-        at = tuple(map(int, re.findall(r"\d+", path.stem)))
-        if at[0] >= epochs and (at[0] > epochs or len(at) == 1 or at[1] >= updates):
-            path.unlink()
-    for path in folder.glob("evaluations/*.parquet"):
-        at_epoch = json.loads(pq.read_schema(path).metadata[b"axes"])["epochs"]
-        scheduled = at_epoch % cfg.evaluation.every_epochs == 0
-        # The end of a run that now goes on was evaluated out of turn.
-        if at_epoch > epochs or (at_epoch == epochs and not scheduled):
-            path.unlink()
-    for name in ("summary.json", *(() if resume.checkpoint else ("gradient_cosine.csv",))):
-        (folder / name).unlink(missing_ok=True)

@@ -6,38 +6,34 @@ import contextlib
 import importlib.metadata
 import json
 import logging
-import os
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.assemble import assemble
-from nft_lightning.app.build import build
 from nft_lightning.app.cold_start import record
 from nft_lightning.app.conditions import conditions_hash
+from nft_lightning.app.cut_back import tidy
+from nft_lightning.app.hardware import check_started
 from nft_lightning.app.parts import Parts, build_parts, check_run_dir
 from nft_lightning.app.preflight import (
     check_engine,
     check_lora,
     check_machine,
-    check_started,
     embedded_values,
 )
-from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides, tidy
+from nft_lightning.app.quiet import quiet_libraries
+from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
-from nft_lightning.app.trainer_keys import DEFAULTS
-from nft_lightning.checkpoints.callback import Checkpoints
-from nft_lightning.checkpoints.folder import CheckpointFolder
+from nft_lightning.app.trainer import build_trainer, check_monitors, lightnings_refusals
 from nft_lightning.checkpoints.lock import RunLock
 from nft_lightning.checkpoints.run_state import ExactResume, epochs_done
 from nft_lightning.common.files import write_text_whole
@@ -45,13 +41,10 @@ from nft_lightning.common.text import changes
 from nft_lightning.distributed.join import join
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
-from nft_lightning.errors import UserError
-from nft_lightning.policy.precision import HALVES, PureHalf
 from nft_lightning.records.provenance import add_start
 from nft_lightning.records.saved_config import without_secrets
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
-from nft_lightning.training.strategies.choice import strategy_of
 
 log = logging.getLogger(__name__)
 VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-core", "math-verify")
@@ -153,38 +146,6 @@ def train_and_sum_up(
     return summary
 
 
-@contextlib.contextmanager
-def lightnings_refusals() -> Iterator[None]:
-    """Turn what Lightning finds wrong with flags and callbacks, once it starts, into a UserError."""
-    try:
-        yield
-    except L.fabric.utilities.exceptions.MisconfigurationException as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            "trainer, callbacks",
-            None,
-            f"are refused by Lightning ({reason})",
-            "see docs/lightning.md",
-        ) from error
-
-
-def check_monitors(trainer: L.Trainer, evaluation: dict[str, float]) -> None:
-    """Raise UserError where a callback watches a metric of an evaluation that there is not.
-
-    ``evaluation`` holds the metrics of the first one.
-    """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        name = getattr(callback, "monitor", None)
-        known = name is None or name in evaluation or ("/" in name and not name.startswith("eval/"))
-        if not known:
-            raise UserError(
-                f"callbacks.{type(callback).__name__}.monitor",
-                name,
-                "is not logged",
-                f"use one of {', '.join(sorted(evaluation))}, or one of docs/metrics.md",
-            )
-
-
 def final_evaluation(
     trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule, state: ExactResume
 ) -> dict[str, float]:
@@ -203,46 +164,6 @@ def ended_by(node: DictConfig, trainer: L.Trainer, data: RolloutDataModule) -> s
     if 0 <= trainer.max_steps <= trainer.global_step:
         return "max_steps"
     return "max_time" if node.get("max_time") else "callbacks"
-
-
-def build_trainer(cfg: DictConfig, parts: Parts, state: ExactResume) -> L.Trainer:
-    """Lightning's trainer with our loggers and callbacks."""
-    options = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(options, dict)
-    options.pop("threads", None)
-    plugins: list[Any] = [CheckpointFolder()]
-    if options.get("precision") in HALVES:
-        plugins.append(PureHalf(options.pop("precision")))
-    options["strategy"] = strategy_of(options.get("strategy", "auto"))
-    # ``callbacks.progress=null`` leaves one out.
-    loggers, callbacks = (
-        [build(node, f"{group}.{name}") for name, node in (cfg[group] or {}).items() if node]
-        for group in ("logger", "callbacks")
-    )
-    defaults = {
-        **DEFAULTS,
-        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
-        "enable_checkpointing": any(isinstance(c, Checkpoints | Checkpoint) for c in callbacks),
-    }
-    try:
-        return L.Trainer(
-            **{**defaults, **options},
-            default_root_dir=cfg.run_dir,
-            check_val_every_n_epoch=parts.evaluation.every_epochs,
-            logger=loggers or False,
-            callbacks=[state, *callbacks],
-            plugins=plugins,
-        )
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        L.fabric.utilities.exceptions.MisconfigurationException,
-    ) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            "trainer", options, f"is refused by Lightning ({reason})", "see conf/trainer"
-        ) from error
 
 
 def algorithm_name(cfg: DictConfig) -> str:
@@ -268,21 +189,3 @@ def write_conditions(cfg: DictConfig, folder: Path, overrides: Sequence[str]) ->
     write_text_whole(folder / "versions.json", json.dumps(versions, indent=2) + "\n")
     add_start(folder)
     write_text_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(saved)))
-
-
-def quiet_libraries() -> None:
-    """Notices that say nothing about this run stay off the screen."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if not torch.cuda.is_available():
-        # To save a model transformers imports DeepSpeed where it is installed, which would wonder aloud.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    for name in ("lightning.pytorch", "lightning.fabric", "httpx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for module in ("lightning", "vllm"):
-        warnings.filterwarnings("ignore", module=module)
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

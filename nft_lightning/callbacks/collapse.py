@@ -56,8 +56,7 @@ class CollapseAlarm(L.Callback):
         rollout = pl_module.data.rollout
         if rollout is None or not rollout.groups or pl_module.data.pending:
             return
-        found = pl_module.epoch.reduced(trainer.strategy.reduce, pl_module.device, trainer.world_size)
-        for sign in self.lasting({**rollout.metrics, **found}):
+        for sign in self.lasting({**rollout.metrics, **pl_module.epoch_metrics()}):
             if trainer.is_global_zero:
                 log.warning("%s; %s", sign, REMEDY)
             if self.action == "stop":

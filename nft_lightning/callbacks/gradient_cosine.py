@@ -100,10 +100,11 @@ class GradientCosine(L.Callback):
         self.batches = []
         if rollout is None or not rollout.groups:
             return
+        maker, index = data.batch_maker, data.rollout_index - 1
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             for objective in self.objectives:
-                cut = data.laid_out(rollout, objective, data.rollout_index - 1)
-                self.batches.append([data.completed(batch, objective) for batch in cut])
+                cut = maker.laid_out(rollout, objective, index, data.rank, data.world_size)
+                self.batches.append([maker.completed(batch, objective, module) for batch in cut])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the first and the last update of the epoch, and append all of them to the file."""

@@ -53,7 +53,8 @@ class Progress(L.Callback):
         """One epoch further."""
         if self.bar:
             self.bar.update(self.task, completed=trainer.current_epoch + 1)
-        rollout = getattr(pl_module, "data").rollout  # noqa: B009
+        assert isinstance(pl_module, PolicyModule)
+        rollout = pl_module.data.rollout
         if rollout is not None and not rollout.groups and trainer.is_global_zero:
             self.console.print(
                 f"epoch {trainer.current_epoch + 1}: no problem had right and wrong answers, no update"

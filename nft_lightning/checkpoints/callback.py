@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from nft_lightning.checkpoints.folder import CheckpointFolder, complete, name_of, point
+from nft_lightning.checkpoints.resumable_logger import resumable
 from nft_lightning.checkpoints.run_state import epochs_done, position
 from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.errors import RunStoppedError, UserError
@@ -158,7 +159,7 @@ class Checkpoints(Checkpoint):
         self, trainer: L.Trainer, module: PolicyModule, epochs: int, updates: int | None
     ) -> dict[str, Any]:
         """Return what the manifest says, so that a resumed run knows where its files were."""
-        logs = {type(x).__name__: x.position() for x in trainer.loggers if hasattr(x, "position")}
+        logs = {name: logger.position() for name, logger in resumable(trainer.loggers).items()}
         score = self.score(trainer, module) if updates is None else None
         ranks = trainer.world_size
         return {"epochs": epochs, "updates": updates, "score": score, "ranks": ranks, "logs": logs}

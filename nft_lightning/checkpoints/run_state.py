@@ -49,12 +49,9 @@ class ExactResume(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to signals where nothing is lost by it."""
         assert isinstance(pl_module, PolicyModule)
-        pl_module.data.resumes_exactly = True
-        if self.preemption is None:
-            return
-        pl_module.data.preemption = self.preemption
-        if trainer.world_size > 1:
-            self.preemption.largest = lambda mine: largest(trainer, mine)
+        pl_module.data.resume_exactly(self.preemption)
+        if self.preemption is not None and trainer.world_size > 1:
+            self.preemption.leave_together(lambda mine: largest(trainer, mine))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clocks begin."""

@@ -20,6 +20,7 @@ NEEDED = ("starlette", "uvicorn")
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of nft-browse."""
     made = argparse.ArgumentParser("nft-browse", description=HELP)
     made.add_argument("run", type=Path, metavar="RUN", help="a run folder, finished or still training")
     made.add_argument(
@@ -64,7 +65,7 @@ def run(given: argparse.Namespace) -> None:
     import uvicorn
 
     from nft_lightning.app.device import usable_device
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
     from nft_lightning.browse.app import make_app
 
     quiet_libraries()

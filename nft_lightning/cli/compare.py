@@ -23,6 +23,7 @@ says so. Exit code: 0, or 2 for what cannot be compared.
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of nft-compare."""
     made = argparse.ArgumentParser(
         "nft-compare",
         description=HELP,

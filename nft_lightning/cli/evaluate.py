@@ -120,7 +120,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     from nft_lightning.app.device import usable_device
     from nft_lightning.app.preflight import check_engine
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
     from nft_lightning.distributed.join import join
     from nft_lightning.distributed.ranks import broadcast_from_rank0, first
     from nft_lightning.evaluation.evaluate import begin, count, fill
@@ -164,11 +164,13 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def say(text: str) -> None:
+    """Write a line to standard output at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def show(results: Any) -> None:
+    """Show the table of an evaluation's results."""
     from rich.console import Console
     from rich.table import Table
 

@@ -27,7 +27,7 @@ def plan(cfg: DictConfig) -> None:
     """The command, config composed."""
     from rich.console import Console
 
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
     from nft_lightning.planning.plan import as_data, plan_of
     from nft_lightning.planning.report import report
 

@@ -137,7 +137,7 @@ def offer_searches(arguments: list[str]) -> None:
 
 def check_before_start(cfg: DictConfig) -> Parts:
     """Return the parts of a run that was checked before anything is written."""
-    from nft_lightning.app.run import quiet_libraries
+    from nft_lightning.app.quiet import quiet_libraries
 
     quiet_libraries()
     parts = build_parts(cfg)

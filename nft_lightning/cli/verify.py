@@ -42,6 +42,7 @@ read), 2 for bad arguments. docs/verifier.md has the rules.
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of nft-verify."""
     made = argparse.ArgumentParser(
         "nft-verify",
         description=HELP,
@@ -161,6 +162,7 @@ def check_golds(reader: Reader, verifier: MathVerifier) -> int:
 
 
 def left_out(reader: Reader) -> str:
+    """Return how many lines could not be read, as the end of a sentence."""
     return f"; {reader.malformed} malformed lines left out" if reader.malformed else ""
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from nft_lightning.stats.intervals import Interval
 
-# Told apart by people who see no red or green, too (Okabe and Ito); then the same, dashed and dotted.
+# Distinct also for people who see no red or green (Okabe and Ito); then the same, dashed and dotted.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 DASHES = ("-", "--", ":", "-.")
 INK = "#010203"  # replaced by the page's own text colour

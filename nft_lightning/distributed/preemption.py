@@ -38,8 +38,7 @@ class PreemptionHandler:
     """Remembers the first signal; the second Ctrl-C ends the process on the spot.
 
     Attributes:
-        largest: the largest of what every rank gives, a collective call; None where there is one rank.
-            No rank may leave while others wait for it, so that all leave at the same safe point.
+        largest: see :meth:`leave_together`; None where there is one rank.
     """
 
     listening: PreemptionHandler | None = None
@@ -49,6 +48,14 @@ class PreemptionHandler:
         self.idle = False
         self.largest: Callable[[int], int] | None = None
         self.before: dict[int, Any] = {}
+
+    def leave_together(self, largest: Callable[[int], int]) -> None:
+        """Leave at the same safe point as the other ranks: none may leave while others wait for it.
+
+        Args:
+            largest: the largest of what every rank gives, a collective call.
+        """
+        self.largest = largest
 
     def install(self) -> None:
         """Listen, in the main thread alone; also again after somebody else took the handlers."""

@@ -51,7 +51,7 @@ class Engine(ABC):
     Attributes:
         policy_version: the version of the weights; -1 before the first sync and within one.
         dtype: what it stores weights in; None is as they are given.
-        resync: gives the current weights once more; whoever owns the policy sets it.
+        resync: gives the current weights once more; None before :meth:`recover_with`.
         apart: it writes from another process, so that training need not wait for it.
     """
 
@@ -77,6 +77,10 @@ class Engine(ABC):
     @abstractmethod
     def sleep(self) -> None:
         """Give memory back to the trainer until the next sync; no more is generated before it."""
+
+    def recover_with(self, resync: Callable[[], None]) -> None:
+        """Keep ``resync``, which gives the current weights once more, for when they are lost."""
+        self.resync = resync
 
     @property
     def ranks_per_copy(self) -> int:
@@ -113,9 +117,12 @@ class EngineConfig:
     Attributes:
         uses_trainer_model: it generates with a transformers module in the trainer's process; where
             parameters are sharded, with a whole copy.
+        planned_as: the way of writing that nft-plan takes it for, see
+            :mod:`nft_lightning.planning`; None cannot be planned.
     """
 
     uses_trainer_model: ClassVar[bool] = False
+    planned_as: ClassVar[str | None] = None
 
     @property
     def copies_model(self) -> bool:

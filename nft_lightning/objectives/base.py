@@ -14,9 +14,20 @@ from nft_lightning.batching.aligned import aligned
 from nft_lightning.batching.reduction import REDUCTIONS, token_weights
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
-from nft_lightning.objectives.contract import InitSignature, ObjectiveOutput, RequiredInputs
+from nft_lightning.objectives.contract import (
+    CriticOptions,
+    InitSignature,
+    ObjectiveOutput,
+    RequiredInputs,
+)
 from nft_lightning.objectives.diagnostics import gradient_pair, ratio_metrics, ratio_sums, summarise
-from nft_lightning.objectives.options import check_options, with_options
+from nft_lightning.objectives.options import (
+    CORRECTIONS,
+    KL_ESTIMATORS,
+    LEVELS,
+    check_options,
+    with_options,
+)
 from nft_lightning.objectives.tensors import check_shapes, check_tensors, group_mean, widen
 from nft_lightning.types import Signal, TokenLoss
 
@@ -74,20 +85,20 @@ class Objective(ABC):
     # A number of ``prepare`` that every loss is a multiple of: where it is 0, so is the gradient.
     advantage_key: ClassVar[str | None] = None
 
-    reduction: str = "token_mean"
+    reduction: str = bounded("token_mean", choices=REDUCTIONS)
     drop_uniform_groups: bool = False
     max_log_ratio: float = 10.0
     kl_coefficient: float = bounded(0.0, least=0, finite=True, use=OFF)
-    kl_estimator: str = "k3"
+    kl_estimator: str = bounded("k3", choices=KL_ESTIMATORS)
     entropy_coefficient: float = bounded(0.0, least=0, finite=True, use=OFF)
     mask_truncated: bool = False
     overlong_buffer_fraction: float = bounded(0.0, least=0, below=1, use="0 (off) or 0.2")
     overlong_penalty: float = bounded(1.0, least=0, finite=True, use=OFF)
     dual_clip: float = 0.0
-    importance_correction: str = "none"
-    importance_correction_level: str = "token"
-    importance_ratio_low: float = 0.5
-    importance_ratio_high: float = 2.0
+    importance_correction: str = bounded("none", choices=CORRECTIONS)
+    importance_correction_level: str = bounded("token", choices=LEVELS)
+    importance_ratio_low: float = bounded(0.5, least=0, below=1, use="0.5")
+    importance_ratio_high: float = bounded(2.0, above=1, finite=True, use="2.0")
     off_policy_mask: float = bounded(0.0, least=0, finite=True, use=OFF)
 
     def __new__(cls, *_: object, **given: object) -> Self:
@@ -104,15 +115,18 @@ class Objective(ABC):
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if self.reduction not in REDUCTIONS:
-            raise UserError(
-                "algorithm.reduction",
-                self.reduction,
-                "is not a reduction",
-                f"use one of {', '.join(REDUCTIONS)}",
-            )
         check_bounds(self, "algorithm")
         check_options(self)
+
+    @property
+    def teacher_model(self) -> str | None:
+        """Return the folder or hub name of the teacher, for objectives that need one."""
+        return None
+
+    @property
+    def critic_options(self) -> CriticOptions:
+        """Return where a critic comes from and how fast it learns, for objectives that need values."""
+        return CriticOptions()
 
     @property
     def needed_inputs(self) -> RequiredInputs:

@@ -50,6 +50,20 @@ class RequiredInputs:
 
 
 @dataclass(frozen=True)
+class CriticOptions:
+    """What an algorithm with a critic says of it; None leaves it to the policy's weights and rate.
+
+    Attributes:
+        path: a folder or hub name of the model that an own critic's trunk begins with.
+        head_learning_rate, trunk_learning_rate: of the value head, and of that trunk.
+    """
+
+    path: str | None = None
+    head_learning_rate: float | None = None
+    trunk_learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
 class ObjectiveOutput:
     """loss: scalar to minimise; token_loss [B, T] before the reduction; metrics: floats."""
 

@@ -47,6 +47,11 @@ class Distillation(Objective):
     teacher_path: str | None = None
     advantage_clip: float = bounded(10.0, above=0, use="10")
 
+    @property
+    def teacher_model(self) -> str | None:
+        """Return ``teacher_path``."""
+        return self.teacher_path
+
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return every row, as one that takes part."""
         keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nft_lightning.common.bounds import bounded
-from nft_lightning.objectives.clipped import GRPO
 from nft_lightning.objectives.group import GroupRelative
+from nft_lightning.objectives.grpo import GRPO
 from nft_lightning.objectives.options import NO_CLIP, OWN_WEIGHT
 from nft_lightning.objectives.tensors import masked_pair, widen
 from nft_lightning.types import TokenLoss

@@ -27,25 +27,8 @@ OWN_WEIGHT = "already weighs its prompts through the advantage"
 
 def check_options(objective: Objective) -> None:
     """Raise UserError for an option whose value is wrong, or that has no effect as the rest stands."""
-    chosen: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("kl_estimator", KL_ESTIMATORS),
-        ("importance_correction", CORRECTIONS),
-        ("importance_correction_level", LEVELS),
-    )
-    for name, choices in chosen:
-        if getattr(objective, name) not in choices:
-            raise refusal(objective, name, "is not an option", f"use one of {', '.join(choices)}")
     if objective.dual_clip and not (math.isfinite(objective.dual_clip) and objective.dual_clip > 1):
         raise refusal(objective, "dual_clip", "is not above 1", "use 0 (off) or 3")
-    if not 0 <= objective.importance_ratio_low < 1 < objective.importance_ratio_high < math.inf:
-        raise refusal(
-            objective,
-            "importance_ratio_low"
-            if not 0 <= objective.importance_ratio_low < 1
-            else "importance_ratio_high",
-            "does not bound a ratio around 1",
-            "use 0.5 and 2.0",
-        )
     truncated = objective.importance_correction == "truncate"
     if truncated and objective.importance_correction_level == "geometric":
         problem = "masks sequences, and importance_correction=truncate masks none"

@@ -50,18 +50,11 @@ class REINFORCE(Objective):
         "dual_clip": NO_CLIP,
         "prompt_weight": OWN_WEIGHT,
     }
-    baseline: str = "none"
+    baseline: str = bounded("none", choices=BASELINES)
     importance_ratio: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.baseline not in BASELINES:
-            raise UserError(
-                "algorithm.baseline",
-                self.baseline,
-                "is not a baseline",
-                f"use one of {', '.join(BASELINES)}",
-            )
         if self.baseline in GROUPED and self.required_inputs.group_size < 2:
             raise UserError(
                 "algorithm.baseline",

@@ -58,25 +58,23 @@ class Assumptions:
     gpu: str = "h100"
     gpus: int | None = bounded(None, least=1)
     gpus_per_node: int = bounded(8, least=1)
-    training_utilization: float = 0.4
-    prefill_utilization: float = 0.5
-    decode_bandwidth_utilization: float = 0.6
-    link_utilization: float = 0.7
-    network_gb_s: float = 50.0
+    training_utilization: float = bounded(0.4, above=0, most=1, use="0.4 or the like")
+    prefill_utilization: float = bounded(0.5, above=0, most=1, use="0.5 or the like")
+    decode_bandwidth_utilization: float = bounded(0.6, above=0, most=1, use="0.6 or the like")
+    link_utilization: float = bounded(0.7, above=0, most=1, use="0.7 or the like")
+    network_gb_s: float = bounded(50.0, above=0, use="50.0")
     mean_response_tokens: int | None = bounded(None, least=1)
     mean_prompt_tokens: int = bounded(150, least=1)
     longest_prompt_tokens: int = 512
-    uniform_fraction: float = 0.4
-    overhead_gib: float = 2.5
-    format: str = "table"
+    uniform_fraction: float = bounded(0.4, least=0, below=1, use="0.4")
+    overhead_gib: float = bounded(2.5, least=0, use="2.5")
+    format: str = bounded("table", choices=FORMATS)
 
     def __post_init__(self) -> None:
         if self.gpu not in gpu_table():
             raise UserError(
                 "plan.gpu", self.gpu, "is not in the table", f"use one of {', '.join(gpu_table())}"
             )
-        if self.format not in FORMATS:
-            raise UserError("plan.format", self.format, "is not a format", f"use {' or '.join(FORMATS)}")
         check_bounds(self, "plan")
         if self.longest_prompt_tokens < self.mean_prompt_tokens:
             raise UserError(
@@ -84,23 +82,6 @@ class Assumptions:
                 self.longest_prompt_tokens,
                 f"is below plan.mean_prompt_tokens={self.mean_prompt_tokens}",
                 "use more",
-            )
-        names = ("training", "prefill", "decode_bandwidth", "link")
-        for name in (f"{n}_utilization" for n in names):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(
-                    f"plan.{name}", getattr(self, name), "is outside (0, 1]", "use 0.4 or the like"
-                )
-        if not 0 <= self.uniform_fraction < 1:
-            raise UserError(
-                "plan.uniform_fraction", self.uniform_fraction, "is outside [0, 1)", "use 0.4"
-            )
-        if self.network_gb_s <= 0 or self.overhead_gib < 0:
-            raise UserError(
-                "plan.network_gb_s, plan.overhead_gib",
-                [self.network_gb_s, self.overhead_gib],
-                "hold a number below 0",
-                "use 50.0 and 2.5",
             )
 
     @property

@@ -21,7 +21,6 @@ PARTS = (
     "KV cache",
     "buffers",
 )
-PHASES = ("rollout", "old log-probabilities", "forward and backward", "optimizer step", "sync")
 # vLLM's own activations and CUDA graphs, inside its share.
 ENGINE_WORKING_BYTES = 1.5 * GIB
 # bitsandbytes: NF4 with doubly quantized scales; 8-bit moments with a scale for each 256.

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from nft_lightning.app.build import part, target, unknown_key
+from nft_lightning.app.hardware import check_strategy
 from nft_lightning.app.parts import check_trainer
-from nft_lightning.app.preflight import check_steps, check_strategy
+from nft_lightning.app.preflight import check_steps
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Outcomes
@@ -190,11 +191,11 @@ def teacher_of(objective: Any) -> Architecture | None:
     """Return the shape of the teacher's model; UserError where it is missing, or has no config here."""
     if not objective.needed_inputs.teacher:
         return None
-    check_given(objective.teacher_path)
+    check_given(objective.teacher_model)
     try:
-        return architecture(folder_of(objective.teacher_path))
+        return architecture(folder_of(objective.teacher_model))
     except UserError as error:
-        raise UserError(FIELD, objective.teacher_path, *error.given[2:]) from error
+        raise UserError(FIELD, objective.teacher_model, *error.given[2:]) from error
 
 
 def state_bytes(config: OptimizerConfig) -> float:
@@ -251,15 +252,15 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     for key in node:
         if key != "_target_" and key not in known:
             raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
-    names = {"HFEngineConfig": "hf", "VLLMEngineConfig": "vllm", "VLLMServerConfig": "vllm_server"}
-    if cls.__name__ not in names:
+    planned_as: str | None = getattr(cls, "planned_as", None)
+    if planned_as is None:
         raise UserError(
-            "rollout.engine", cls.__name__, "cannot be planned", f"use {', '.join(names.values())}"
+            "rollout.engine", cls.__name__, "cannot be planned", "use rollout=hf, vllm or vllm_server"
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     engine_dtype(options.get("dtype", "auto"))
-    return names[cls.__name__], {str(k): v for k, v in options.items()}
+    return planned_as, {str(k): v for k, v in options.items()}
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:

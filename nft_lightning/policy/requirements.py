@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nft_lightning.common.libraries import check_library
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import HFModel
-
-
-def check_library(field: str, given: Any, library: str, extra: str, otherwise: str = "") -> None:
-    """Raise UserError where ``library``, which comes with ``extra``, is not installed."""
-    if importlib.util.find_spec(library) is None:
-        remedy = f"run in the clone: pip install '.[{extra}]'{otherwise}"
-        raise UserError(field, given, f"needs {library}", remedy)
 
 
 def check_policy(model: Any, config: PolicyConfig) -> None:

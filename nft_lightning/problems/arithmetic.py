@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.problems.drawn import DrawnProblems
 from nft_lightning.types import Problem
@@ -20,7 +21,7 @@ class ArithmeticProblems(DrawnProblems):
 
     min_terms: int = 3
     max_terms: int = 5
-    max_number: int = 20
+    max_number: int = bounded(20, least=2)
     held_out_fraction: float = 0.1
 
     def __post_init__(self) -> None:
@@ -31,10 +32,7 @@ class ArithmeticProblems(DrawnProblems):
                 f"does not fit max_terms={self.max_terms}",
                 "use 2 <= min_terms <= max_terms",
             )
-        if self.max_number < 2:
-            raise UserError(
-                "problems.source.max_number", self.max_number, "is too small", "use 2 or more"
-            )
+        check_bounds(self, "problems.source")
         self.check_fraction(
             "problems.source.held_out_fraction",
             f"{self.min_terms} to {self.max_terms} terms up to {self.max_number}",

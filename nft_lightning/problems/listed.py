@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from nft_lightning.common.libraries import check_library
 from nft_lightning.errors import UserError
 from nft_lightning.problems.base import check_ids, is_held_out, shuffled_index
 from nft_lightning.problems.exclusion import selected
@@ -125,15 +126,9 @@ class HubProblems(ListedProblems):
     @cached_property
     def problems(self) -> list[Problem]:
         """Return the rows of the split that are not left out."""
-        try:
-            from datasets import load_dataset
-        except ImportError as error:
-            raise UserError(
-                "problems",
-                "hf_dataset",
-                "needs the datasets package",
-                "run in the clone: pip install '.[hub]'",
-            ) from error
+        check_library("problems", "hf_dataset", "datasets", "hub")
+        from datasets import load_dataset
+
         try:
             rows = load_dataset(self.path, self.subset, split=self.split_name)
         except (OSError, ValueError, RuntimeError) as error:
@@ -180,15 +175,9 @@ class ReasoningGymProblems(ListedProblems):
     @cached_property
     def problems(self) -> list[Problem]:
         """Distinct questions with their answers."""
-        try:
-            import reasoning_gym
-        except ImportError as error:
-            raise UserError(
-                "problems",
-                "reasoning_gym",
-                "needs the reasoning-gym package",
-                "run in the clone: pip install '.[reasoning-gym]'",
-            ) from error
+        check_library("problems", "reasoning_gym", "reasoning_gym", "reasoning-gym")
+        import reasoning_gym
+
         try:
             items = reasoning_gym.create_dataset(
                 self.task, seed=self.generator_seed, size=self.size, **(self.options or {})

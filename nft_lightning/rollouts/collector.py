@@ -19,7 +19,8 @@ from nft_lightning.rollouts.metrics import rollout_metrics, usable, varied
 from nft_lightning.rollouts.partition import generate_and_gather
 from nft_lightning.rollouts.refill import Refill, Rounds
 from nft_lightning.types import Answer, Completion, Group, Problem, Rollout, Sampling, Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 class Collector:
@@ -101,14 +102,14 @@ class Collector:
         start = 0 if self.config.same_problems else cursor
         return Drawn(lambda i: self.source.problem(i, seed), self.encode, seeds, self.room, start)
 
-    def read_solutions(self, cursor: int, seed: int) -> tuple[Rollout, int]:
-        """Return the data set's worked solutions in place of completions; problems without one are left
-        out.
+    def read_solutions(self, cursor: int, seed: int, version: int) -> tuple[Rollout, int]:
+        """Return the data set's worked solutions in place of completions, as if weights of ``version``
+        had written them; problems without one are left out.
         """
         if self.encode_solution is None:
             raise RuntimeError("reading solutions needs a way to encode them")
         count, limit = self.config.problems_per_rollout, self.config.max_new_tokens
-        version, groups = self.engine.policy_version, []
+        groups = []
         drawn = self.drawn(cursor, seed, 0)
         for question in (drawn[i] for i in range(count)):
             problem = question.problem

@@ -40,7 +40,7 @@ class RolloutConfig:
     max_generation_rounds: int = bounded(2, least=1)
     same_problems: bool = False
     max_new_tokens: int = bounded(64, least=1)
-    temperature: float = 1.0
+    temperature: float = bounded(1.0, above=0, use="1.0")
     top_p: float = 1.0
     top_k: int = 0
     stop: list[str] = field(default_factory=list)
@@ -57,10 +57,6 @@ class RolloutConfig:
                 self.max_staleness,
                 "has no effect on rollouts that are written already",
                 "leave it out",
-            )
-        if self.temperature <= 0:
-            raise UserError(
-                "rollout.temperature", self.temperature, "leaves nothing to learn from", "use 1.0"
             )
         if self.top_p != 1 or self.top_k != 0:
             raise UserError(

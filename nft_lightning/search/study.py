@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import sqlalchemy.exc
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import OmegaConf
 from optuna.trial import Trial, TrialState
 
 from nft_lightning.compare.runs import read_evaluation
 from nft_lightning.errors import UserError
+from nft_lightning.search.storage import close_abandoned, storage_of
 from nft_lightning.search.tied import settings_of, tie
 from nft_lightning.search.trial import NOT_PASSED_ON, Outcome, final_accuracy, run_apart
 from nft_lightning.stats.intervals import over_seeds
 
 log = logging.getLogger(__name__)
-TRIES = 3
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
@@ -229,42 +226,6 @@ def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
         )
 
 
-def storage_of(given: str | None) -> optuna.storages.BaseStorage | None:
-    """Optuna's storage: a database by its address, or one file that several hosts append to.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-    if given is None:
-        return None
-    try:
-        if given.startswith("journal:"):
-            from optuna.storages.journal import JournalFileBackend
-
-            return optuna.storages.JournalStorage(JournalFileBackend(given.removeprefix("journal:")))
-        return database(given)
-    except Exception as error:  # whatever the database's driver raises
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            "hydra.sweeper.storage",
-            re.sub(r"://([^:/@]+):[^@]*@", r"://\1:***@", given),
-            f"cannot be used ({reason})",
-            "use sqlite:///FILE, postgresql+psycopg://USER@HOST/NAME or journal:FILE",
-        ) from error
-
-
-def database(address: str) -> optuna.storages.BaseStorage:
-    """Return a database's storage. Processes that meet in a new one race to make its tables; losers
-    retry.
-    """
-    for _ in range(TRIES):
-        try:
-            return optuna.storages.RDBStorage(address)
-        except sqlalchemy.exc.DBAPIError:
-            time.sleep(1.0)
-    return optuna.storages.RDBStorage(address)
-
-
 def objective(name: str, summaries: Sequence[dict[str, Any]]) -> float:
     """Return a trial's value; of several seeds the accuracy is the lower end of the mean's 95 %
     interval.
@@ -274,24 +235,3 @@ def objective(name: str, summaries: Sequence[dict[str, Any]]) -> float:
         return values[0] if len(values) == 1 else over_seeds(values).low
     key = {"tokens": "tokens", "seconds": "training_seconds"}[name]
     return sum(float(s[key]) for s in summaries) / len(summaries)
-
-
-def close_abandoned(study: optuna.Study) -> None:
-    """Record trials as failed that a process of this host left behind when it died."""
-    host = socket.gethostname()
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner, _, pid = str(trial.user_attrs.get("process", "")).rpartition(":")
-        if owner == host and not alive(int(pid)):
-            study.tell(trial.number, state=TrialState.FAIL)
-            log.warning("trial %d was left behind by process %s and counts as failed", trial.number, pid)
-
-
-def alive(pid: int) -> bool:
-    """Does that process of this host exist?"""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -8,45 +8,65 @@ from typing import Any
 from nft_lightning.batching.config import BatchingConfig
 from nft_lightning.batching.layout import layout
 from nft_lightning.common.timing import PhaseTimer
+from nft_lightning.engines.base import completion_seed
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.policy.value_model import values_of
-from nft_lightning.training.learner import Learner
+from nft_lightning.rollouts.config import RolloutConfig
+from nft_lightning.training.learner_protocol import Learner
 from nft_lightning.types import OptimizerBatch, Rollout
 
 
-def laid_out(
-    rollout: Rollout,
-    objective: Objective,
-    batching: BatchingConfig,
-    *,
-    max_new_tokens: int,
-    seed: int,
-    rank: int,
-    world_size: int,
-    pad_id: int,
-) -> list[OptimizerBatch]:
-    """Return this rank's optimizer batches; all objectives split alike.
+class BatchMaker:
+    """Makes a rollout into optimizer batches, cut alike for all objectives.
 
     Args:
-        max_new_tokens: the limit of a completion. seed: decides which rows share an update.
+        rollout: how completions were drawn. batching: how they are cut.
+        seed: the run's; it decides which rows share an update.
         pad_id: the token that fills rows up.
+        timer: counts tokens of forward passes.
     """
-    truncated = rollout.truncated.bool()
-    outcomes = Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, max_new_tokens, truncated)
-    return layout(
-        rollout,
-        objective.signal(outcomes),
-        updates=batching.updates_per_rollout,
-        max_tokens_per_micro_batch=batching.max_tokens_per_micro_batch,
-        reduction=objective.reduction,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        rank=rank,
-        world_size=world_size,
-        pad_id=pad_id,
-        whole_groups=objective.needed_inputs.whole_groups,
-        minibatch_unit=batching.minibatch_unit,
-    )
+
+    def __init__(
+        self,
+        rollout: RolloutConfig,
+        batching: BatchingConfig,
+        seed: int,
+        pad_id: int,
+        timer: PhaseTimer,
+    ) -> None:
+        self.rollout, self.batching = rollout, batching
+        self.seed, self.pad_id, self.timer = seed, pad_id, timer
+
+    def laid_out(
+        self, rollout: Rollout, objective: Objective, index: int, rank: int, world_size: int
+    ) -> list[OptimizerBatch]:
+        """Return the batches of rollout number ``index`` for one rank."""
+        truncated = rollout.truncated.bool()
+        limit = self.rollout.max_new_tokens
+        outcomes = Outcomes(rollout.rewards, rollout.group_ids, rollout.lengths, limit, truncated)
+        return layout(
+            rollout,
+            objective.signal(outcomes),
+            updates=self.batching.updates_per_rollout,
+            max_tokens_per_micro_batch=self.batching.max_tokens_per_micro_batch,
+            reduction=objective.reduction,
+            max_new_tokens=limit,
+            seed=completion_seed(self.seed, "layout", index, 0, 0),
+            rank=rank,
+            world_size=world_size,
+            pad_id=self.pad_id,
+            whole_groups=objective.needed_inputs.whole_groups,
+            minibatch_unit=self.batching.minibatch_unit,
+        )
+
+    def completed(self, batch: OptimizerBatch, objective: Objective, learner: Learner) -> OptimizerBatch:
+        """Return ``batch`` with what the current policy has to say of it, as ``objective`` needs."""
+        if self.rollout.writers_logprobs and objective.needed_inputs.old_logprobs:
+            batch = with_writers_logprobs(batch)
+        elif self.rollout.off_policy:
+            # The old policy is the one that the rollout's training begins with, not the writer.
+            batch = replace(batch, policy_version=learner.policy_version)
+        return completed(batch, objective, learner, self.timer)
 
 
 def completed(

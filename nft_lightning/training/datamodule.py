@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +16,10 @@ from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import check_world
 from nft_lightning.distributed.preemption import PreemptionHandler
-from nft_lightning.distributed.ranks import gather_objects, gather_or_raise, own_part
-from nft_lightning.engines.base import Engine, completion_seed
+from nft_lightning.distributed.ranks import gather_objects, own_part
+from nft_lightning.engines.base import Engine
 from nft_lightning.engines.hf.engine import HFEngineConfig
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective
 from nft_lightning.policy.agreement import check_equal_weights
 from nft_lightning.policy.loading import Inspected
@@ -34,16 +32,17 @@ from nft_lightning.rollouts.asked import Asked, check_asked
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.partition import engine_copies
-from nft_lightning.rollouts.replay import Replay
 from nft_lightning.rollouts.sync_check import SyncCheck
-from nft_lightning.training.batches import completed, laid_out, with_writers_logprobs
+from nft_lightning.training.batches import BatchMaker
 from nft_lightning.training.checks import check_objective, check_temperature, check_trainer
 from nft_lightning.training.config import EvaluationConfig
-from nft_lightning.training.learner import Learner
+from nft_lightning.training.held_out import HeldOut, evaluation_sampling
+from nft_lightning.training.learner_protocol import Learner
 from nft_lightning.training.loaders import LazyBatches
-from nft_lightning.training.queue import RolloutQueue, Written
-from nft_lightning.training.writing import PROBED, Writer
-from nft_lightning.types import Group, OptimizerBatch, Rollout, Sampling
+from nft_lightning.training.queue import Written
+from nft_lightning.training.rollout_source import RolloutSource
+from nft_lightning.training.synced_engine import PROBED, SyncedEngine
+from nft_lightning.types import Group, OptimizerBatch, Rollout
 from nft_lightning.verifiers.base import Verifier
 
 COUNTERS = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
@@ -115,7 +114,7 @@ class RolloutDataModule(L.LightningDataModule):
                 inspected, problems, prompt, self.rollout_config, self.evaluation, engine
             )
         self.timer = PhaseTimer()
-        self.writer = Writer(
+        self.synced = SyncedEngine(
             policy,
             problems,
             verifier,
@@ -126,34 +125,50 @@ class RolloutDataModule(L.LightningDataModule):
             asked.room,
             self.timer,
         )
-        self.replay: Replay | None = None
-        if self.rollout_config.path is not None:
-            self.replay = Replay(self.rollout_config.path, self.writer.encode)
-            self.replay.check(policy.tokenizer)
-        self.queue = RolloutQueue(self.rollout_config.max_staleness)
+        self.source = RolloutSource(
+            self.synced, self.rollout_config, seed, lambda: self.policy_module.policy_version, self.timer
+        )
+        self.batch_maker = BatchMaker(
+            self.rollout_config, self.batching, seed, policy.tokenizer.pad_token_id, self.timer
+        )
         self.cursor = self.rollout_index = self.empty_rollouts = 0
         self.completions = self.tokens = 0
         self.rollout: Rollout | None = None
         # The batches of this epoch that are not trained on yet; None until its rollout is made.
         self.pending: list[OptimizerBatch] | None = None
         self.cut_short = False
-        # Set by the callback that makes checkpoints within an epoch exact.
         self.resumes_exactly = False
         self.preemption = PreemptionHandler()
         self.last_evaluation: list[Group] = []
         held_out = problems.held_out(self.evaluation.problems)
         check_ids(held_out)
-        self.held_out = self.writer.askable(held_out, self.evaluation_sampling.max_new_tokens)
+        sampling = evaluation_sampling(self.evaluation, self.rollout_config.sampling)
+        self.held_out = HeldOut(
+            self.synced.askable(held_out, sampling.max_new_tokens),
+            self.evaluation.completions_per_problem,
+            sampling,
+            seed,
+        )
+
+    def resume_exactly(self, preemption: PreemptionHandler | None) -> None:
+        """Take checkpoints within an epoch for whole: a callback adds what they lack.
+
+        Args:
+            preemption: asked at every safe point whether to leave; None leaves that to Lightning.
+        """
+        self.resumes_exactly = True
+        if preemption is not None:
+            self.preemption = preemption
 
     @property
     def engine(self) -> Engine:
         """Return who writes completions; UserError before a Trainer is known."""
-        return self.writer.engine
+        return self.synced.engine
 
     @property
     def collector(self) -> Collector:
         """Return who asks the engine and the verifier; UserError before a Trainer is known."""
-        return self.writer.collector
+        return self.synced.collector
 
     def connect(self, trainer: L.Trainer) -> None:
         """Build the engine for this Trainer; :meth:`setup` does so too, unless it was done.
@@ -162,11 +177,8 @@ class RolloutDataModule(L.LightningDataModule):
             UserError: the Trainer's strategy or precision cannot train, or the engine cannot write.
         """
         check_trainer(trainer, self.evaluation, len(self.held_out))
-        self.writer.connect(trainer, self.problems.held_out(max(PROBED, self.evaluation.problems)))
-        # Servers may come back without their weights between two syncs.
-        self.engine.resync = self.resync
-        if self.engine.apart and self.world_size == 1:
-            self.queue.write_beside_training()
+        probed = max(PROBED, self.evaluation.problems)
+        self.source.connect(trainer, self.problems.held_out(probed))
 
     def setup(self, stage: str) -> None:
         """Build the engine, and check that the objective fits problems, verifier and batches."""
@@ -220,28 +232,6 @@ class RolloutDataModule(L.LightningDataModule):
         """Return the objective of the module in training."""
         return self.policy_module.objective
 
-    def sync(self) -> None:
-        """Give the engine the current weights, and check that it writes with them.
-
-        What is being written is finished before.
-        """
-        with self.waiting():
-            self.queue.settle()
-        self.writer.sync(self.policy_module.policy_version)
-
-    def waiting(self) -> AbstractContextManager[None]:
-        """Count the time inside as that in which training waits for what is written beside it."""
-        return nullcontext() if self.queue.background is None else self.timer.phase("wait")
-
-    def resync(self) -> None:
-        """Give the engine its weights once more; RunStoppedError where training has changed them."""
-        if threading.current_thread() is not threading.main_thread():
-            raise RunStoppedError(
-                "an engine lost its weights while it wrote beside training, which has changed them; "
-                "resume continues from the last checkpoint"
-            )
-        self.sync()
-
     def next_rollout(self) -> list[OptimizerBatch]:
         """Return the epoch's batches, computed in the precision that trains: else the ratio would not
         be 1.
@@ -257,7 +247,7 @@ class RolloutDataModule(L.LightningDataModule):
                 written, batches = self.roll_out()
             rollout = written.rollout
             self.rollout, self.cursor, self.pending = rollout, written.cursor, batches
-            self.queue.taken()
+            self.source.taken()
             self.completions += int(rollout.metrics["rollout/completions"])
             self.tokens += int(rollout.metrics["rollout/tokens"])
             self.rollout_index += 1
@@ -278,76 +268,22 @@ class RolloutDataModule(L.LightningDataModule):
         return not self.cut_short
 
     def roll_out(self) -> tuple[Written, list[OptimizerBatch]]:
-        """Sync, collect, prepare, lay out, and add what the current policy has to say."""
-        self.sync()
-        with self.waiting():
-            written = self.queue.fill(self.write, self.cursor, self.rollout_index)
-        if self.queue.background is None:
-            self.engine.sleep()
-        staleness = self.policy_module.policy_version - written.rollout.policy_version
-        metrics = {**written.rollout.metrics, "rollout/staleness_updates": float(staleness)}
-        written = replace(written, rollout=replace(written.rollout, metrics=metrics))
-        batches = self.laid_out(written.rollout, self.objective, self.rollout_index)
+        """Return the next rollout, laid out, with what the current policy has to say of it."""
+        written = self.source.next(self.objective, self.cursor, self.rollout_index)
+        batches = self.batch_maker.laid_out(
+            written.rollout, self.objective, self.rollout_index, self.rank, self.world_size
+        )
+        learner = self.policy_module
         with self.timer.phase("old_logprobs"), torch.no_grad():
-            return written, [self.completed(batch, self.objective) for batch in batches]
-
-    def write(self, cursor: int, index: int) -> Written:
-        """Return rollout ``index``, of the problems from ``cursor`` on, by the current weights."""
-        if self.objective.needed_inputs.references:
-            return Written(*self.collector.read_solutions(cursor, self.seed))
-        if self.replay is not None:
-            rollout = self.replay.read(index)
-            return Written(rollout, cursor + len(rollout.groups))
-        dropped = self.objective.drop_uniform_groups
-        return Written(*self.collector.collect(cursor, self.seed, index, dropped))
-
-    def laid_out(self, rollout: Rollout, objective: Objective, index: int) -> list[OptimizerBatch]:
-        """Return this rank's batches of rollout number ``index``, cut alike for all objectives."""
-        return laid_out(
-            rollout,
-            objective,
-            self.batching,
-            max_new_tokens=self.rollout_config.max_new_tokens,
-            seed=completion_seed(self.seed, "layout", index, 0, 0),
-            rank=self.rank,
-            world_size=self.world_size,
-            pad_id=self.policy.tokenizer.pad_token_id,
-        )
-
-    def completed(self, batch: OptimizerBatch, objective: Objective) -> OptimizerBatch:
-        """Return ``batch`` with what the current policy has to say of it, as the objective needs."""
-        if self.rollout_config.writers_logprobs and objective.needed_inputs.old_logprobs:
-            batch = with_writers_logprobs(batch)
-        elif self.rollout_config.off_policy:
-            # The old policy is the one that the rollout's training begins with, not the writer.
-            batch = replace(batch, policy_version=self.policy_module.policy_version)
-        return completed(batch, objective, self.policy_module, self.timer)
-
-    @property
-    def evaluation_sampling(self) -> Sampling:
-        """Return how answers to held-out problems are drawn; they end where training's end."""
-        config, training = self.evaluation, self.rollout_config.sampling
-        return replace(
-            training,
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens or training.max_new_tokens,
-            top_p=config.top_p,
-            top_k=config.top_k,
-        )
+            return written, [
+                self.batch_maker.completed(batch, learner.objective, learner) for batch in batches
+            ]
 
     def evaluate(self, indices: Sequence[int]) -> list[Group]:
-        """Answers to held-out problems from the current weights, with seeds of their own."""
-        config, sampling = self.evaluation, self.evaluation_sampling
-        seeds = [
-            [completion_seed(self.seed, "eval", 0, i, k) for k in range(config.completions_per_problem)]
-            for i in indices
-        ]
-        problems = [self.held_out[i] for i in indices]
+        """Return answers to held-out problems from the current weights, with seeds of their own."""
         with self.preemption.interruptible():
-            self.sync()
-            phases = ("evaluate", "evaluate")
-            every = gather_or_raise(lambda: self.collector.answer(problems, sampling, seeds, phases))
-        self.last_evaluation = own_part(every)
+            self.source.sync()
+            self.last_evaluation = self.held_out.answers(self.collector, indices)
         self.engine.sleep()
         return self.last_evaluation
 
@@ -359,7 +295,7 @@ class RolloutDataModule(L.LightningDataModule):
     def progress(self) -> dict[str, float]:
         """Return the axes of every curve, problems, completions and tokens so far, and the last sync."""
         return {
-            **self.writer.metrics(),
+            **self.synced.metrics(),
             "progress/problems": float(self.cursor),
             "progress/completions": float(self.completions),
             "progress/tokens": float(self.tokens),
@@ -377,7 +313,7 @@ class RolloutDataModule(L.LightningDataModule):
         There it holds the rollout, and every rank's batches that are left.
         """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        state |= {**self.writer.state_dict(), "queue": self.queue.state()}
+        state |= self.source.state_dict()
         if self.pending is not None:
             self.warn_of_position()
             mine = [packing.pack_batch(batch) for batch in self.pending]
@@ -399,8 +335,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Continue where the saved run stood."""
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
-        self.writer.load_state_dict(state_dict)
-        self.queue.load(state_dict.get("queue", []))
+        self.source.load_state_dict(state_dict)
         self.rollout = self.pending = None
         if "pending" in state_dict:
             every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]

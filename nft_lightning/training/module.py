@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.split import out_of_memory, split_micro_batches
 from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import gather_objects, own_part
@@ -20,18 +19,21 @@ from nft_lightning.objectives.base import Objective
 from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.teacher import load_teacher
 from nft_lightning.policy.value_model import ValueModel, critic_of, parts_of, values_of
 from nft_lightning.stats.estimates import AnswerCounts
-from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.training.batches import check_version
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
+from nft_lightning.training.held_out import count_answers, length_means
 from nft_lightning.training.metrics import EpochMetrics, log_step
-from nft_lightning.training.optimizer import built_optimizer, give_numbers, kind_of
-from nft_lightning.training.schedule import built_schedule, described, replayed, total_updates
+from nft_lightning.training.optimizer import built_optimizer
+from nft_lightning.training.optimizer_numbers import check_same_kind, give_numbers, numbers_of
+from nft_lightning.training.out_of_memory import split_until_it_fits
+from nft_lightning.training.schedule import built_schedule, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
     has_masters,
@@ -85,16 +87,17 @@ class PolicyModule(L.LightningModule):
         self.optimizer_config: OptimizerConfig = made["optimizer"]
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
+        # The metrics of the epoch that ends, for callbacks, which see its end before the module does.
+        self.reduced: dict[str, float] | None = None
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
         check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
-        path = getattr(objective, "critic_path", None)
-        self.critic = critic_of(policy, path, own=needs.own_critic) if needs.values else None
+        self.critic: ValueHead | ValueModel | None = None
+        if needs.values:
+            self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
-        teacher = (
-            load_teacher(getattr(objective, "teacher_path", None), policy) if needs.teacher else None
-        )
+        teacher = load_teacher(objective.teacher_model, policy) if needs.teacher else None
         self.frozen = Frozen(policy, needs.reference_logprobs, teacher)
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
@@ -154,27 +157,15 @@ class PolicyModule(L.LightningModule):
     @property
     def learning_rates(self) -> list[float]:
         """Return the full rate of each of ``trained``."""
-        own = self.optimizer_config.learning_rate
-        head = getattr(self.objective, "value_learning_rate", own)
-        trunk = getattr(self.objective, "critic_learning_rate", None) or own
+        own, critic = self.optimizer_config.learning_rate, self.objective.critic_options
+        head = critic.head_learning_rate or own
+        trunk = critic.trunk_learning_rate or own
         return [own, head, trunk][: len(self.trained)]
 
     @property
     def optimizer_numbers(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
-        config = self.optimizer_config
-        return {
-            "kind": kind_of(config),
-            "custom": described(config.custom),
-            "learning_rates": self.learning_rates,
-            "betas": [config.beta1, config.beta2],
-            "epsilon": config.epsilon,
-            "weight_decay": config.weight_decay,
-            "schedule": described(config.schedule),
-            "min_factor": config.min_factor,
-            "warmup_updates": config.warmup_updates,
-            "total_updates": self.total_updates,
-        }
+        return numbers_of(self.optimizer_config, self.learning_rates, self.total_updates)
 
     def on_train_start(self) -> None:
         """Give the optimizer the config's numbers where a checkpoint was written with others."""
@@ -194,37 +185,24 @@ class PolicyModule(L.LightningModule):
             check_version(batch, self)
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
         self.loss_finite = True
-        while (error := self.backward_all(micro_batches)) is not None:
-            smaller = split_micro_batches(micro_batches)
-            if len(smaller) == len(micro_batches) or not can_begin_again(self.trainer):
-                raise RunStoppedError(
-                    f"memory does not hold a micro-batch of {len(micro_batches[0].mask)} rows "
-                    f"({error}); use a smaller batching.max_tokens_per_micro_batch"
-                )
-            # The step begins again: a backward pass that broke off has left part of its gradient.
-            micro_batches = smaller
+
+        def begin_again() -> None:
+            # A backward pass that broke off has left part of its gradient.
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
             self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
+
+        allowed = can_begin_again(self.trainer)
+        split_until_it_fits(micro_batches, self.backward_all, begin_again if allowed else None)
         loss = self.step_optimizer() if micro_batches else 0.0
         self.data.trained(batch)
         return {"loss": torch.tensor(loss)}
 
-    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> str | None:
-        """Forward and backward of each; what the allocator said where memory did not suffice."""
+    def backward_all(self, micro_batches: Sequence[TokenBatch]) -> None:
+        """Forward and backward of each."""
         self.update_sums = torch.zeros(3, device=self.device)
-        try:
-            for micro, last in mark_last(micro_batches):
-                self.backward_one(micro, last)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            message = str(error).strip().splitlines()[0] if str(error) else "out of memory"
-        else:
-            return None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return message
+        for micro, last in mark_last(micro_batches):
+            self.backward_one(micro, last)
 
     def backward_one(self, micro: TokenBatch, last: bool) -> None:
         """Add a micro-batch's part of the gradient."""
@@ -330,13 +308,18 @@ class PolicyModule(L.LightningModule):
         if self.data.finish_epoch():
             self.log_epoch()
 
+    def epoch_metrics(self) -> dict[str, float]:
+        """Return the metrics of an epoch whose updates are all done; the first call is collective."""
+        if self.reduced is None:
+            reduce = self.trainer.strategy.reduce
+            self.reduced = self.epoch.reduced(reduce, self.device, self.trainer.world_size)
+        return self.reduced
+
     def log_epoch(self) -> None:
         """Log the sums of an epoch whose updates are all done."""
         logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
-        logged.update(
-            self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
-        )
-        self.epoch = EpochMetrics()
+        logged.update(self.epoch_metrics())
+        self.epoch, self.reduced = EpochMetrics(), None
         logged["progress/policy_version"] = float(self.policy_version)
         logged.update(self.data.progress())
         logged.update(self.timer.drain())
@@ -363,13 +346,7 @@ class PolicyModule(L.LightningModule):
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
         self.numbers_before = checkpoint["optimizer_numbers"]
-        if self.numbers_before["kind"] != self.optimizer_numbers["kind"]:
-            raise UserError(
-                "optimizer",
-                self.optimizer_numbers["kind"],
-                f"cannot continue with the state of {self.numbers_before['kind']}",
-                "continue with the optimizer that the run was begun with, or begin a new run",
-            )
+        check_same_kind(self.numbers_before, self.optimizer_numbers)
         if self.numbers_before != self.optimizer_numbers:
             # The schedule is made anew when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []
@@ -383,18 +360,11 @@ class PolicyModule(L.LightningModule):
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Answer held-out problems and count what is right."""
         groups = self.data.evaluate(indices.tolist())
-        right = torch.tensor([sum(v.correct for v in g.verdicts) for g in groups])
-        samples = torch.tensor([len(g.verdicts) for g in groups])
-        k = self.data.evaluation.completions_per_problem
-        voted = torch.tensor([majority_at_k(g.verdicts, k) for g in groups], device=self.device)
-        self.answers.update(indices, right.to(indices), samples.to(indices), voted)
-        completions = [c for g in groups for c in g.completions]
-        count = max(1, len(completions))
-        for name, total in (
-            ("response_length_mean_tokens", sum(len(c.token_ids) for c in completions)),
-            ("truncated_fraction", sum(c.truncated for c in completions)),
-        ):
-            self.log(f"eval/{name}", total / count, batch_size=count, sync_dist=True)
+        counted = count_answers(groups, self.data.evaluation.completions_per_problem)
+        self.answers.update(indices, *(numbers.to(indices.device) for numbers in counted))
+        means, count = length_means(groups)
+        for name, mean in means.items():
+            self.log(name, mean, batch_size=count, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """avg@k, pass@k and maj@k with their intervals."""

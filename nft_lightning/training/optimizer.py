@@ -10,11 +10,8 @@ from torch import Tensor, nn
 
 from nft_lightning.distributed.shards import shape_of
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.schedule import described
 
 MASTER = "master"
-
-
 PARTS = ("policy", "critic", "critic_trunk")
 
 
@@ -59,23 +56,6 @@ def parameter_groups(
         # LoRA trains no vectors, and strategies do not take an empty group.
         groups += [group for group in (decayed, plain) if group["params"]]
     return groups
-
-
-def give_numbers(
-    optimizer: Any, config: OptimizerConfig, parts: Sequence[nn.Module], rates: Sequence[float]
-) -> None:
-    """Give the groups of an optimizer, which a checkpoint has filled, the numbers of the config."""
-    (fresh, *_) = built_optimizer(config, tiny_weights(), rates[:1]).param_groups
-    own = {key: value for key, value in fresh.items() if key not in ("name", "params")}
-    for group, given in zip(optimizer.param_groups, parameter_groups(config, parts, rates), strict=True):
-        group.update(own, lr=given["lr"], weight_decay=given["weight_decay"])
-
-
-def kind_of(config: OptimizerConfig) -> str:
-    """Return whose state a checkpoint holds: equal for optimizers that continue each other's."""
-    if config.custom is not None:
-        return described(getattr(config.custom, "func", config.custom))
-    return "adamw_8bit" if config.name.endswith("8bit") else "adamw"
 
 
 def tiny_weights() -> list[nn.Module]:

@@ -14,7 +14,8 @@ from typing import Any
 from nft_lightning.errors import UserError
 from nft_lightning.types import Answer, Problem
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
+from nft_lightning.verifiers.base import Verifier, check_choice
+from nft_lightning.verifiers.rewards import RewardRules
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.extract import BOX_RULES, WHOLE, check_rules, find_answers, gold_answer
 from nft_lightning.verifiers.math.number import number_said
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class NumericVerifier(Verifier):
         extract, which, truncated, rewards: as for :class:`ExactVerifier`.
     """
 
-    relative_tolerance: float = 1e-6
-    absolute_tolerance: float = 0.0
+    relative_tolerance: float = bounded(1e-6, least=0, finite=True, use="1e-6")
+    absolute_tolerance: float = bounded(0.0, least=0, finite=True, use="0")
     extract: str = "boxed"
     which: str = "last"
     truncated: str = "score"
@@ -75,10 +75,7 @@ class NumericVerifier(Verifier):
 
     def __post_init__(self) -> None:
         check_rules(self.extract, self.which, self.truncated, BOX_RULES + WHOLE)
-        for name in ("relative_tolerance", "absolute_tolerance"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"verifier.{name}", value, "is no tolerance", "use 0 or more")
+        check_bounds(self, "verifier")
 
     def verify(
         self, completions: Sequence[str], golds: Sequence[str], truncated: Sequence[bool] | None = None

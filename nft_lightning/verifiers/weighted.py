@@ -10,7 +10,8 @@ from typing import Any
 from nft_lightning.errors import UserError
 from nft_lightning.types import Answer, Problem
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.build import options_of
+from nft_lightning.app.hardware import check_precision
 from nft_lightning.app.parts import check_trainer
-from nft_lightning.app.preflight import check_precision
 from nft_lightning.app.trainer_keys import check_flags, trainer_keys
 from nft_lightning.cli.presets import without_strays
 from nft_lightning.cli.words import groups_of

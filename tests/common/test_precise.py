@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nft_lightning.app.preflight import check_devices
+from nft_lightning.app.hardware import check_devices
 from nft_lightning.common import precise
 from nft_lightning.common.precise import exact, sent, widest
 from nft_lightning.errors import UserError

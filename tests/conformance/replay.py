@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nft_lightning.batching.reduction import token_weights
 from nft_lightning.objectives import GRPO, Objective, Outcomes
-from nft_lightning.objectives.actor_critic import advantages as generalised
 from nft_lightning.objectives.options import importance_weight, off_policy, reference_kl
+from nft_lightning.objectives.ppo import advantages as generalised
 
 Rows = Sequence[Sequence[float]]
 

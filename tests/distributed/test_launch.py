@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nft_lightning.distributed.launch import Ranks, ranks_of
-from tests.end_to_end.rank_runs import ROOT
+from tests.forked_ranks import ROOT
 
 SETTINGS = (
     "trainer=ddp",

@@ -118,7 +118,7 @@ def test_extras_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = set()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "conf").rglob("*.yaml")]:
-        for names in re.findall(r"pip install '\.\[([a-z,-]+)\]'", path.read_text()):
+        for names in re.findall(r"pip install '\.\[([a-z0-9,-]+)\]'", path.read_text()):
             named |= {(path.name, extra) for extra in names.split(",")}
     assert named
     assert not [(path, extra) for path, extra in named if extra not in extras]

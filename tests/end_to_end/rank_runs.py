@@ -1,11 +1,9 @@
-"""Runs one config after the other in this process, alone or as one of torchrun's."""
+"""Runs one config after the other in this process, alone or as one of several ranks."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -18,8 +16,8 @@ from nft_lightning.app.build import CONF_DIR
 from nft_lightning.checkpoints import folder
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.training.module import PolicyModule
+from tests.forked_ranks import run_ranks
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
     "rollout.problems_per_rollout=7",
     "rollout.completions_per_problem=4",
@@ -87,17 +85,9 @@ FAULTS = {
 def runs(
     parent: Path, cases: dict[str, list[str]], processes: int, *common: str, succeed: bool = True
 ) -> str:
-    """All cases, by ``processes`` of torchrun; what they wrote to stderr."""
+    """All cases, by so many ranks; what they wrote to stderr."""
     words = [f"{name}:{shlex.join([*common, *overrides])}" for name, overrides in cases.items()]
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    result = subprocess.run(
-        [sys.executable, *torchrun, "-m", "tests.end_to_end.rank_runs", str(parent), *words],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=500,
-    )
+    result = run_ranks(processes, "tests.end_to_end.rank_runs", str(parent), *words)
     assert (result.returncode == 0) is succeed, result.stderr[-4000:]
     return result.stderr
 

@@ -24,7 +24,7 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import Drawn, askable
 from nft_lightning.types import Completion, Problem
-from nft_lightning.verifiers.base import RewardRules
+from nft_lightning.verifiers.rewards import RewardRules
 from tests.problems.made_tokenizer import made_tokenizer
 from tests.rollouts.test_refill import AllAtOnce, OneAfterTheOther, ScriptedVerifier
 
@@ -191,7 +191,7 @@ def test_solutions_are_read_without_them_too():
 
     made = collector(OneAfterTheOther(), context_tokens=100, encode_solution=lambda text: (5, 2))
     made.source = Solved()
-    rollout, cursor = made.read_solutions(0, 0)
+    rollout, cursor = made.read_solutions(0, 0, 0)
     assert [g.problem.id for g in rollout.groups] == ["1", "2", "4", "5", "7", "8", "10", "11", "13"]
     assert cursor == 14
 

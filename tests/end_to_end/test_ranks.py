@@ -15,6 +15,7 @@ import torch
 
 from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.commands import cli
+from tests.forked_ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -72,18 +73,8 @@ def test_two_ranks_are_one_run(fractions, tmp_path):
 
 
 def ranks(count: int, *arguments: str) -> None:
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nproc-per-node={count}",
-        "--standalone",
-    ]
-    command = [*torchrun, "-m", "nft_lightning.cli.train", "trainer=ddp", f"trainer.devices={count}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300
-    )
+    overrides = ["trainer=ddp", f"trainer.devices={count}", *arguments]
+    result = run_ranks(count, "nft_lightning.cli.train", *overrides)
     assert result.returncode == 0, result.stderr
 
 

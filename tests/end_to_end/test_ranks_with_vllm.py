@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from nft_lightning.checkpoints.folder import read_checkpoint
-from tests.end_to_end.rank_runs import ROOT, SETTINGS
+from tests.end_to_end.rank_runs import SETTINGS
+from tests.forked_ranks import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 

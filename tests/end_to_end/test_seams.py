@@ -27,7 +27,8 @@ from nft_lightning.app.parts import build_parts
 from nft_lightning.engines.base import Engine, EngineConfig, SyncReport
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.types import Signal, TokenLoss
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 from tests.commands import cli
 
 pytestmark = pytest.mark.slow

@@ -94,7 +94,7 @@ def shared_vllm_server():
 
 def served_engine(policy, *addresses, **options):
     """An engine over servers; the shared one unless addresses are given."""
-    from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+    from nft_lightning.engines.vllm_server.config import VLLMServerConfig
 
     addresses = addresses or (shared_vllm_server().address,)
     return VLLMServerConfig(list(addresses), **options).build(policy.model, policy.tokenizer)

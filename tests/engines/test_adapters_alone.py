@@ -108,7 +108,7 @@ def test_all_linear_where_it_does_not_fit_names_what_does(architecture, words):
 
 
 def test_the_option_is_refused_where_it_has_no_effect_or_is_not_built():
-    from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+    from nft_lightning.engines.vllm_server.config import VLLMServerConfig
 
     with pytest.raises(UserError, match="is not built for servers: use merged, or rollout=vllm"):
         VLLMServerConfig(adapters="alone")

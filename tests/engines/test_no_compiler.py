@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.end_to_end.rank_runs import ROOT
+from tests.forked_ranks import ROOT
 
 SCRIPT = """
 from pathlib import Path

@@ -15,7 +15,7 @@ from nft_lightning.engines.base import EngineError, SyncError
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.vllm.engine import VLLMEngineConfig
 from nft_lightning.engines.vllm_server import fleet as server_sync
-from nft_lightning.engines.vllm_server.engine import VLLMServerConfig
+from nft_lightning.engines.vllm_server.config import VLLMServerConfig
 from nft_lightning.engines.vllm_server.fleet import FileSender, Fleet
 from nft_lightning.engines.vllm_server.http import Server
 from nft_lightning.engines.vllm_server.nccl import Control, NcclSender, within
@@ -184,7 +184,7 @@ def test_a_server_that_came_back_without_weights_gets_them_again():
             synced.append(1)
             made.load_weights(full_tensors(nn.Linear(2, 3)), 5)
 
-        made.resync = resync
+        made.recover_with(resync)
         fake.version = "default"
         groups = made.generate(PROMPTS, SAMPLING, SEEDS)
         assert len(synced) == 1
@@ -194,7 +194,7 @@ def test_a_server_that_came_back_without_weights_gets_them_again():
 def test_a_server_that_loses_its_weights_again_and_again():
     with fakes() as (fake,):
         made = engine(fake)
-        made.resync = lambda: made.load_weights(full_tensors(nn.Linear(2, 3)), 5)
+        made.recover_with(lambda: made.load_weights(full_tensors(nn.Linear(2, 3)), 5))
         fake.faults["/finish_weight_update"] = lambda handler: {}
         fake.version = "another/9"
         with pytest.raises(EngineError, match=r"servers were lost 3 times: .*or another run uses it"):
@@ -331,7 +331,7 @@ class TestSync:
         ({"addresses": ["http://me:s3cret@a:1"]}, "holds a name or a password"),
         ({"addresses": ["http://a:1", "http://a:1"]}, "is given twice"),
         ({"max_attempts": 0}, "max_attempts=0 is below 1"),
-        ({"request_timeout_seconds": 0}, "leaves no time"),
+        ({"request_timeout_seconds": 0}, "is not above 0: use 600"),
         ({"backoff_seconds": -1}, "backoff_seconds=-1"),
         ({"transfer_folder": "/nowhere"}, "is not a folder"),
     ],

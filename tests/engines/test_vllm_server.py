@@ -116,7 +116,7 @@ def test_weights_that_the_server_lost_are_not_used():
     post(shared_vllm_server().address, "/update_weight_version", {"new_version": "default"})
     with pytest.raises(EngineError, match="wrote with weights 'default'"):
         engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)
-    engine.resync = lambda: engine.load_weights(full_tensors(policy.model), 1)
+    engine.recover_with(lambda: engine.load_weights(full_tensors(policy.model), 1))
     assert len(engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)) == 35
 
 
@@ -209,7 +209,7 @@ def test_a_key_guards_every_endpoint_and_the_engine_inside_is_killed(monkeypatch
     engine = served_engine(policy, guarded.address, wait_for_server_seconds=2.0)
     assert engine.load_weights(full_tensors(policy.model), 1).tensors == 39
     assert len(engine.generate(prompts_of(policy), Sampling(0.0, 4), [[0]] * 35)) == 35
-    engine.resync = lambda: engine.load_weights(full_tensors(policy.model), 1)
+    engine.recover_with(lambda: engine.load_weights(full_tensors(policy.model), 1))
     guarded.kill_engine()
     # A request may still be answered by the server that has just lost its engine.
     ended = "none of the 1 vLLM servers was well within 2 seconds|answered 500 .* see its log"

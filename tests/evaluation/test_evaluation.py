@@ -193,10 +193,13 @@ def test_the_math_suite_is_the_papers(suite, temperature):
     assert (plan.temperature, plan.top_p) == (temperature, 0.7)
 
 
-def run_command(*arguments):
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def run_command(*arguments, launcher=()):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", "nft_lightning.cli.evaluate", *arguments],
+        [sys.executable, *launcher, "-m", "nft_lightning.cli.evaluate", *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -243,26 +246,24 @@ def test_the_command(tmp_path):
 
 
 @pytest.mark.vllm
-def test_both_engines_give_the_same_greedy_answers(tmp_path):
+def test_both_engines_and_two_ranks_give_the_same_greedy_answers(tmp_path):
     pytest.importorskip("vllm")
     greedy = [*SMALL, "eval.temperature=0"]
     answers = []
-    for engine in ("hf", "vllm"):
-        out = tmp_path / engine
-        finished = run_command(f"out={out}", *greedy, f"rollout={engine}")
+    for engine, launcher in (("hf", ()), ("vllm", ()), ("vllm", TORCHRUN)):
+        out = tmp_path / f"{engine}{len(launcher)}"
+        finished = run_command(f"out={out}", *greedy, f"rollout={engine}", launcher=launcher)
         assert finished.returncode == 0, finished.stderr
         rows = [pq.read_table(out / "arithmetic" / p).to_pylist() for p in sorted(parts(out))]
         answers.append([r["completion"] for part in rows for r in part])
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_parts_and_count_the_same(done, tmp_path):
     out, results = done
     shared = tmp_path / "out"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "-m", "nft_lightning.cli.evaluate", f"out={shared}", *SMALL]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = run_command(f"out={shared}", *SMALL, launcher=TORCHRUN)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("results.json") == 1
     assert json.loads((shared / "results.json").read_text())["sets"] == results["sets"]

@@ -226,7 +226,7 @@ INERT = [
     ({"std": "median"}, "population, sample"),
     ({"std": "sample", "normalize_std": False}, "normalize_std is false"),
     ({"importance_correction": "tis"}, "none, truncate, mask, reject"),
-    ({"importance_correction": "mask", "importance_ratio_low": 1.5}, "around 1"),
+    ({"importance_correction": "mask", "importance_ratio_low": 1.5}, r"is outside \[0, 1\)"),
     ({"dual_clip": 0.5}, "above 1"),
     ({"dual_clip": 1.1}, "inside the interval"),
 ]

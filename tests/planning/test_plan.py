@@ -80,7 +80,7 @@ def test_bad_input_is_one_sentence(command, capsys, argument, sentence):
         (["plan.training_utilization=1.5"], r"plan\.training_utilization=1\.5 is outside"),
         (["plan.gpus=0"], r"plan\.gpus=0 is below 1"),
         (["plan.longest_prompt_tokens=10"], "is below plan.mean_prompt_tokens=150"),
-        (["plan.format=xml"], "is not a format"),
+        (["plan.format=xml"], "is not known: use one of table, json"),
         (["model=hf", "model.path=org/none"], "has no config on this machine"),
         (["model=hf"], r"model\.path='\?\?\?' has no value"),
         (["model=smollm2"], "has no path to a config"),

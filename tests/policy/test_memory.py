@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from nft_lightning.app.assemble import loaded
+from nft_lightning.app.hardware import check_attention, check_started
 from nft_lightning.app.parts import build_parts
-from nft_lightning.app.preflight import check_attention, check_machine, check_started
+from nft_lightning.app.preflight import check_machine
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import full_tensors

@@ -1,4 +1,4 @@
-"""Runs that torchrun starts: one that nobody disturbs, one that is asked to leave and continues."""
+"""Runs of several ranks: one that nobody disturbs, one that is asked to leave and continues."""
 
 from __future__ import annotations
 

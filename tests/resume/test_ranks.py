@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks.equal import differences
 from nft_lightning.app.resume import find
 from nft_lightning.checkpoints.folder import checkpoints, read_manifest
 from nft_lightning.errors import UserError
-from tests.end_to_end.rank_runs import ROOT
+from tests.forked_ranks import run_ranks
 from tests.resume.conftest import brief
 
 pytestmark = pytest.mark.slow
@@ -20,15 +16,7 @@ STRATEGIES = ("ddp", "fsdp2", "zero2", "zero3")
 
 
 def preempted(parent, *overrides):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    result = subprocess.run(
-        [*torchrun, "-m", "tests.resume.leaving_ranks", str(parent), *overrides],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=300,
-    )
+    result = run_ranks(2, "tests.resume.leaving_ranks", str(parent), *overrides, timeout_seconds=300)
     assert result.returncode == 0, result.stderr[-4000:]
 
 

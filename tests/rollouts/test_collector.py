@@ -10,7 +10,8 @@ from nft_lightning.problems.arithmetic import ArithmeticProblems
 from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.types import Completion, Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier
 
 

@@ -15,7 +15,8 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.refill import Rounds
 from nft_lightning.types import Completion, Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
+from nft_lightning.verifiers.rewards import RewardRules
 
 
 def write(prompt, seeds):

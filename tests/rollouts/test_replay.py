@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from nft_lightning.app import run as running
 from nft_lightning.checkpoints.folder import read_checkpoint
+from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.replay import Replay
@@ -51,6 +52,22 @@ def test_another_algorithm_learns_from_them_and_they_can_be_read_again(recorded,
     files = sorted((tmp_path / "twice" / "rollouts").iterdir())
     assert files[0].read_bytes() != files[1].read_bytes()
     assert len(files) == 3
+
+
+@pytest.mark.slow
+def test_an_engine_that_only_evaluates_gets_weights_for_evaluations_only(
+    recorded, tmp_path, monkeypatch
+):
+    load_weights, versions = HFEngine.load_weights, []
+
+    def counted(self, named_tensors, version):
+        versions.append(version)
+        return load_weights(self, named_tensors, version)
+
+    monkeypatch.setattr(HFEngine, "load_weights", counted)
+    replay(recorded, tmp_path / "run")
+    evaluated = [path.stem for path in sorted((tmp_path / "run" / "evaluations").iterdir())]
+    assert [f"update_{version:06d}" for version in versions] == evaluated
 
 
 def test_groups_survive_the_way_through_a_table():

@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from nft_lightning.errors import UserError
 from nft_lightning.search import study as module
+from nft_lightning.search.storage import alive
 from nft_lightning.search.study import StudySweeperImpl
 from nft_lightning.search.trial import Outcome
 from nft_lightning.stats.intervals import over_seeds
@@ -222,5 +223,5 @@ def test_bad_settings_are_one_sentence(tmp_path, monkeypatch, options, message):
 
 
 def test_the_owner_of_a_trial():
-    assert module.alive(os.getpid())
-    assert not module.alive(2**22 + 12345)
+    assert alive(os.getpid())
+    assert not alive(2**22 + 12345)

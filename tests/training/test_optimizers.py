@@ -13,7 +13,8 @@ from nft_lightning.app.parts import build_parts
 from nft_lightning.app.preflight import check_machine
 from nft_lightning.errors import UserError
 from nft_lightning.training.config import OptimizerConfig
-from nft_lightning.training.optimizer import MasterAdamW, built_optimizer, give_numbers
+from nft_lightning.training.optimizer import MasterAdamW, built_optimizer
+from nft_lightning.training.optimizer_numbers import give_numbers
 
 HALVES = [torch.bfloat16, torch.float16]
 

@@ -7,8 +7,8 @@ import pytest
 
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.math.verifier import MathVerifier
+from nft_lightning.verifiers.rewards import RewardRules
 from tests.verifiers.rewritten import EQUAL, WRONG, rewritten
 
 SETS = ("aime24", "aime25", "amc23", "gsm8k_test", "math500", "olympiadbench", "minerva_math")

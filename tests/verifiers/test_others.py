@@ -11,10 +11,10 @@ import pytest
 from nft_lightning.app.build import build
 from nft_lightning.app.parts import build_parts
 from nft_lightning.errors import UserError
-from nft_lightning.verifiers.base import RewardRules
 from nft_lightning.verifiers.function import FunctionVerifier
 from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
 from nft_lightning.verifiers.math.number import parse_number
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.simple import ExactVerifier, NumericVerifier
 from nft_lightning.verifiers.weighted import WeightedVerifier, has_box
 

