@@ -80,7 +80,9 @@ def gradient(
                     inputs["values"] = CRITIC(out.hidden)
                     inputs["old_values"] = inputs["values"].detach() - 0.1 * wave
                 if needs.entropy:
-                    inputs |= {"entropy": out.entropy, "reference_logprobs": old - 0.2 * wave}
+                    inputs["entropy"] = out.entropy
+                if needs.reference_logprobs:
+                    inputs["reference_logprobs"] = old - 0.2 * wave
                 loss = objective.loss(out.logprobs, old, micro.mask, inputs).loss
                 (loss * micro.token_weight).sum().backward()
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in TRAINED]

@@ -137,6 +137,7 @@ def test_every_logged_metric_is_documented(finished):
         "objective/value_loss",
         "objective/explained_variance",
         "objective/kl_reference",
+        "objective/teacher_gap",
         "sync/merge_rounding",
         "time/gather_seconds",
         "time/wait_seconds",

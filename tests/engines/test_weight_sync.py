@@ -13,7 +13,7 @@ from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.weight_sync import Manifest, full_tensors
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.sync_check import SyncCheck
-from nft_lightning.training import writing
+from nft_lightning.training import synced_engine
 from nft_lightning.types import Sampling
 from tests.engines.shared import shared_vllm_engine
 from tests.tiny_shape import tiny_shape
@@ -252,6 +252,6 @@ def test_an_incomplete_stream(compose_config, quick, tmp_path, monkeypatch, faul
             if i == 3 and fault == "twice":
                 yield name, tensor
 
-    monkeypatch.setattr(writing, "full_tensors", broken)
+    monkeypatch.setattr(synced_engine, "full_tensors", broken)
     with pytest.raises(SyncError, match=words):
         running.run(compose_config("rollout=vllm", f"run_dir={tmp_path}", *quick, *FAST))
