@@ -17,7 +17,7 @@ from measuring import save
 from omegaconf import OmegaConf
 
 from nft_lightning.app.build import build
-from nft_lightning.common.text import markdown
+from nft_lightning.common.text import interval, markdown
 from nft_lightning.compare.made import made_with, sentence
 from nft_lightning.compare.runs import Run, find_runs
 from nft_lightning.stats.intervals import Interval, crossed
@@ -36,11 +36,6 @@ def gain(runs: Sequence[Run], index: int, kept: np.ndarray) -> Interval:
     """Return the mean gain of evaluation ``index`` over the first, of the problems ``kept`` [P] bool."""
     gains = [run.evaluations[index].accuracy - run.evaluations[0].accuracy for run in runs]
     return crossed(np.stack(gains)[:, kept])
-
-
-def shown(interval: Interval) -> str:
-    """Return the mean and the bounds."""
-    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def main() -> None:
@@ -63,7 +58,14 @@ def main() -> None:
         accuracies = [float(run.evaluations[index].accuracy.mean()) for run in runs]
         whole, fresh = gain(runs, index, everything), gain(runs, index, others)
         name = f"{evaluation.axes['epochs']:.0f}"
-        rows.append([name, ", ".join(f"{a:.3f}" for a in accuracies), shown(whole), shown(fresh)])
+        rows.append(
+            [
+                name,
+                ", ".join(f"{a:.3f}" for a in accuracies),
+                interval(*whole[:3], "+"),
+                interval(*fresh[:3], "+"),
+            ]
+        )
         found.append(
             {"rollouts": name, "by_seed": accuracies, "all": whole._asdict(), "other": fresh._asdict()}
         )

@@ -110,7 +110,7 @@ class Pebble:
 
 
 class Loky:
-    """It has no deadline of a job: waiting ends, the worker goes on."""
+    """It has no deadline of a job: waiting ends, the worker continues."""
 
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         from loky import ProcessPoolExecutor

@@ -22,9 +22,9 @@ from nft_lightning.checkpoints.folder import (
 from nft_lightning.checkpoints.resumable_logger import resumable
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.distributed.processes import rank
+from nft_lightning.records.saved_config import CHANGES
 
 log = logging.getLogger(__name__)
-CHANGES = "changes.json"
 
 
 def write_changes(folder: Path, resume: Resume) -> None:
@@ -61,7 +61,7 @@ def tidy(cfg: DictConfig, resume: Resume, loggers: Iterable[Any]) -> None:
     for path in folder.glob("evaluations/*.parquet"):
         at_epoch = json.loads(pq.read_schema(path).metadata[b"axes"])["epochs"]
         scheduled = at_epoch % cfg.evaluation.every_epochs == 0
-        # The end of a run that now goes on was evaluated out of turn.
+        # The end of a run that now continues was evaluated out of turn.
         if at_epoch > epochs or (at_epoch == epochs and not scheduled):
             path.unlink()
     for name in ("summary.json", *(() if resume.checkpoint else ("gradient_cosine.csv",))):

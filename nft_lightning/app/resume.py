@@ -22,10 +22,15 @@ from nft_lightning.checkpoints.folder import (
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.launch import Ranks, ranks_of
 from nft_lightning.errors import UserError
-from nft_lightning.records.saved_config import check_agreement, leaves, secret_override, without_secrets
+from nft_lightning.records.saved_config import (
+    COMMAND,
+    check_agreement,
+    leaves,
+    secret_override,
+    without_secrets,
+)
 
 log = logging.getLogger(__name__)
-COMMAND = "command.json"
 ENDED = {
     "max_epochs": "; more trainer.max_epochs would continue it",
     "max_steps": "; more trainer.max_steps would continue it",

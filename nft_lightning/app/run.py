@@ -30,7 +30,7 @@ from nft_lightning.app.preflight import (
     embedded_values,
 )
 from nft_lightning.app.quiet import quiet_libraries
-from nft_lightning.app.resume import COMMAND, ENDED, Resume, find, finished, kept_overrides
+from nft_lightning.app.resume import ENDED, Resume, find, finished, kept_overrides
 from nft_lightning.app.run_prompt import check_prompt_file, keep_prompt_file
 from nft_lightning.app.screen import print_plan, print_summary
 from nft_lightning.app.trainer import build_trainer, check_monitors, lightnings_refusals
@@ -42,7 +42,7 @@ from nft_lightning.distributed.join import join
 from nft_lightning.distributed.preemption import PreemptionHandler
 from nft_lightning.distributed.processes import rank
 from nft_lightning.records.provenance import add_start
-from nft_lightning.records.saved_config import without_secrets
+from nft_lightning.records.saved_config import COMMAND, without_secrets
 from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.module import PolicyModule
 

@@ -17,13 +17,11 @@ import yaml
 from nft_lightning.app.conditions import NOT_CONDITIONS
 from nft_lightning.errors import UserError
 from nft_lightning.records.provenance import PROVENANCE
-from nft_lightning.records.saved_config import within
+from nft_lightning.records.saved_config import CHANGES, COMMAND, within
 from nft_lightning.stats.intervals import Values
 
 Flat = dict[str, Any]
 AXES = ("problems", "tokens", "seconds")
-CHANGES = "changes.json"
-COMMAND = "command.json"
 COLUMNS = ("problem_id", "verdict", "length_tokens", "truncated")
 
 

@@ -49,6 +49,12 @@ class Outcomes:
     truncated: Tensor | None = None
 
 
+def every_row(outcomes: Outcomes) -> Signal:
+    """Return every row as one that takes part, with its reward."""
+    keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
+    return Signal({"reward": outcomes.rewards}, keep)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """An algorithm. Its dataclass fields are its configuration.

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from nft_lightning.common.bounds import bounded
-from nft_lightning.objectives.base import Objective, Outcomes
+from nft_lightning.objectives.base import Objective, Outcomes, every_row
 from nft_lightning.objectives.contract import RequiredInputs
 from nft_lightning.objectives.tensors import masked_pair, needed, widen
 from nft_lightning.types import Signal, TokenLoss
@@ -54,8 +53,7 @@ class Distillation(Objective):
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return every row, as one that takes part."""
-        keep = torch.ones_like(outcomes.rewards, dtype=torch.bool)
-        return Signal({"reward": outcomes.rewards}, keep)
+        return every_row(outcomes)
 
     def token_loss(
         self, logprobs: Tensor, old_logprobs: Tensor | None, mask: Tensor, signal: Mapping[str, Tensor]

@@ -16,6 +16,9 @@ SECRET = re.compile(
 )
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 MASKED = "***"
+# Files of a run folder: the command that began it, and what a resume changed.
+COMMAND = "command.json"
+CHANGES = "changes.json"
 MAY_CHANGE = (
     "trainer",
     "batching.max_tokens_per_micro_batch",
