@@ -90,7 +90,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
         return found
 
     def open_study(self) -> optuna.Study:
-        """Return the study, new or as it stands; a sampler that continues draws other numbers than
+        """Return the study, new or as it is; a sampler that continues draws other numbers than
         before.
         """
         study = optuna.create_study(
@@ -221,7 +221,7 @@ def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
         raise UserError(
             "hydra.sweeper.objectives",
             list(objectives),
-            "cannot be pruned: a pruner knows the accuracy alone",
+            "cannot be pruned: a pruner knows only the accuracy",
             "set pruner=none",
         )
 

@@ -348,7 +348,7 @@ class PolicyModule(L.LightningModule):
         self.numbers_before = checkpoint["optimizer_numbers"]
         check_same_kind(self.numbers_before, self.optimizer_numbers)
         if self.numbers_before != self.optimizer_numbers:
-            # The schedule is made anew when training starts; the state of another kind would not fit.
+            # The schedule is made again when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []
         found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
