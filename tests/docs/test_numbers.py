@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from urllib.parse import unquote
 
 import pytest
 
@@ -92,3 +95,21 @@ def test_the_page_on_diagnostics_is_as_its_results_say():
         assert f"`callbacks.collapse.{setting}`" in page
     assert "speaks after rollout 5, and" in page
     assert "after rollout 3; both are silent in the healthy run" in page
+
+
+def test_badges_are_true():
+    readme = (ROOT / "README.md").read_text()
+    badges = re.findall(r"img\.shields\.io/badge/(\S+)-(\w+)\)\]\((\S+)\)", readme)
+    shown = {}
+    for text, _, link in badges:
+        name, _, value = unquote(text).replace("--", "\0").partition("-")
+        shown[name] = (value.replace("\0", "-"), link)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f">={shown['python'][0]}" == project["requires-python"] + "+"
+    assert shown["license"] == (project["license"], "LICENSE")
+    number = shown["arXiv"][0]
+    assert shown["arXiv"][1] == f"https://arxiv.org/abs/{number}"
+    assert f"arXiv:{number}" in readme
+    assert shown["status"][0].startswith("alpha")
+    assert "Development Status :: 3 - Alpha" in project["classifiers"]
+    assert len(shown) == 4
