@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ EYES = {
 TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]
 WHITE = np.array([0.9505, 1.0, 1.0888])
 DARK_PAGE = "#16181c"
+ROOT = Path(__file__).resolve().parents[2]
+STYLE_MODULE = "nft_lightning.common.pictures"
 
 
 def linear(colour: str) -> np.ndarray:
@@ -86,3 +89,12 @@ def test_labels_of_equal_ends_do_not_overlap_in_the_picture():
     assert len(boxes) == 4
     assert all(low.y1 <= high.y0 + 0.2 * FONT_POINTS for low, high in itertools.pairwise(boxes))
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_whatever_draws_uses_the_style():
+    sources = [*(ROOT / "nft_lightning").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sources}
+    drawing = {name for name, text in texts.items() if "matplotlib" in text}
+    assert len(drawing) > 8
+    drawing.remove(STYLE_MODULE.replace(".", "/") + ".py")
+    assert not [name for name in sorted(drawing) if f"from {STYLE_MODULE} import" not in texts[name]]

@@ -345,7 +345,8 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
         "On the {} different golds of the evaluation sets, as they are and written in {} other ways "
         "({} right answers), math-verify's verdicts with E-notation as a power of ten were right for "
         "{} %, these for all. Of {} golds made wrong (another exponent, base, relation or digit, one "
-        "term less, a multiplier, a relation in front), {} % were called right by it, and none by this verifier",
+        "term less, a multiplier, a relation in front), {} % were called right by it, and none by "
+        "this verifier",
         verdicts,
     ),
     (
