@@ -23,7 +23,7 @@ from nft_lightning.compare.comparison import SIGNIFICANT, Comparison
 from nft_lightning.compare.drawing import band, dot, shaded
 from nft_lightning.compare.measures import accuracy_at, passed, stacked
 from nft_lightning.compare.runs import AXES, Run
-from nft_lightning.stats.intervals import accuracy, over_seeds
+from nft_lightning.stats.intervals import Interval, accuracy, over_seeds
 
 AXIS_NAMES = {axis: f"training {axis}" for axis in AXES}
 WATCHED = {
@@ -133,6 +133,11 @@ def passed_at(n: int) -> Callable[[Run], Any]:
     return lambda run: passed(run.final, n)
 
 
+def above_zero(level: Interval) -> Interval:
+    """Return an interval cut off at 0: nothing that is watched can be negative."""
+    return level._replace(low=max(level.low, 0.0))
+
+
 def watched(comparison: Comparison) -> Figure:
     """Return what training did inside: entropy, length, ratios, clamps, on equal axes."""
     names = [
@@ -149,7 +154,7 @@ def watched(comparison: Comparison) -> Figure:
             if series:
                 count = min(len(s) for s in series)
                 at = [float(np.mean([s[j][0] for s in series])) for j in range(count)]
-                levels = [over_seeds([s[j][1] for s in series]) for j in range(count)]
+                levels = [above_zero(over_seeds([s[j][1] for s in series])) for j in range(count)]
                 band(panel, at, levels, i, marked=False, with_interval=shaded(comparison, label))
         panel.set_title(WATCHED[name])
         thousands(panel)
