@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from nft_lightning.app.branch import checkpoint_of
 from nft_lightning.app.build import part
 from nft_lightning.app.earlier import check_renamed
 from nft_lightning.app.trainer_keys import check_keys
@@ -108,7 +109,8 @@ def check_run_dir(run_dir: str, resume: str | None = None) -> None:
         raise UserError("run_dir", run_dir, "is not a folder", "give run_dir=FOLDER")
     folder = Path(run_dir)
     # The first rank may have begun to write by the time the others look.
-    if not resume and (folder / "config.yaml").exists() and rank() == 0:
+    begins = not resume or checkpoint_of(resume) is not None
+    if begins and (folder / "config.yaml").exists() and rank() == 0:
         raise UserError(
             "run_dir",
             run_dir,

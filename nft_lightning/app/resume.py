@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from nft_lightning.app.branch import checkpoint_of, words_of_branch
 from nft_lightning.app.run_prompt import older_key
 from nft_lightning.checkpoints.folder import (
     DamagedCheckpointError,
@@ -66,6 +67,9 @@ class Resume:
 def expand_resume(arguments: list[str]) -> list[str]:
     """``resume=FOLDER`` as the command that began the run, with what is given now on top.
 
+    Where FOLDER is one of a run's checkpoints, the command begins a run of its own from it, in
+    ``run_dir`` or beside the other (see :mod:`nft_lightning.app.branch`).
+
     Raises:
         UserError: the folder holds no run, or ``resume=auto`` names no folder.
     """
@@ -77,10 +81,11 @@ def expand_resume(arguments: list[str]) -> list[str]:
         if "run_dir" not in given and not any(a.startswith("-") for a in arguments):
             raise UserError("resume", "auto", "does not say which run", "add run_dir=FOLDER")
         return arguments
-    folder = Path(chosen).absolute()
+    checkpoint = checkpoint_of(str(Path(chosen).absolute()))
+    folder = checkpoint.parent.parent if checkpoint else Path(chosen).absolute()
     if not (folder / "config.yaml").is_file():
         raise UserError("resume", chosen, "holds no run", "give the folder of a run")
-    if "run_dir" in given:
+    if "run_dir" in given and not checkpoint:
         raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
     check_names(folder)
     try:
@@ -96,12 +101,16 @@ def expand_resume(arguments: list[str]) -> list[str]:
     kept = [o for o in begun if key(o) not in given]
     # What the run was begun with by a + is not in the config without it.
     added = {key(o) for o in begun if o.startswith("+")}
-    now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) != "resume"]
+    replaced = ("resume", "run_dir")
+    now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) not in replaced]
+    where = [f"run_dir={quoted(str(folder))}", "resume=auto"]
+    if checkpoint:
+        where = words_of_branch(checkpoint, given.get("run_dir"))
     begun_in = Path(command.get("folder", "."))
     if begun_in.is_dir():
         # The command has paths as they were typed.
         os.chdir(begun_in)
-    return [*kept, *now, f"run_dir={quoted(str(folder))}", "resume=auto"]
+    return [*kept, *now, *where]
 
 
 def check_names(folder: Path) -> None:
@@ -140,18 +149,22 @@ def find(cfg: DictConfig) -> Resume | None:
     Raises:
         UserError: the run was begun with another config, was made without checkpoints, or was left
             within an epoch and several processes are to go on.
+        DamagedCheckpointError: the one that ``cfg.resume`` names cannot be used.
     """
-    folder = Path(cfg.run_dir)
+    named = checkpoint_of(cfg.resume)
+    folder = named.parent.parent if named else Path(cfg.run_dir)
     if cfg.resume is None or not (folder / "config.yaml").is_file():
         return None
     check_names(folder)
     changed = check_agreement(cfg, folder / "config.yaml")
     check_optimizer_kind(cfg, OmegaConf.load(folder / "config.yaml"))
     damaged: list[tuple[Path, str]] = []
-    for path in reversed(checkpoints(folder / "checkpoints")):
+    for path in [named] if named else reversed(checkpoints(folder / "checkpoints")):
         try:
             found = Resume(path, verify(path), tuple(damaged), changed)
         except DamagedCheckpointError as error:
+            if named:
+                raise
             damaged.append((path, str(error)))
             continue
         check_ranks(found, ranks_of(cfg.trainer))

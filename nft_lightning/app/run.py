@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.assemble import assemble
+from nft_lightning.app.branch import begin_branch
 from nft_lightning.app.cold_start import record
 from nft_lightning.app.conditions import conditions_hash
 from nft_lightning.app.cut_back import tidy
@@ -53,7 +54,8 @@ VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-cor
 def run(cfg: DictConfig, overrides: Sequence[str] = (), parts: Parts | None = None) -> dict[str, Any]:
     """Check, build, evaluate, train, evaluate; returns the summary that is also written.
 
-    With ``cfg.resume`` it continues from the run folder's last complete checkpoint.
+    With ``cfg.resume`` it continues from the run folder's last complete checkpoint, or begins at the
+    checkpoint of another run that ``cfg.resume`` names.
     ``overrides`` are those of the command line, kept for a resume.
 
     Raises:
@@ -78,6 +80,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), parts: Parts | None = No
         if rank() == 0 and (unfit := embedded_values(cfg, overrides)):
             log.warning("%s", unfit)
         resume = find(cfg)
+        begin_branch(cfg)
         if resume is not None:
             check_prompt_file(parts.prompt, Path(cfg.run_dir))
         done = resume and finished(cfg, resume)

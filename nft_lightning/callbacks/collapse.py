@@ -13,7 +13,10 @@ from nft_lightning.training.module import PolicyModule
 log = logging.getLogger(__name__)
 ACCURACY, ENTROPY = "rollout/accuracy", "policy/entropy_nats"
 EFFECTIVE = "objective/effective_sample_fraction"
-REMEDY = "resume from an earlier checkpoint with a lower optimizer.learning_rate"
+REMEDY = (
+    "begin again from a checkpoint before that with a lower rate: nft-train "
+    "resume=RUN/checkpoints/NAME optimizer.learning_rate=RATE resume_allow=[optimizer.learning_rate]"
+)
 
 
 class CollapseAlarm(L.Callback):
