@@ -108,7 +108,6 @@ class ExactResume(L.Callback):
             "samples_before": packing.pack_groups(self.samples_before),
             "evaluation": self.evaluation,
             "evaluated": self.evaluated,
-            "last_evaluation": packing.pack_groups(pl_module.data.last_evaluation),
             "seconds": self.spent(),
         }
 
@@ -123,7 +122,6 @@ class ExactResume(L.Callback):
         self.evaluation, self.evaluated = run["evaluation"], run["evaluated"]
         self.samples_before = packing.unpack_groups(run["samples_before"])
         self.seconds = dict(run["seconds"])
-        pl_module.data.last_evaluation = packing.unpack_groups(run["last_evaluation"])
         if pl_module.data.gave_up:
             trainer.should_stop = True
 

@@ -308,11 +308,13 @@ class RolloutDataModule(L.LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what decides what comes next; a collective call within an epoch.
+        """Return what decides what comes next, and the last evaluation's answers.
 
-        There it holds the rollout, and every rank's batches that are left.
+        Within an epoch it is a collective call, and holds the rollout and every rank's batches that
+        are left.
         """
         state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
+        state["last_evaluation"] = packing.pack_groups(self.last_evaluation)
         state |= self.source.state_dict()
         if self.pending is not None:
             self.warn_of_position()
@@ -335,6 +337,8 @@ class RolloutDataModule(L.LightningDataModule):
         """Continue where the saved run stood."""
         for name in COUNTERS:
             setattr(self, name, state_dict[name])
+        if "last_evaluation" in state_dict:  # older checkpoints have it elsewhere
+            self.last_evaluation = packing.unpack_groups(state_dict["last_evaluation"])
         self.source.load_state_dict(state_dict)
         self.rollout = self.pending = None
         if "pending" in state_dict:
