@@ -14,9 +14,11 @@ from nft_lightning.app.lightning_use import check_callback, check_one_progress_b
 from nft_lightning.app.parts import Parts
 from nft_lightning.common.libraries import check_library
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
+from nft_lightning.engines.base import EngineConfig
 from nft_lightning.errors import UserError
 from nft_lightning.policy import teacher, value_model
-from nft_lightning.policy.loading import DTYPES
+from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.loading import DTYPES, ModelConfig
 from nft_lightning.policy.lora import without_weights
 from nft_lightning.policy.other_model import inspect_other
 from nft_lightning.policy.requirements import check_policy
@@ -70,31 +72,32 @@ def embedded_values(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
     )
 
 
-def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
+def check_engine(
+    model: ModelConfig, engine: Any, precision: str = "32-true", quantize: str = "none"
+) -> None:
     """Raise UserError where the engine cannot run the model; before its weights are loaded.
 
     Args:
         model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
         precision: the trainer's. quantize: the policy's.
     """
-    config = getattr(model.inspect(), "config", None)
+    config = model.inspect().config
     if config is not None:
         half = precision.startswith("bf16") or quantize != "none"
-        own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
-        engine.check_model(config, torch.bfloat16 if half else own)
+        engine.check_model(config, torch.bfloat16 if half else DTYPES[model.dtype])
 
 
-def check_lora(model: Any, engine: Any, policy: Any) -> None:
+def check_lora(model: ModelConfig, engine: EngineConfig, policy: PolicyConfig) -> None:
     """Raise UserError where LoRA does not fit the model or the engine; before weights are loaded.
 
     Args:
         model, engine, policy: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
     """
     check_alone(engine, policy)
-    config = getattr(model.inspect(), "config", None)
+    config = model.inspect().config
     if not policy.lora_rank or config is None:
         return
-    adapted = policy.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
+    adapted = policy.with_adapters(without_weights(config, model.trust_remote_code))
     check_adapted_layers(engine, policy, adapted)
 
 
@@ -149,7 +152,7 @@ def check_steps(optimizer: str, narrow: bool) -> None:
 def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
     """Return whether what trains is stored in 16 bits; LoRA's matrices never are."""
     halved = str(cfg.trainer.get("precision", "32-true")).endswith("16-true")
-    narrow = halved or getattr(parts.model, "dtype", "float32") != "float32"
+    narrow = halved or parts.model.dtype != "float32"
     return narrow and not parts.policy.lora_rank
 
 

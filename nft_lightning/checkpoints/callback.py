@@ -181,8 +181,9 @@ class Checkpoints(Checkpoint):
         finally:
             self.last_time = time.monotonic()
         io = trainer.strategy.checkpoint_io
+        size = io.last_bytes if isinstance(io, CheckpointFolder) else 0
         module.timer.seconds["checkpoint"] += time.perf_counter() - started
-        module.timer.gauges["checkpoint/bytes"] = float(getattr(io, "last_bytes", 0))
+        module.timer.gauges["checkpoint/bytes"] = float(size)
         self.written = str(path)
 
     def prune(self) -> None:

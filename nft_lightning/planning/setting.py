@@ -252,15 +252,14 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     for key in node:
         if key != "_target_" and key not in known:
             raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
-    planned_as: str | None = getattr(cls, "planned_as", None)
-    if planned_as is None:
+    if cls.planned_as is None:
         raise UserError(
             "rollout.engine", cls.__name__, "cannot be planned", "use rollout=hf, vllm or vllm_server"
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     engine_dtype(options.get("dtype", "auto"))
-    return planned_as, {str(k): v for k, v in options.items()}
+    return cls.planned_as, {str(k): v for k, v in options.items()}
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:

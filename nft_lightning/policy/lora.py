@@ -43,6 +43,16 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
     return found
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Return whether the model is wrapped by peft."""
+    return hasattr(model, "peft_config")
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model without peft's wrapper; its layers keep their adapters."""
+    return model.get_base_model() if has_adapters(model) else model
+
+
 def linear_names(model: nn.Module) -> str:
     """Return the last names of the decoder's linear layers, with commas between."""
     plain: Any = model

@@ -20,6 +20,7 @@ from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.critic import ValueHead
+from nft_lightning.policy.lora import has_adapters
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.teacher import load_teacher
@@ -36,12 +37,12 @@ from nft_lightning.training.out_of_memory import split_until_it_fits
 from nft_lightning.training.schedule import built_schedule, replayed, total_updates
 from nft_lightning.training.strategies.exchange import (
     can_begin_again,
+    cuts_gradients,
     has_masters,
     leave_out,
     micro_batch,
 )
-from nft_lightning.training.strategies.fsdp2 import FullySharded, shard_all
-from nft_lightning.training.strategies.zero import ZeRO
+from nft_lightning.training.strategies.fsdp2 import shard_all
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class PolicyModule(L.LightningModule):
         self.reduced: dict[str, float] | None = None
         self.skipped_in_a_row, self.loss_finite = 0, True
         needs = objective.needed_inputs
-        check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
+        check_own_critic(objective, lora=has_adapters(policy.model))
         self.critic: ValueHead | ValueModel | None = None
         if needs.values:
             self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
@@ -105,7 +106,7 @@ class PolicyModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Raise UserError where no data module is attached, or the strategy cannot cut the critic."""
         _ = self.data
-        check_own_critic(self.objective, cut=isinstance(self.trainer.strategy, FullySharded | ZeRO))
+        check_own_critic(self.objective, cut=cuts_gradients(self.trainer))
 
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
