@@ -132,7 +132,7 @@ def train_and_sum_up(
         "after": final_evaluation(trainer, module, data, state),
         "epochs": epochs_done(trainer) - data.cut_short,
         "updates": module.policy_version,
-        "learning_rate": module.learning_rates[0],
+        "learning_rate": module.optimizer_setup.learning_rates[0],
         "tokens": data.tokens,
         "training_seconds": spent["wall"],
         "training_cpu_seconds": spent["processor"],
