@@ -53,8 +53,8 @@ class CollapseAlarm(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the rollout and the updates of the epoch that ends."""
         assert isinstance(pl_module, PolicyModule)
-        rollout = pl_module.data.rollout
-        if rollout is None or not rollout.groups or pl_module.data.pending:
+        rollout = pl_module.data.progress.rollout
+        if rollout is None or not rollout.groups or pl_module.data.progress.pending:
             return
         for sign in self.lasting({**rollout.metrics, **pl_module.epoch_metrics()}):
             if trainer.is_global_zero:

@@ -96,14 +96,14 @@ class GradientCosine(L.Callback):
 
     def lay_out(self, trainer: L.Trainer, module: PolicyModule) -> None:
         """The epoch's rollout as each objective sees it; the policy is still the one that wrote it."""
-        data, rollout = module.data, module.data.rollout
+        data, rollout = module.data, module.data.progress.rollout
         self.batches = []
         if rollout is None or not rollout.groups:
             return
-        maker, index = data.batch_maker, data.rollout_index - 1
+        maker, index = data.batch_maker, data.progress.rollout_index - 1
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             for objective in self.objectives:
-                cut = maker.laid_out(rollout, objective, index, data.rank, data.world_size)
+                cut = maker.laid_out(rollout, objective, index, trainer.global_rank, trainer.world_size)
                 self.batches.append([maker.completed(batch, objective, module) for batch in cut])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

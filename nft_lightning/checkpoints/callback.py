@@ -84,7 +84,7 @@ class Checkpoints(Checkpoint):
         """Between two epochs: the one before is logged, the next rollout is not begun."""
         assert isinstance(pl_module, PolicyModule)
         epochs = epochs_done(trainer)
-        between = pl_module.data.pending is None and epochs > 0
+        between = pl_module.data.progress.pending is None and epochs > 0
         if between and trainer.strategy.broadcast(self.due(trainer, pl_module, epochs)):
             self.save(trainer, pl_module)
         pl_module.data.preemption.check()

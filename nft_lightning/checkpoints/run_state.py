@@ -142,10 +142,10 @@ def position(trainer: L.Trainer, data: RolloutDataModule) -> tuple[int, int | No
 
     Lightning counts an epoch that was cut short as one that is done.
     """
-    epochs = epochs_done(trainer) - data.cut_short
-    if data.pending is None:
+    epochs = epochs_done(trainer) - data.progress.cut_short
+    if data.progress.pending is None:
         return epochs, None
-    return epochs, data.batching.updates_per_rollout - len(data.pending)
+    return epochs, data.batching.updates_per_rollout - len(data.progress.pending)
 
 
 def canonical_loop(state: dict[str, Any], epochs: int, updates: int, length: int) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class PolicyModule(L.LightningModule):
         self.automatic_optimization = False
         self.policy, self.objective = policy, objective
         made = configs_with("PolicyModule", plain, optimizer=(OptimizerConfig, optimizer))
-        self.optimizer_config: OptimizerConfig = made["optimizer"]
+        config: OptimizerConfig = made["optimizer"]
+        self.optimizer_config = config
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
         self.skipped_in_a_row = 0
@@ -82,9 +83,7 @@ class PolicyModule(L.LightningModule):
         if needs.values:
             self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
         self.trained: list[torch.nn.Module] = [policy, *parts_of(self.critic)]
-        self.optimizer_setup = OptimizerSetup(
-            self.optimizer_config, self.trained, objective.critic_options
-        )
+        self.optimizer_setup = OptimizerSetup(config, self.trained, objective.critic_options)
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
         teacher = load_teacher(objective.teacher_model, policy) if needs.teacher else None
@@ -161,7 +160,7 @@ class PolicyModule(L.LightningModule):
         allowed = exchange.can_begin_again(self.trainer)
         split_until_it_fits(micro_batches, self.backward_all, begin_again if allowed else None)
         loss = self.step_optimizer() if micro_batches else 0.0
-        self.data.trained(batch)
+        self.data.progress.trained(batch)
         return {"loss": torch.tensor(loss)}
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> None:
@@ -242,7 +241,7 @@ class PolicyModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch, unless it was cut short: then its rollout and its sums wait for a resume."""
-        if self.data.finish_epoch():
+        if self.data.progress.finish_epoch():
             self.log_epoch()
 
     def epoch_metrics(self) -> dict[str, float]:
@@ -251,16 +250,16 @@ class PolicyModule(L.LightningModule):
 
     def log_epoch(self) -> None:
         """Log the sums of an epoch whose updates are all done."""
-        logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
+        logged = dict(self.data.progress.rollout.metrics) if self.data.progress.rollout else {}
         logged.update(self.epoch_metrics())
         self.epoch = EpochMetrics()
         logged["progress/policy_version"] = float(self.policy_version)
-        logged.update(self.data.progress())
+        logged.update(self.data.metrics())
         logged.update(self.timer.drain())
         self.log_dict(logged, rank_zero_only=True)
         if self.data.gave_up:
-            count = self.data.empty_rollouts
-            log.warning("stopped: %d rollouts in a row held no usable group", count)
+            empty = self.data.progress.empty_rollouts
+            log.warning("stopped: %d rollouts in a row held no usable group", empty)
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
