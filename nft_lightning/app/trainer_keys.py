@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.lightning_use import REFUSED_FLAGS
+from nft_lightning.common.bounds import check_field
 from nft_lightning.common.text import suggestion
 from nft_lightning.errors import UserError
 from nft_lightning.training.strategies.choice import CUT
@@ -59,8 +60,7 @@ def check_value(name: str, value: Any, wanted: Any, least: int | None = None) ->
     """Raise UserError for a value that is not of the type of an annotation, or below the least."""
     if not fits(value, wanted):
         raise UserError(name, value, "is of another type", f"give {described(wanted)}")
-    if least is not None and value is not None and value < least:
-        raise UserError(name, value, f"is below {least}", f"use {least} or more")
+    check_field(name, value, least=least)
 
 
 def as_data(node: DictConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import check_field
 from nft_lightning.training.module import PolicyModule
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,7 @@ class CollapseAlarm(L.Callback):
         entropy_factor: float = 20.0,
         least_effective_fraction: float = 0.2,
     ) -> None:
-        if action not in ("warn", "stop"):
-            raise UserError("callbacks.collapse.action", action, "is not known", "use warn or stop")
+        check_field("callbacks.collapse.action", action, choices=("warn", "stop"))
         self.action, self.rollouts = action, rollouts
         self.accuracy_drop, self.entropy_factor = accuracy_drop, entropy_factor
         self.least_effective_fraction = least_effective_fraction

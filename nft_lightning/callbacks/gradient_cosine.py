@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.batching.minibatch import check_minibatch_unit
+from nft_lightning.common.bounds import check_field
 from nft_lightning.common.precise import widest
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective
@@ -35,10 +36,7 @@ class GradientCosine(L.Callback):
     """
 
     def __init__(self, first: Objective, second: Objective, every_epochs: int = 1) -> None:
-        if every_epochs < 1:
-            raise UserError(
-                "callbacks.gradient_cosine.every_epochs", every_epochs, "is below 1", "use 1"
-            )
+        check_field("callbacks.gradient_cosine.every_epochs", every_epochs, least=1)
         for objective in (first, second):
             needs = objective.needed_inputs
             if needs.values or needs.references or needs.reference_logprobs:
