@@ -13,6 +13,7 @@ from nft_lightning.app.hardware import check_devices
 from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
 from nft_lightning.app.parts import Parts
 from nft_lightning.common.libraries import check_library
+from nft_lightning.common.text import key_of
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
 from nft_lightning.engines.base import EngineConfig
 from nft_lightning.errors import UserError
@@ -58,7 +59,7 @@ def embedded_values(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
         overrides: those of the command line; what is typed there is meant.
     """
     embedded, values = EMBEDDED
-    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    typed = {key_of(override) for override in overrides}
     found = [
         f"{name}={value:g}"
         for name, value in values.items()
@@ -101,6 +102,11 @@ def check_lora(model: ModelConfig, engine: EngineConfig, policy: PolicyConfig) -
     check_adapted_layers(engine, policy, adapted)
 
 
+def is_cut(cfg: DictConfig) -> bool:
+    """Return whether the strategy cuts parameters or gradients over the ranks."""
+    return str(cfg.trainer.get("strategy", "auto")) in CUT
+
+
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
     """The optimizer's library, CUDA, and a strategy that it knows."""
     name = parts.optimizer.name
@@ -112,7 +118,7 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         check_library("optimizer.name", name, "bitsandbytes", "bitsandbytes")
     if name != "adamw_8bit" and not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
-    if str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if is_cut(cfg):
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
 
 
@@ -126,7 +132,7 @@ def check_custom(cfg: DictConfig, parts: Parts) -> None:
             "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
             "use optimizer.name=adamw, which has fp32 masters, or policy.lora_rank=16",
         )
-    if own is not None and str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if own is not None and is_cut(cfg):
         raise UserError(
             "optimizer.custom",
             described(own),
@@ -158,8 +164,7 @@ def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
 
 def check_critic(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError where a critic of its own cannot train, or its model cannot be read."""
-    cut = str(cfg.trainer.get("strategy", "auto")) in CUT
-    check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=cut)
+    check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=is_cut(cfg))
     if path := parts.objective.critic_options.path:
         inspect_other(value_model.FIELD, path, parts.model.inspect().tokenizer)
 
@@ -176,5 +181,5 @@ def check_teacher(parts: Parts) -> None:
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError where 4-bit weights would be sharded."""
     given = parts.policy.quantize
-    if given != "none" and str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if given != "none" and is_cut(cfg):
         raise UserError("policy.quantize", given, "does not shard", "use trainer=ddp")

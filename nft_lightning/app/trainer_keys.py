@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from nft_lightning.app.lightning_use import REFUSED_FLAGS
 from nft_lightning.common.bounds import check_field
 from nft_lightning.common.text import suggestion
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.training.strategies.choice import CUT
 
 LEAST = {"max_epochs": 1, "num_nodes": 1, "threads": 0}
@@ -142,5 +142,5 @@ def refusal(options: Mapping[str, Any]) -> str:
     try:
         lightning.Trainer(**{**DEFAULTS, "enable_checkpointing": False, **options}, logger=False)
     except Exception as error:  # whatever it raises is about the options, which are all there is
-        return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        return first_line(error)
     return ""

@@ -13,7 +13,7 @@ from torch import nn
 
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.common.bounds import bounded, check_bounds
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.shape import shape_of, softcaps_attention, text_config
 
@@ -211,7 +211,7 @@ def check_ids(path: str, tokenizer: Any, config: Any) -> None:
 
 def not_loadable(path: str, error: Exception) -> UserError:
     """Return what transformers said, in its first sentence."""
-    reason = str(error).strip().splitlines()[0].rstrip(".")
+    reason = first_line(error)
     return UserError("model.path", path, f"cannot be loaded ({reason})", "give a folder or a hub name")
 
 

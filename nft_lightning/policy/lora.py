@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 
 def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
@@ -33,7 +33,7 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             found: nn.Module = get_peft_model(model, config)
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "policy.lora_targets", targets, f"does not fit the model ({reason})", others
         ) from error

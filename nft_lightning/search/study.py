@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from optuna.trial import Trial, TrialState
 
 from nft_lightning.compare.runs import read_evaluation
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.search.storage import close_abandoned, storage_of
 from nft_lightning.search.tied import settings_of, tie
 from nft_lightning.search.trial import NOT_PASSED_ON, Outcome, final_accuracy, run_apart
@@ -91,7 +91,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
             found: tuple[dict[str, Any], dict[str, Any], Sequence[str]]
             found = create_params_from_overrides(given)
         except ValueError as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
+            reason = first_line(error)
             raise UserError(
                 "hydra.sweeper.params",
                 [a for a in given if "(" in a],
