@@ -101,9 +101,8 @@ class PolicyModule(L.LightningModule):
         if self.memory_saved:
             return
         config = self.policy.config or PolicyConfig()
-        config.save_memory(self.policy.model)
-        if isinstance(self.critic, ValueModel):
-            config.save_memory(self.critic.trunk)
+        for model in (self.policy.model, *parts_of(self.critic)[1:]):
+            config.save_memory(model)
         self.memory_saved = True
         if self.device_mesh is not None:
             others = (self.frozen.copy, self.critic)
