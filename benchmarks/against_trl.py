@@ -27,8 +27,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
 from measuring import machine, save
 
+from nft_lightning.common.pictures import STYLE, encoded, label_ends, look
 from nft_lightning.compare.runs import read_evaluation
 
 Run = dict[str, Any]
@@ -157,20 +160,22 @@ def seconds_to(curve: Sequence[tuple[float, float]], accuracy: float) -> float |
     return None
 
 
-def draw(runs: dict[str, list[Run]], path: Path) -> None:
-    """Held-out accuracy over training seconds, one line a run."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
-    axis = figure.subplots()
-    for color, (name, found) in zip(("tab:blue", "tab:orange"), runs.items(), strict=True):
-        for i, run in enumerate(found):
-            times, values = zip(*run["curve"], strict=True)
-            axis.plot(times, values, color=color, marker=".", label=name if i == 0 else None)
-    axis.set(xlabel="seconds of training", ylabel="held-out avg@8", ylim=(0, 1))
-    axis.grid(alpha=0.3)
-    axis.legend(loc="lower right")
-    figure.savefig(path, dpi=130)
+def draw(runs: dict[str, list[Run]]) -> Figure:
+    """Draw held-out accuracy, a line per run, over training seconds and over rollouts."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        ends = {}
+        for index, (name, found) in enumerate(runs.items()):
+            for run in found:
+                seconds, values = zip(*run["curve"], strict=True)
+                left.plot(seconds, values, **look(index))
+                right.plot(range(len(values)), values, **look(index))
+            ends[name] = statistics.mean(run["curve"][-1][1] for run in found)
+        left.set(xlabel="seconds of training", ylabel="held-out avg@8", ylim=(0, 1))
+        right.set_xlabel("rollouts")
+        label_ends(right, ends)
+    return figure
 
 
 def table(runs: dict[str, list[Run]], goals: Sequence[float]) -> str:
@@ -227,7 +232,7 @@ def main() -> None:
     listed = ", ".join(f"{name} {speed:.1f}" for name, speed in settings.items())
     text += f"\nTRL's samples per second in {args.search_rollouts} rollouts by setting: {listed}.\n"
     save(args.out, f"{made_on}; {args.rollouts} rollouts a run\n\n{text}", found)
-    draw(runs, args.out / "curves.png")
+    (args.out / "curves.png").write_bytes(encoded(draw(runs), "png"))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,24 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
 from measuring import machine, python, save
 
+from nft_lightning.common.pictures import (
+    MOST_BANDS,
+    MOST_DIRECT_LABELS,
+    STYLE,
+    encoded,
+    label_ends,
+    legend,
+    look,
+)
 from nft_lightning.common.text import accuracy_name
 
 ALGORITHMS = ("nft", "rft", "grpo", "dr_grpo", "dapo")
@@ -104,24 +116,32 @@ def table(results: dict[str, list[Run]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(results: dict[str, list[Run]], path: Path) -> None:
-    """Mean curves with 95 % intervals over seeds."""
-    from matplotlib.figure import Figure
+def draw(results: dict[str, list[Run]], names: Sequence[str] = ()) -> Figure:
+    """Draw mean curves, with 95 % intervals over seeds where there are at most two.
 
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    axis = figure.subplots()
-    for algorithm, runs in results.items():
-        steps = [s for s, _ in runs[0]["curve"]]
-        points = [interval([r["curve"][i][1] for r in runs]) for i in range(len(steps))]
-        means = [m for m, _ in points]
-        (line,) = axis.plot(steps, means, marker="o", markersize=3, label=algorithm)
-        if len(runs) > 1:
-            low, high = [m - h for m, h in points], [m + h for m, h in points]
-            axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
-    axis.set(xlabel="optimizer updates", ylabel="held-out avg@8", ylim=(0, None))
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=130)
+    Args:
+        results: the runs of each algorithm.
+        names: what the curves are called, if not as the algorithms.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        axis = figure.subplots()
+        ends = {}
+        for index, (name, runs) in enumerate(zip(names or results, results.values(), strict=True)):
+            steps = [s for s, _ in runs[0]["curve"]]
+            points = [interval([r["curve"][i][1] for r in runs]) for i in range(len(steps))]
+            means = [m for m, _ in points]
+            axis.plot(steps, means, **look(index))
+            if len(runs) > 1 and len(results) <= MOST_BANDS:
+                low, high = [m - h for m, h in points], [m + h for m, h in points]
+                axis.fill_between(steps, low, high, color=look(index)["color"], alpha=0.15, linewidth=0)
+            ends[name] = means[-1]
+        axis.set(xlabel="optimizer updates", ylabel="held-out avg@8", ylim=(0, 1))
+        if len(ends) > MOST_DIRECT_LABELS:
+            legend(figure, list(ends))
+        elif len(ends) > 1:
+            label_ends(axis, ends)
+    return figure
 
 
 def main() -> None:
@@ -147,7 +167,7 @@ def main() -> None:
         f"peak memory of a run {peak:.2f} GiB.\n" if peak else "finished runs were taken as they are.\n"
     )
     save(given.out, table(results) + note, results)
-    draw(results, given.out / "curves.png")
+    (given.out / "curves.png").write_bytes(encoded(draw(results), "png"))
 
 
 if __name__ == "__main__":

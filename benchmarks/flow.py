@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from nft_lightning.common.pictures import COLOURS, STYLE
+
+BLUE, ORANGE = COLOURS[0], COLOURS[1]
 OUT = Path(__file__).resolve().parents[1] / "docs" / "flow.svg"
 METADATA = {".svg": {"Date": None}}
 WIDTH, HEIGHT = 2.1, 0.95
@@ -34,8 +36,13 @@ LEFT = [("objective", "batches"), ("batches", "step"), ("step", "policy")]
 
 def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
-    plt.rcParams.update({"svg.hashsalt": "flow", "font.family": "DejaVu Sans"})
-    figure, axes = plt.subplots(figsize=(10.5, 3.4))
+    with mpl.rc_context(STYLE):
+        drawn().savefig(out, bbox_inches="tight", facecolor="white", metadata=METADATA.get(out.suffix))
+
+
+def drawn() -> Figure:
+    figure = Figure(figsize=(10.5, 3.4))
+    axes = figure.subplots()
     for x, y, text, folder in BOXES.values():
         shape = FancyBboxPatch(
             (x, y),
@@ -43,10 +50,10 @@ def main() -> None:
             HEIGHT,
             boxstyle="round,pad=0.02,rounding_size=0.12",
             fc="#eef4fa",
-            ec="#0072b2",
+            ec=BLUE,
         )
         axes.add_patch(shape)
-        axes.text(x + WIDTH / 2, y + 0.6, text, ha="center", va="center", fontsize=10, color="#111111")
+        axes.text(x + WIDTH / 2, y + 0.6, text, ha="center", va="center", fontsize=9.5, color="#111111")
         axes.text(x + WIDTH / 2, y + 0.25, folder, ha="center", va="center", fontsize=9, color="#555555")
     for first, second in RIGHT:
         arrow(axes, (BOXES[first][0] + WIDTH, 2.375), (BOXES[second][0], 2.375))
@@ -60,11 +67,11 @@ def main() -> None:
     axes.set_xlim(-0.2, 11.2)
     axes.set_ylim(-0.55, 3.0)
     axes.axis("off")
-    figure.savefig(out, bbox_inches="tight", facecolor="white", metadata=METADATA.get(out.suffix))
+    return figure
 
 
-def arrow(axes: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    style = {"arrowstyle": "-|>", "mutation_scale": 14, "color": "#d55e00", "linewidth": 1.4}
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>", "mutation_scale": 14, "color": ORANGE, "linewidth": 1.4}
     axes.add_patch(FancyArrowPatch(start, end, shrinkA=3, shrinkB=3, **style))
 
 

@@ -1,10 +1,10 @@
-"""Write docs/objectives.md and draw its two pictures from the objectives themselves.
+"""Write docs/objectives.md and draw its three pictures from the objectives themselves.
 
     python benchmarks/objectives.py
 
 The table's formulas are the ``Right:`` and ``Wrong:`` lines of the docstrings, which
-tests/objectives/test_coefficients.py proves; reduction and needs are those of conf/algorithm. The
-picture is drawn by autograd: no formula is written a second time.
+tests/objectives/test_coefficients.py checks; reduction and needs are those of conf/algorithm. The
+pictures are drawn by autograd: no formula is written a second time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nft_lightning.app.build import build, option, options_of
+from nft_lightning.common.pictures import INK, STYLE, encoded, label_ends, look
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TEACHER = "distillation"
@@ -49,7 +53,11 @@ NEEDS = {
     "teacher": "teacher",
 }
 SAME_CURVES = ("nft_official", "nft_continuous")
+# What the first picture compares.
+MESSAGE = ("nft", "grpo", "dapo", "dr_grpo")
 ACCURACIES, K = (0.25, 0.5, 0.75), 8
+# A ratio just off 1 would fall on GSPO's narrow interval; the grid holds 1 itself.
+RATIOS = [0.01 * i for i in range(20, 201)]
 INTRODUCTION = """# Objectives
 
 Made by `python benchmarks/objectives.py` from the docstrings and from `conf/algorithm`; do not edit.
@@ -62,10 +70,12 @@ condition holds, else 0. T is the row's length and K the problem's completions; 
 defined in the class's docstring. `tests/objectives/test_coefficients.py` and `test_gates.py` check each
 line in float64.
 
-![Coefficient against ratio](objectives.png)
+![Coefficient against ratio: NFT, GRPO, DAPO and Dr. GRPO](objectives.png)
 
-Solid: tokens of right answers. Dashed: of wrong ones. One problem with eight one-token answers; the row
-that is drawn moves, the others stay at ratio 1. PPO's critic is taken to know r_q.
+Above 0: tokens of right answers; below: of wrong ones. One problem with eight one-token answers; the row
+that is drawn moves, the others stay at ratio 1. Where the others clip, their coefficient falls to 0 at
+once; NFT keeps right tokens whole, and the push on wrong ones fades as their ratio falls. The
+[other families](#all-families) are below.
 
 """
 OPTIONS = """
@@ -125,6 +135,12 @@ that of KL(policy, teacher) over the next token (`tests/objectives/test_distilla
 `objective/teacher_gap` is the mean of -A, an estimate of that KL. The teacher's log-probabilities are
 taken at `rollout.temperature` as well. A teacher is frozen and kept beside the policy, also under LoRA;
 a resumed run refuses another one.
+
+## All families
+
+The same picture for each family of the table; PPO's critic is taken to know r_q.
+
+![Coefficient against ratio, family by family](objectives_all.png)
 
 ## Further identities
 
@@ -219,61 +235,81 @@ def weights(objective: Any, rewards: torch.Tensor, ids: torch.Tensor) -> list[bo
     return kept
 
 
-def draw(path: Path) -> None:
-    """A row of panels for each family, a column for each r_q."""
-    from matplotlib.figure import Figure
+def panel_of(axis: Any, named: dict[str, Any], accuracy: float) -> dict[str, float]:
+    """Draw the coefficients of right tokens above 0 and of wrong ones below; the ends of the former."""
+    ends = {}
+    for index, (name, objective) in enumerate(named.items()):
+        for right in (True, False):
+            c = [coefficient(objective, accuracy, math.log(r), right) for r in RATIOS]
+            axis.plot(RATIOS, c, **look(index, marked=False))
+            if right:
+                ends[name] = c[-1]
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.axvline(1, color=INK, linewidth=0.8)
+    axis.set_title(f"a share of {accuracy:g} of the answers is right")
+    return ends
 
+
+def draw(path: Path) -> None:
+    """One row: NFT beside the algorithms that it is compared with most."""
     made = algorithms()
-    ratios = [0.02 * i for i in range(10, 101)]
-    # A ratio just off 1 would fall on GSPO's narrow interval; the grid holds 1 itself.
-    figure = Figure(figsize=(13, 21), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(ACCURACIES), sharex=True, sharey=True)
+    for axis, accuracy in zip(panels, ACCURACIES, strict=True):
+        ends = panel_of(axis, {name: made[name] for name in MESSAGE}, accuracy)
+        axis.set_xlabel("ratio R")
+    panels[0].set_ylabel("wrong     coefficient c     right")
+    label_ends(panels[-1], ends)
+    path.write_bytes(encoded(figure, "png"))
+
+
+def draw_all(path: Path) -> None:
+    """A row of panels for each family, a column for each share of right answers."""
+    made = algorithms()
     # A teacher's coefficient does not depend on the verdict.
     families = {family: names for family, names in FAMILIES.items() if family != TEACHER}
-    axes = figure.subplots(len(families), len(ACCURACIES), sharex=True)
-    for panels, (family, names) in zip(axes, families.items(), strict=True):
+    figure = Figure(figsize=(10, 2.1 * len(families)), layout="constrained")
+    for part, (family, names) in zip(figure.subfigures(len(families), 1), families.items(), strict=True):
+        shown = [name for name in names if name not in SAME_CURVES]
+        panels = part.subplots(1, len(ACCURACIES), sharex=True, sharey=True)
         for axis, accuracy in zip(panels, ACCURACIES, strict=True):
-            for index, name in enumerate(n for n in names if n not in SAME_CURVES):
-                for right, style in ((True, "-"), (False, "--")):
-                    c = [coefficient(made[name], accuracy, math.log(r), right) for r in ratios]
-                    label = name if right else None
-                    # Curves that coincide stay visible through different widths.
-                    width = max(3.6 - 0.55 * index, 1.0)
-                    axis.plot(ratios, c, style, color=f"C{index}", lw=width, label=label)
-            axis.axhline(0, color="black", lw=0.6)
-            axis.axvline(1, color="black", lw=0.6, ls=":")
-            axis.grid(alpha=0.25)
-            axis.set_title(f"{family}, r_q = {accuracy}", fontsize=10)
-        panels[0].set_ylabel("coefficient c")
-        panels[-1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    for axis in axes[-1]:
-        axis.set_xlabel("ratio R")
-    figure.savefig(path, dpi=90)
+            panel_of(axis, {name: made[name] for name in shown}, accuracy)
+            axis.set_title(f"{family}, {accuracy:g} right")
+        handles = [Line2D([], [], label=n, **look(i, False)) for i, n in enumerate(shown)]
+        part.legend(handles=handles, loc="outside right center", fontsize="small")
+    figure.supxlabel("ratio R", fontsize="small")
+    path.write_bytes(encoded(figure, "png", 100))
 
 
 def draw_weights(path: Path) -> None:
     """omega(r) of each prompt weight, read from ``prepare``."""
-    from matplotlib.figure import Figure
-
     from nft_lightning.objectives import NFT, Outcomes
     from nft_lightning.objectives.nft import PROMPT_WEIGHTS
 
-    size = 50
+    size, most = 50, 4
     counts = range(1, size)
     rewards = torch.cat([(torch.arange(size) < count).double() for count in counts])
     ids = torch.arange(len(counts)).repeat_interleave(size)
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
     axis = figure.subplots()
-    for name in PROMPT_WEIGHTS:
+    for index, name in enumerate(PROMPT_WEIGHTS):
         made = NFT(prompt_weight=name).prepare(Outcomes(rewards, ids, torch.ones(len(ids))))
-        weight = made.values["prompt_weight"][::size]
-        axis.plot([count / size for count in counts], weight.tolist(), label=name)
-    axis.set(xlabel="share of right answers r", ylabel="omega(r)", ylim=(0, 4))
-    axis.grid(alpha=0.25)
-    axis.legend()
-    figure.savefig(path, dpi=90)
+        weight = made.values["prompt_weight"][::size].tolist()
+        shares = [count / size for count in counts]
+        axis.plot(shares, weight, label=name, **look(index, marked=False))
+    axis.set(xlabel="share of right answers r", ylabel="omega(r)", ylim=(0, most), xlim=(0, 1))
+    # The curves end close to each other, and are far apart at the start, where they leave the panel.
+    axis.legend(loc="upper right")
+    path.write_bytes(encoded(figure, "png"))
+
+
+def main() -> None:
+    (DOCS / "objectives.md").write_text(page(), encoding="utf-8")
+    with mpl.rc_context(STYLE):
+        draw(DOCS / "objectives.png")
+        draw_all(DOCS / "objectives_all.png")
+        draw_weights(DOCS / "prompt_weights.png")
 
 
 if __name__ == "__main__":
-    (DOCS / "objectives.md").write_text(page(), encoding="utf-8")
-    draw(DOCS / "objectives.png")
-    draw_weights(DOCS / "prompt_weights.png")
+    main()

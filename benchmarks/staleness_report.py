@@ -16,8 +16,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from measuring import facts, save
 
+from nft_lightning.common.pictures import STYLE, encoded, legend, look
 from nft_lightning.common.text import accuracy_name
-from nft_lightning.compare.drawing import STYLE, encoded, look
 from nft_lightning.stats.intervals import over_seeds
 
 Finals = dict[str, dict[int, dict[int, float]]]
@@ -49,21 +49,21 @@ def row(algorithm: str, by_staleness: dict[int, dict[int, float]]) -> str:
 
 
 def draw(found: Finals) -> Figure:
-    """Final accuracy against staleness, one line an algorithm."""
+    """Final accuracy against staleness, one line per algorithm."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         panel = figure.subplots()
-        for i, (algorithm, by_staleness) in enumerate(found.items()):
+        for i, by_staleness in enumerate(found.values()):
             places = sorted(by_staleness)
             levels = [over_seeds(list(by_staleness[place].values())) for place in places]
             means = [level.mean for level in levels]
             errors = [[m.mean - m.low for m in levels], [m.high - m.mean for m in levels]]
             at = [place + 0.06 * i for place in range(len(places))]
-            panel.errorbar(at, means, errors, label=algorithm, capsize=2, **look(i))
+            panel.errorbar(at, means, errors, capsize=2, **look(i))
         panel.set_xticks(range(len(places)), [str(place) for place in places])
         panel.set_xlabel("staleness in rollouts")
         panel.set_ylabel("held-out accuracy at the end")
-        figure.legend(loc="outside right")
+        legend(figure, list(found))
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Bad input that a person can mend. The message is one sentence: field, value, remedy."""
+    """Bad input that a person can correct. The message is one sentence: field, value, remedy."""
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
         self.field, self.value = field, value

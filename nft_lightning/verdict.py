@@ -27,5 +27,5 @@ class Verdict:
 
     @property
     def correct(self) -> bool:
-        """True for the outcome ``correct`` alone."""
+        """True for the outcome ``correct`` only."""
         return self.outcome == "correct"

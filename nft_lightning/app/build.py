@@ -154,7 +154,7 @@ def resolved(node: DictConfig, field: str) -> dict[str, Any]:
         _, missing, said = str(error).partition("Missing mandatory value: ")
         if not missing:
             raise
-        # A reference names the key that it refers to in its message alone.
+        # A reference names the key that it refers to only in its message.
         direct = isinstance(error, MissingMandatoryValue)
         key = error.full_key if direct and error.full_key else said.split()[0]
         raise UserError(

@@ -39,7 +39,7 @@ TRAINER_KEYS = ("accelerator", "devices", "strategy", "precision", "threads", "d
 """What a cold start takes over from the run's trainer: where it computes, and in which precision."""
 
 LAUNCHERS = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "SLURM_")
-"""How variables begin by which a launcher tells its ranks who they are."""
+"""How variables begin by which a launcher numbers its ranks."""
 
 NOT_LEARNED = ("evaluation", "verifier", "rollout.temperature", "rollout.max_generation_rounds")
 """Keys that do not change the weights of a cold start; two runs that differ there share one."""
@@ -123,7 +123,7 @@ def check_cold_start(cfg: DictConfig, parts: Parts) -> None:
 def with_cold_start(cfg: DictConfig) -> DictConfig:
     """Return ``cfg`` with its cold start as the model; make it where nobody did before.
 
-    One process a host makes it, in a process of its own, and the others wait. A run that is resumed
+    One process per host makes it, in a process of its own, and the others wait. A run that is resumed
     keeps the one that it was begun with.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where a model lies."""
+"""The device that a model is on."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) 
         raise UserError(
             "policy.compile",
             True,
-            "would compile anew at every gathering of ZeRO 3",
+            "would compile again at every gathering of ZeRO 3",
             "use trainer=zero2 or trainer=fsdp2",
         )
 

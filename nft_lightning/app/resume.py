@@ -43,7 +43,7 @@ ENDED = {
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a run goes on.
+    """Where a run continues.
 
     Attributes:
         checkpoint: the folder; None where the run was ended before its first.
@@ -99,7 +99,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
     now = [f"++{a.lstrip('+')}" if key_of(a) in added else a for a in arguments if key_of(a) != "resume"]
     begun_in = Path(command.get("folder", "."))
     if begun_in.is_dir():
-        # Paths stand in the command as they were typed.
+        # The command has paths as they were typed.
         os.chdir(begun_in)
     return [*kept, *now, f"run_dir={quoted(str(folder))}", "resume=auto"]
 
@@ -124,7 +124,7 @@ def check_names(folder: Path) -> None:
 
 
 def kept_overrides(overrides: Iterable[str]) -> list[str]:
-    """Return what ``command.json`` holds: neither secrets nor what a resume gives anew."""
+    """Return what ``command.json`` holds: neither secrets nor what a resume gives again."""
     anew = ("resume", "run_dir", "resume_allow")
     return [o for o in overrides if key_of(o) not in anew and not secret_override(o)]
 

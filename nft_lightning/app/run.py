@@ -53,7 +53,7 @@ VERSIONS_OF = ("nft-lightning", "torch", "lightning", "transformers", "hydra-cor
 def run(cfg: DictConfig, overrides: Sequence[str] = (), parts: Parts | None = None) -> dict[str, Any]:
     """Check, build, evaluate, train, evaluate; returns the summary that is also written.
 
-    With ``cfg.resume`` it goes on where the run folder's last complete checkpoint stands.
+    With ``cfg.resume`` it continues from the run folder's last complete checkpoint.
     ``overrides`` are those of the command line, kept for a resume.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What may stand under ``trainer``: keys and values of ``lightning.Trainer``, checked ahead."""
+"""What may be under ``trainer``: keys and values of ``lightning.Trainer``, checked ahead."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def check_flags(node: DictConfig) -> None:
     reason = refusal(options)
     if not reason:
         return
-    # What the command line adds stands last.
+    # What the command line adds is last.
     for key in reversed(list(options)):
         rest = {name: value for name, value in options.items() if name != key}
         if not refusal(rest):

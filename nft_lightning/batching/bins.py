@@ -15,7 +15,7 @@ def pack(sizes: Sequence[tuple[int, int]], budget: int) -> list[range]:
 
     Args:
         sizes: (rows, tokens of the longest row) of each item, by rising tokens.
-        budget: rows times longest row that a micro-batch may hold; an item that is larger is alone.
+        budget: rows times longest row that a micro-batch may hold; a larger item has one to itself.
     """
     rows = np.array([0, *(count for count, _ in sizes)]).cumsum()
     # least[j]: what items 0 to j - 1 cost at best; start[j]: where their last micro-batch begins.

@@ -13,12 +13,12 @@ class BatchingConfig:
     """How a rollout is cut.
 
     Attributes:
-        updates_per_rollout: optimizer steps an epoch; the first has ratio 1 everywhere.
+        updates_per_rollout: optimizer steps per epoch; the first has ratio 1 everywhere.
         max_tokens_per_micro_batch: tokens in one forward pass, padding included; it never changes the
-            gradient. A row, or a group that must stay whole, that is longer is alone.
+            gradient. A row, or a group that must stay whole, that is longer has one to itself.
         stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
         minibatch_unit: ``group`` keeps the completions of a problem in one update; ``completion``
-            deals them out one by one, as TRL does, and in effect verl, which sorts them by length: every
+            assigns them one by one, as TRL does, and in effect verl, which sorts them by length: every
             update then sees most problems of the rollout. Not for objectives that compare whole groups.
     """
 

@@ -78,7 +78,7 @@ def layout(
     """
     owners = [g for g, group in enumerate(rollout.groups) for _ in group.completions]
     completions = [c for group in rollout.groups for c in group.completions]
-    # What goes to the same update: the rows of one group, or each alone.
+    # What goes to the same update: the rows of one group, or one row.
     units = grouped(range(len(owners)), int if minibatch_unit == "completion" else owners.__getitem__)
     lengths = rollout.lengths if rollout.groups else torch.zeros(0, dtype=torch.long)
     computed = signal.computed.tolist()
@@ -108,7 +108,7 @@ def micro_batches(
 ) -> list[list[Row]]:
     """This rank's micro-batches of rows of like length, each within ``budget`` padded tokens.
 
-    Rows, or groups, are dealt out over the ranks in the order of length, so that the ranks' tokens
+    Rows, or groups, are distributed over the ranks in the order of length, so that the ranks' tokens
     differ by less than the longest.
     """
     units = grouped(rows, lambda row: row.group if whole_groups else row.index)

@@ -1,4 +1,4 @@
-"""How a rollout's completions are dealt to its updates."""
+"""How a rollout's completions are assigned to its updates."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 600, 150, 40, 12, 28
 
 @dataclass(frozen=True)
 class Curve:
-    """Where things stand: (x, y, group) points a part, and the first and last update."""
+    """Where a part's groups are: (x, y, group) points a part, and the first and last update."""
 
     points: dict[str, list[tuple[float, float, Found]]]
     first: int

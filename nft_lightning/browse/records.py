@@ -142,7 +142,7 @@ class Records:
         return sorted((self.run / part).glob(f"{PARTS[part]}_[0-9]*.parquet"))
 
     def indexes(self, part: str) -> list[Index]:
-        """Return all that can be read; ``unreadable`` tells the others."""
+        """Return all that can be read; ``unreadable`` names the others."""
         found = []
         with self.lock:
             for path in self.files(part):

@@ -123,7 +123,7 @@ class Scorer:
         """Return tokens of each row under ``weights``, the first ``MOST_TOKENS`` of each.
 
         Args:
-            key: tells this group from others.
+            key: distinguishes this group from others.
             weights: a name of :meth:`choices`.
             rows: of one group, with ``problem``, ``token_ids`` and ``engine_logprobs``.
 

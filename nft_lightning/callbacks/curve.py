@@ -40,26 +40,26 @@ class LearningCurve(L.Callback):
 
 
 def draw(points: list[dict[str, float]], path: Path) -> None:
-    """Two panels over the number of training problems."""
+    """Draw accuracy with its interval, and the response length, over the number of training problems."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
+
+    from nft_lightning.common.pictures import STYLE, encoded, look, thousands
 
     name = accuracy_name(points[0])
     x = [p["problems"] for p in points]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(x, [p[name] for p in points], marker="o", markersize=3)
-    left.fill_between(
-        x, [p[name + "_low"] for p in points], [p[name + "_high"] for p in points], alpha=0.25
-    )
-    left.set(
-        ylim=(0, 1.02),
-        xlabel="training problems",
-        ylabel=metric_label(name),
-    )
-    left.set_title("held-out accuracy, 95 % interval", fontsize=10)
-    right.plot(x, [p["eval/response_length_mean_tokens"] for p in points], marker="o", markersize=3)
-    right.set(xlabel="training problems", ylabel="tokens", ylim=(0, None))
-    right.set_title("mean response length", fontsize=10)
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(x, [p[name] for p in points], **look(0))
+        low, high = [p[name + "_low"] for p in points], [p[name + "_high"] for p in points]
+        left.fill_between(x, low, high, color=look(0)["color"], alpha=0.15, linewidth=0)
+        left.set(ylim=(0, 1.02), ylabel=metric_label(name))
+        left.set_title("held-out accuracy, 95 % interval")
+        right.plot(x, [p["eval/response_length_mean_tokens"] for p in points], **look(0))
+        right.set(ylabel="tokens", ylim=(0, None))
+        right.set_title("mean response length")
+        for axis in (left, right):
+            axis.set_xlabel("training problems")
+            thousands(axis)
+    path.write_bytes(encoded(figure, "png"))

@@ -52,7 +52,7 @@ def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) ->
         # The weights are those that four bits stood for, so the model is written as one that has them.
         with torch.device("meta"):
             written = type(plain)(config)
-        # End tokens stand there, and a model made of a config knows its defaults only.
+        # End tokens are there, and a model made of a config knows its defaults only.
         written.generation_config = plain.generation_config
         plain = written
     try:

@@ -19,7 +19,7 @@ class SkippedRows(L.Callback):
     """Writes ``skipped/epoch_NNNN_update_NNNN.parquet`` for each update that was left out.
 
     A row is a completion with its own loss, summed by token weight, which of them can be blamed for
-    where it is not finite; where all are finite the gradient alone was not.
+    where it is not finite; where all are finite only the gradient was not.
     """
 
     def __init__(self, on_write_error: str = "continue") -> None:

@@ -153,7 +153,7 @@ def canonical_loop(state: dict[str, Any], epochs: int, updates: int, length: int
     more.
 
     Hooks see half-counted progress, from which Lightning restarts differently, or not at all. After
-    the last update of an epoch its evaluation is still to come: the loop is then told one batch
+    the last update of an epoch its evaluation is still to come: the loop then gets one batch
     less, and the data module serves an empty one.
     """
     updates = min(updates, length - 1)

@@ -91,7 +91,7 @@ def as_written(node: Any, key: Any) -> Any:
 
 
 def is_plain_run(arguments: list[str]) -> bool:
-    """Return whether the arguments are overrides alone, so that they can be checked ahead."""
+    """Return whether the arguments are overrides only, so that they can be checked ahead."""
     return not any(a.startswith("-") for a in arguments)
 
 
@@ -129,7 +129,7 @@ def check_references(cfg: DictConfig, overrides: list[str]) -> None:
 
 
 def without_hydra(overrides: list[str]) -> list[str]:
-    """Return what concerns the config, and where more of it lies; Hydra's own settings wait for
+    """Return what concerns the config, and where more of it is; Hydra's own settings wait for
     Hydra.
     """
     return [

@@ -57,7 +57,7 @@ def keys_of(group: str, option: str) -> list[str]:
 
 
 def package_of(group: str, option: str) -> str:
-    """Return what stands before an option's keys in the config: empty, or a name and a dot."""
+    """Return what comes before an option's keys in the config: empty, or a name and a dot."""
     first = Path(CONF_DIR / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()[0]
     named = first.removeprefix(PACKAGE).strip() if first.startswith(PACKAGE) else group
     return "" if named == GLOBAL else f"{named}."
@@ -75,7 +75,7 @@ def dotted(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 def holds_keys(node: DictConfig, key: Any) -> bool:
-    """Return whether a node with keys of its own stands under ``key``, and no reference to one."""
+    """Return whether a node with keys of its own is under ``key``, and no reference to one."""
     if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
         return False
     return isinstance(node[key], DictConfig)

@@ -1,4 +1,4 @@
-"""nft-serve: a vLLM server whose weights come from nft-train alone."""
+"""nft-serve: a vLLM server whose weights come from nft-train only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nft_lightning.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT = {
-    "VLLM_SERVER_DEV_MODE": "1",  # vLLM's endpoints for weight updates exist in this mode alone
+    "VLLM_SERVER_DEV_MODE": "1",  # vLLM's endpoints for weight updates exist in this mode only
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

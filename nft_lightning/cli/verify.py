@@ -29,8 +29,8 @@ HELP = r"""Score predictions against golds: one JSON object per line in, the sam
   nft-verify --check-golds problems.jsonl      can every "gold" or "answer" be read?
 """
 EPILOG = r"""Each output line has the input's keys and
-  verdict    correct, wrong, unparsable (no answer that can be read), timeout, bad_gold (the gold can
-             not be read) or error (the verification failed; says nothing about the answer)
+  verdict    correct, wrong, unparsable (no answer that can be read), timeout, bad_gold (the gold
+             cannot be read) or error (the verification failed; says nothing about the answer)
   correct    true only for the verdict "correct"
   extracted  the answer that was found, or null
   seconds    wall time of the verification

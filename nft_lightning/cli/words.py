@@ -125,7 +125,7 @@ def sets_free_key(argument: str) -> bool:
 def check_words(config_name: str, arguments: list[str]) -> None:
     """Raise UserError for an argument that is no ``key=value``, or chooses what a group does not have.
 
-    Options may lie elsewhere too, where ``hydra.searchpath`` or an option of Hydra's says so.
+    Options may be elsewhere too, where ``hydra.searchpath`` or an option of Hydra's says so.
     """
     plain = not any(argument.startswith("-") for argument in arguments)
     many = bool({"-m", "--multirun"} & set(arguments))

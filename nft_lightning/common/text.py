@@ -18,13 +18,13 @@ def metric_label(name: str) -> str:
 
 
 def with_interval(metrics: Mapping[str, float], name: str) -> str:
-    """``0.950 [0.921, 0.969]``, or the number alone where its ends are not among the metrics."""
+    """``0.950 [0.921, 0.969]``, or only the number where its ends are not among the metrics."""
     low, high = (metrics.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
     return interval(metrics[name], low, high)
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
-    """``0.510 [0.439, 0.581]``, the mean alone where there is no interval; ``sign``: ``+`` or empty."""
+    """``0.510 [0.439, 0.581]``, only the mean where there is no interval; ``sign``: ``+`` or empty."""
     if math.isnan(low):
         return f"{mean:{sign}.3f}"
     return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
@@ -57,7 +57,7 @@ def suggestion(given: str, names: Sequence[str], prefix: str = "", cutoff: float
     """Return a remedy that names the closest of ``names``, or all of them where none is close.
 
     Args:
-        given: what somebody wrote. prefix: stands before the closest name, as in ``trainer.``.
+        given: what somebody wrote. prefix: comes before the closest name, as in ``trainer.``.
         cutoff: how alike two words must be, see :func:`difflib.get_close_matches`.
     """
     near = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)

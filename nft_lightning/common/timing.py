@@ -1,4 +1,4 @@
-"""Where the time goes: named phases with their tokens, summed, and told to whoever watches."""
+"""Where the time goes: named phases with their tokens, summed, and passed to whoever watches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PhaseTimer:
                 stack[-1] = (stack[-1][0], now)
 
     def drain(self) -> dict[str, float]:
-        """Gauges, and since the last call the seconds of each phase and its tokens a second, if any."""
+        """Return gauges, and since the last call each phase's seconds and tokens per second, if any."""
         found = dict(self.gauges)
         found |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
         for phase, count in self.tokens.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from nft_lightning.common.pictures import INK, legend, look
 from nft_lightning.compare.comparison import Comparison
-from nft_lightning.compare.drawing import INK, band, dot, legend, look
+from nft_lightning.compare.drawing import band, dot, shaded
 from nft_lightning.compare.measures import final, score, stacked
 from nft_lightning.stats.intervals import accuracy
 
@@ -40,12 +41,13 @@ def profiles(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     steps = np.arange(comparison.k) / comparison.k
-    for i, runs in enumerate(comparison.runs.values()):
+    for i, (label, runs) in enumerate(comparison.runs.items()):
         values = stacked(runs, final)
-        band(left, list(steps), [accuracy((values > tau).astype(float)) for tau in steps], i)
+        levels = [accuracy((values > tau).astype(float)) for tau in steps]
+        band(left, list(steps), levels, i, with_interval=shaded(comparison, label))
         scores = np.sort([score(r) for r in runs])
         above = 1 - np.arange(len(scores) + 1) / len(scores)
-        right.step([0, *scores], above, where="post", **look(i))
+        right.step([0, *scores], above, where="post", **look(i, marked=False))
     left.set(xlabel="accuracy tau of a problem", ylabel="share above tau", ylim=(0, 1.02))
     right.set(xlabel="accuracy tau of a run")
     left.set_title("share of problems and seeds above tau")

@@ -64,7 +64,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it. ``k`` samples a problem; ``baseline`` is the label that curves are set against."""
+    """All of it. ``k`` samples per problem; ``baseline`` is the label that curves are set against."""
 
     runs: dict[str, list[Run]]
     baseline: str
@@ -106,7 +106,7 @@ class Comparison:
             listed = "; ".join(f"{label}: {sorted(s)}" for label, s in seeds.items())
             found.append(f"Seeds differ ({listed}); pairs are compared on those that both have.")
         if min(len(s) for s in seeds.values()) == 1:
-            found.append("With one seed an interval tells about other problems, not about other seeds.")
+            found.append("With one seed an interval is about other problems, not about other seeds.")
         found += [change for group in self.runs.values() for run in group for change in changes_of(run)]
         if self.may_differ:
             found.append(f"Conditions were allowed to differ in {', '.join(self.may_differ)}.")
@@ -130,7 +130,7 @@ def compare(
 ) -> Comparison:
     """Read, check and compare the runs in ``paths``.
 
-    ``target`` is the accuracy whose cost is told; by default the middle between the start and the
+    ``target`` is the accuracy whose cost is given; by default the middle between the start and the
     lowest final accuracy.
 
     Raises:
@@ -165,7 +165,7 @@ def level(label: str, group: Sequence[Run], target: float, k: int) -> Level:
     """Return one algorithm's line."""
     reached = {axis: [reach(r, axis, target) for r in group] for axis in ("tokens", "seconds")}
     count = sum(math.isfinite(t) for t in reached["tokens"])
-    # A mean over the seeds that arrived, alone, would praise the algorithm whose slow seeds never did.
+    # A mean over only the seeds that arrived would praise the algorithm whose slow seeds never did.
     to_target = {a: over_seeds(c) if count == len(group) else None for a, c in reached.items()}
     return Level(
         label,

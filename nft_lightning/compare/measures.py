@@ -34,7 +34,7 @@ def height(run: Run) -> Values:
 
 
 def score(run: Run) -> float:
-    """Return the accuracy over all problems at the end: one figure a run."""
+    """Return the accuracy over all problems at the end: one figure per run."""
     return float(final(run).mean())
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from nft_lightning.common.pictures import encoded
 from nft_lightning.compare.comparison import Comparison
 from nft_lightning.compare.conclusions import conclusions
-from nft_lightning.compare.drawing import encoded
 from nft_lightning.compare.figures import draw_all
 from nft_lightning.compare.made import made_with, sentence
 from nft_lightning.compare.tables import (

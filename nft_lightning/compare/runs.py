@@ -91,7 +91,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
     Raises:
         UserError: a path that holds no run, or no finished one in all of them.
     """
-    # By where they really lie, named as they were given: a report is for others to read.
+    # By where they really are, named as they were given: a report is for others to read.
     folders: dict[Path, Path] = {}
     for path in paths:
         configs = [path / "config.yaml"] if (path / "config.yaml").exists() else []
@@ -201,7 +201,7 @@ def check_conditions(runs: Sequence[Run], may_differ: Sequence[str]) -> None:
             name,
             values[other],
             f"in {runs[other].folder}, but {values[0]!r} in {runs[0].folder}: no equal conditions",
-            f"compare runs that differ in algorithm and seed alone, or add --may-differ {name}",
+            f"compare runs that differ only in algorithm and seed, or add --may-differ {name}",
         )
     for run in runs:
         if run.final.problem_ids != runs[0].final.problem_ids:

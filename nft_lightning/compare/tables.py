@@ -26,7 +26,7 @@ class Table:
 
 
 def level_table(comparison: Comparison) -> Table:
-    """Return what each algorithm reaches, one row an algorithm."""
+    """Return what each algorithm reaches, one row per algorithm."""
     k = comparison.k
     rows = [
         [v.label, f"{v.before.mean:.3f}", share(v.final), share(v.gained, "+"), share(v.passed)]
@@ -56,7 +56,7 @@ def run_table(comparison: Comparison) -> Table:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Return what each algorithm costs, one row an algorithm."""
+    """Return what each algorithm costs, one row per algorithm."""
     aim = f"{comparison.target:.2f}"
     columns = ["algorithm", "response tokens", "training tokens", "seconds"]
     return Table(

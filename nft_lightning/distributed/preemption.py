@@ -58,7 +58,7 @@ class PreemptionHandler:
         self.largest = largest
 
     def install(self) -> None:
-        """Listen, in the main thread alone; also again after somebody else took the handlers."""
+        """Listen, in the main thread only; also again after somebody else took the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         PreemptionHandler.listening = self

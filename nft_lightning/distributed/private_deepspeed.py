@@ -16,7 +16,7 @@ def in_fragments(parameter: Any) -> bool:
 
 
 def fragment_of(parameter: Any) -> Any:
-    """Return where this rank's fragment of a parameter of ZeRO 2 lies; None where it has none."""
+    """Return where this rank's fragment of a parameter of ZeRO 2 is; None where it has none."""
     return parameter._hp_mapping
 
 

@@ -67,7 +67,7 @@ def gather_objects(mine: T) -> list[T]:
 def gather_or_raise(make: Callable[[], T]) -> list[T]:
     """Return what ``make`` returns on each rank, rank by rank; what it raises on one, every rank raises.
 
-    A rank that failed alone would leave the others waiting for it.
+    One rank that failed would leave the others waiting for it.
     """
     if not several():
         return [make()]
@@ -89,6 +89,6 @@ def sendable(error: BaseException) -> BaseException:
     """Return the error, or its text where it does not survive the way to another process."""
     try:
         pickle.dumps(error)
-        return copy.copy(error)  # made anew as the other process would make it
+        return copy.copy(error)  # made again as the other process would make it
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")

@@ -54,7 +54,7 @@ def shape_of(tensor: Tensor) -> torch.Size:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Return whether parameters lie in parts on several ranks."""
+    """Return whether parameters are in parts on several ranks."""
     return any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in module.parameters())
 
 
@@ -67,7 +67,7 @@ def clip_gradients(module: nn.Module, largest: float) -> Tensor:
 
 
 def clip_parts(trained: Sequence[Any], largest: float) -> Tensor:
-    """As :func:`clip_gradients`, of what ZeRO has added up: each element lies on one rank."""
+    """As :func:`clip_gradients`, of what ZeRO has added up: each element is on one rank."""
     parts = [part for p in trained if (part := gradient_part(p)) is not None]
     total = torch.zeros((), device=trained[0].device, dtype=torch.float32)
     for part in parts:

@@ -103,7 +103,7 @@ def name_of(weight: str, matrix: str) -> str:
 
 
 def weight_of(matrix: str) -> str:
-    """Return the name of the weight that a matrix stands beside."""
+    """Return the name of the weight that a matrix belongs to."""
     return f"{matrix.rpartition('.lora_')[0]}.weight"
 
 

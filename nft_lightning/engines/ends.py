@@ -54,7 +54,7 @@ def stop_options(ends: Sequence[int], sampling: Sampling) -> dict[str, Any]:
 
 
 class StopWatch:
-    """Tells at which token a completion's text holds a stop string.
+    """Finds the token that completes a stop string in a text.
 
     Text comes token by token as vLLM's detokenizer makes it: without special tokens, behind the
     prompt. A token that completes a stop string belongs to the completion, whatever follows the

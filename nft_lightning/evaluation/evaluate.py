@@ -1,4 +1,4 @@
-"""Answer what is missing, judge it, save it; then count."""
+"""Answer what is missing, score it, save it; then count."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from nft_lightning.types import Group
 
 @dataclass(frozen=True)
 class Store:
-    """``folder/SET/protocol.json`` and ``folder/SET/part_NNNN.parquet``, one row a completion."""
+    """``folder/SET/protocol.json`` and ``folder/SET/part_NNNN.parquet``, one row per completion."""
 
     folder: Path
 
@@ -37,7 +37,7 @@ class Store:
                 raise UserError(
                     "out",
                     str(self.folder),
-                    f"holds answers to {name} with another {key} ({path} tells which)",
+                    f"holds answers to {name} with another {key} ({path} says which)",
                     "give another folder",
                 )
 
@@ -47,7 +47,7 @@ class Store:
         write_text_whole(self.folder / name / "protocol.json", json.dumps(protocol, indent=1) + "\n")
 
     def path(self, name: str, part: int) -> Path:
-        """Return where part number ``part`` lies."""
+        """Return the path of part number ``part``."""
         return self.folder / name / f"part_{part:04d}.parquet"
 
     def done(self, name: str, part: int) -> bool:

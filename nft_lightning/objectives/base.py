@@ -168,7 +168,7 @@ class Objective(ABC):
         """
 
     def signal(self, outcomes: Outcomes) -> Signal:
-        """:meth:`prepare`, without the completions that the options leave out, and who is idle."""
+        """:meth:`prepare`, without what the options leave out, and which rows have no gradient."""
         made = self.prepare(outcomes)
         if self.advantage_key and not (self.kl_coefficient or self.entropy_coefficient):
             active = (made.values[self.advantage_key] != 0).double()
@@ -182,7 +182,7 @@ class Objective(ABC):
     ) -> TokenLoss:
         """:meth:`token_loss` with the options around it and the metrics that all algorithms log.
 
-        Whatever stands at masked places of the [B, T] tensors, NaN too, reaches neither; nor does a
+        Whatever is at masked places of the [B, T] tensors, NaN too, reaches neither; nor does a
         token that the policy scores and the policy that wrote it could not.
         """
         if old_logprobs is not None:
@@ -199,7 +199,7 @@ class Objective(ABC):
         return TokenLoss(torch.where(mask, loss, 0.0), metrics, sums)
 
     def ratio(self, logprobs: Tensor, old_logprobs: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log R and R [B, T], in fp32 or wider; the gradient flows through ``logprobs`` alone."""
+        """log R and R [B, T], in fp32 or wider; the gradient flows through ``logprobs`` only."""
         logprobs = widen(logprobs)
         old = logprobs.detach() if old_logprobs is None else widen(old_logprobs).detach()
         log_ratio = logprobs - old

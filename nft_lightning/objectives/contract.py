@@ -17,7 +17,7 @@ class RequiredInputs:
         group_size: completions of one problem, at least.
         old_logprobs: log-probabilities under the policy that wrote the rollout.
         binary_rewards: rewards are 0 or 1.
-        unit_rewards: rewards lie in [0, 1].
+        unit_rewards: rewards are in [0, 1].
         reference_logprobs: log-probabilities under the initial policy, frozen.
         teacher: they are those of another model, at the algorithm's ``teacher_path``.
         engine_logprobs: log-probabilities as the engine reported them.

@@ -114,7 +114,7 @@ class DPO(Objective):
         sign = torch.where(right, 1.0, -1.0).to(implicit)
         margin = sign[:, None] * (implicit[:, None] - implicit[None, :])
         loss = torch.where(pairs, softplus(-margin), torch.zeros_like(margin)).sum(1)
-        # Each pair occurs in two rows: half of its loss lies on each.
+        # Each pair occurs in two rows: half of its loss is on each.
         count = (pairs.sum(1) * (together & (right[:, None] == right[None, :])).sum(1)).clamp(min=1)
         return loss * together.sum(1) / (2 * count)
 

@@ -162,7 +162,7 @@ class ContinuousNFT(NFT):
 
 @dataclass(frozen=True, kw_only=True)
 class RFT(NFT):
-    """Rejection-sampling fine-tuning (RAFT): ``-log pi`` on right answers alone.
+    """Rejection-sampling fine-tuning (RAFT): ``-log pi`` on right answers only.
 
     It is NFT with negative weight 0 and prompt weight one, as the paper's baseline is.
 
@@ -182,6 +182,6 @@ class RFT(NFT):
             raise UserError(
                 "algorithm.negative_weight",
                 self.negative_weight,
-                "has no place in RFT, which learns from right answers alone",
+                "has no place in RFT, which learns only from right answers",
                 "use algorithm=nft",
             )

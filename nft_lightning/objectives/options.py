@@ -26,7 +26,7 @@ OWN_WEIGHT = "already weighs its prompts through the advantage"
 
 
 def check_options(objective: Objective) -> None:
-    """Raise UserError for an option whose value is wrong, or that has no effect as the rest stands."""
+    """Raise UserError for an option whose value is wrong, or that has no effect as the rest is set."""
     if objective.dual_clip and not (math.isfinite(objective.dual_clip) and objective.dual_clip > 1):
         raise refusal(objective, "dual_clip", "is not above 1", "use 0 (off) or 3")
     truncated = objective.importance_correction == "truncate"

@@ -82,7 +82,7 @@ class WeightedREINFORCE(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class PSR(WeightedREINFORCE):
-    """Positive sample reinforcement: right answers alone.
+    """Positive sample reinforcement: right answers only.
 
     Right: ``R [R < 1+clip_high]``
     Wrong: ``0``
@@ -99,7 +99,7 @@ class PSR(WeightedREINFORCE):
 
 @dataclass(frozen=True, kw_only=True)
 class NSR(WeightedREINFORCE):
-    """Negative sample reinforcement: wrong answers alone.
+    """Negative sample reinforcement: wrong answers only.
 
     Right: ``0``
     Wrong: ``-R [R > 1-clip_low]``
@@ -119,7 +119,7 @@ def check_zero(objective: WeightedREINFORCE, name: str, side: str) -> None:
         raise UserError(
             f"algorithm.{name}",
             getattr(objective, name),
-            f"has no place in {type(objective).__name__}, which learns from {side} answers alone",
+            f"has no place in {type(objective).__name__}, which learns only from {side} answers",
             "use algorithm=w_reinforce",
         )
 

@@ -47,7 +47,7 @@ def masked_pair(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sequence_sum(x: Tensor, mask: Tensor) -> Tensor:
-    """Return [B, T] -> [B, 1]: the sum over a row's tokens; whatever stands at masked places is
+    """Return [B, T] -> [B, 1]: the sum over a row's tokens; whatever is at masked places is
     ignored.
     """
     return torch.where(mask, x, torch.zeros_like(x)).sum(1, keepdim=True)

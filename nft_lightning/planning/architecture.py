@@ -1,4 +1,4 @@
-"""A model's shape and size from its config alone: no weights, no network."""
+"""A model's shape and size from its config only: no weights, no network."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Architecture:
 
 
 def folder_of(path: str) -> str:
-    """Return where a shipped policy lies; any other folder or hub name as it is."""
+    """Return where a shipped policy is; any other folder or hub name as it is."""
     return str(tiny_policy_path(path)) if path in TINY_POLICIES else path
 
 

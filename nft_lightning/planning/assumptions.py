@@ -18,7 +18,7 @@ FORMATS = ("table", "json")
 class GPU:
     """A type of GPU: GiB that programs can use, dense TFLOPs, GB/s of its memory and to its neighbours.
 
-    ``link_gb_s`` is one way, as is the network's; ``source`` says where the figures stand.
+    ``link_gb_s`` is one way, as is the network's; ``source`` says where the figures are from.
     """
 
     memory_gib: float

@@ -117,7 +117,7 @@ def smaller_budgets(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def smaller_groups(setting: Setting) -> Iterator[tuple[str, Setting]]:
-    """Half as many answers, and again, where those to a problem must lie in one pass."""
+    """Half as many answers, and again, where those to a problem must be in one pass."""
     count, found = setting.completions, None
     while setting.whole_groups and count >= 4:
         count //= 2

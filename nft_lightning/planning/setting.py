@@ -119,7 +119,7 @@ class Setting:
         return self.computed if self.computed != self.stored and self.strategy != FSDP2 else None
 
     def passing(self, gradient: bool = True) -> Pass:
-        """Return the largest micro-batch, forward and backward or forward alone."""
+        """Return the largest micro-batch, forward and backward or only forward."""
         width = self.longest_row
         rows = max(1, self.budget // width, self.completions if self.whole_groups else 1)
         return Pass(
@@ -263,7 +263,7 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:
-    """Return whether training computes a group of wrong answers alone, beside a mixed one."""
+    """Return whether training computes a group of only wrong answers, beside a mixed one."""
     count = 4
     rewards = torch.tensor([1.0, 1.0, 0.0, 0.0] + [0.0] * count)
     lengths = torch.full((2 * count,), max_new_tokens // 2 + 1)

@@ -34,7 +34,7 @@ class Pass:
         prompt: tokens of each row without a log-probability.
         dtype: of parameters and of what is computed outside autocast.
         autocast: the type that products are computed in, or None.
-        checkpointing: layers keep their input alone and are computed again.
+        checkpointing: layers keep only their input and are computed again.
         fused: log-probabilities in tiles; else by way of the logits.
         lora_rank: adapters on every linear layer of a frozen model; 0 trains all of it.
         gradient: forward and backward; else a forward pass without gradient.
@@ -93,7 +93,7 @@ class Tracker(TorchDispatchMode):
 
     @staticmethod
     def storage(tensor: Tensor) -> int:
-        """Return what tells storages apart: the address of the storage object."""
+        """Return what distinguishes storages: the address of the storage object."""
         return tensor.untyped_storage()._cdata
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

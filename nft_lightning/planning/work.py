@@ -98,13 +98,13 @@ def groups(setting: Setting) -> tuple[float, float]:
 
 
 def trained_flops(setting: Setting, rows: float) -> float:
-    """Return a forward pass over all rows, with logits of answers alone."""
+    """Return a forward pass over all rows, with logits of answers only."""
     shape = setting.architecture
     return shape.forward_flops(rows * setting.mean_row, setting.mean_row, rows * setting.mean_response)
 
 
 def reference_flops(setting: Setting, rows: float) -> float:
-    """Return a forward pass of the teacher or the frozen policy, with logits of answers alone."""
+    """Return a forward pass of the teacher or the frozen policy, with logits of answers only."""
     if not setting.reference:
         return 0.0
     shape, row = setting.teacher or setting.architecture, setting.mean_row
@@ -154,7 +154,7 @@ def concurrency(setting: Setting, completions: float) -> float:
 
 
 def decode_seconds(setting: Setting, completions: float, at_once: float) -> float:
-    """Steps of a full batch; at least as long as the longest completion takes alone."""
+    """Steps of a full batch; at least as long as the longest completion takes by itself."""
     if not completions:
         return 0.0
     gpu, parallel = setting.assumed.type, setting.engine_options.get("tensor_parallel_size", 1)
@@ -175,7 +175,7 @@ def micro_batches(setting: Setting, trained: float) -> int:
 
 
 def bandwidth(setting: Setting) -> float:
-    """Return bytes a second that a GPU exchanges with the others."""
+    """Return the bytes per second that a GPU exchanges with the others."""
     gpu, assumed = setting.assumed.type, setting.assumed
     alone = setting.gpus <= assumed.gpus_per_node
     return (

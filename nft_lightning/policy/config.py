@@ -30,10 +30,10 @@ class PolicyConfig:
         padding_free: rows go through the model end to end, without padding; with flash attention
             (``model.attention``), whose cost is then that of the tokens. Otherwise a mask keeps the rows
             apart, at the cost of attention over the whole micro-batch.
-        gradient_checkpointing: keep each layer's input alone and run the layer again in the backward
+        gradient_checkpointing: keep only each layer's input and run the layer again in the backward
             pass; the gradient is the same.
         compile: torch.compile of each decoder layer in training; generation is not compiled.
-        lora_rank: rank of LoRA's matrices (peft), which then train alone; 0 trains all weights.
+        lora_rank: rank of LoRA's matrices (peft), which alone then train; 0 trains all weights.
         lora_alpha: they count alpha / rank times.
         lora_targets: ``all-linear``, which leaves the head out, or layers' names with commas between.
         quantize: ``4bit`` keeps the frozen weights in NF4 (bitsandbytes; QLoRA); ``none``.

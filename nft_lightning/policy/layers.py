@@ -29,10 +29,10 @@ def decoder_layers(model: Any) -> list[nn.Module]:
 
 
 def recompute(layers: list[nn.Module]) -> None:
-    """Keep each layer's input alone; the backward pass runs the layer again.
+    """Keep only each layer's input; the backward pass runs the layer again.
 
     Where no gradient is wanted, as in generation, nothing changes. The models know such an option of
-    their own, but for training mode alone, where their dropout acts.
+    their own, but only for training mode, where their dropout acts.
     """
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)

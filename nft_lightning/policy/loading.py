@@ -119,7 +119,7 @@ class HFModel(ModelConfig):
         modules: list[Any] = list(policy.modules())
         for module in modules:
             if hasattr(module, "support_avx512bf16_for_cpu"):
-                # Or bitsandbytes packs them anew at the first pass without gradient, on some CPUs: a
+                # Or bitsandbytes packs them again at the first pass without gradient, on some CPUs: a
                 # resumed run could not follow.
                 module.support_avx512bf16_for_cpu = False
         return policy

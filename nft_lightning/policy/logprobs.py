@@ -164,7 +164,7 @@ def multiplied_as_they_are(one: Tensor, other: Tensor) -> bool:
 
 
 def local(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
-    """Targets as columns of a tile, and which of them lie in it; the others point to a valid column."""
+    """Targets as columns of a tile, and which of them are in it; the others point to a valid column."""
     inside = (targets >= words.start) & (targets < words.stop)
     return torch.where(inside, targets - words.start, 0), inside
 

@@ -76,7 +76,7 @@ def outside_decoder(model: nn.Module) -> str | None:
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """Inside, the frozen weights alone compute."""
+    """Inside, only the frozen weights compute."""
     layers: list[Any] = [m for m in model.modules() if hasattr(m, "lora_A")]
     for layer in layers:
         # peft's own switch turns requires_grad off and on, which sharded parameters do not survive.

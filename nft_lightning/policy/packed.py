@@ -37,7 +37,7 @@ def padded(batch: TokenBatch) -> View:
 
 
 def flat(batch: TokenBatch) -> View:
-    """Return all rows in one, end to end: positions begin anew with each, by which models keep them
+    """Return all rows in one, end to end: positions begin again with each, by which models keep them
     apart.
 
     transformers reads the restarts as separate sequences: for flash attention as lengths, for the

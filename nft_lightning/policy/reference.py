@@ -23,7 +23,7 @@ class Frozen:
         copy: the teacher; or the policy as it was, where a reference is wanted and all weights train;
             else None: under LoRA the weights without their adapters are the reference.
         names: the policy's own parameters that do not train, aliases included.
-        mark: a checksum of the frozen parameters, which tells other weights apart.
+        mark: a checksum of the frozen parameters, which distinguishes other weights.
     """
 
     def __init__(self, policy: Policy, reference: bool, teacher: Policy | None = None) -> None:

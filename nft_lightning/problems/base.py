@@ -13,7 +13,7 @@ from nft_lightning.types import Problem
 
 
 class ProblemSource(Protocol):
-    """An indexable stream without an end: the state of a source is the index alone."""
+    """An indexable stream without an end: the state of a source is only the index."""
 
     def problem(self, index: int, seed: int) -> Problem:
         """Training problem number ``index`` of the run with this seed; a pure function."""
@@ -35,7 +35,7 @@ class ProblemSource(Protocol):
 
 
 def is_held_out(text: str, fraction: float) -> bool:
-    """True for the given fraction of all texts, decided by a hash of the text alone."""
+    """True for the given fraction of all texts, decided by a hash of only the text."""
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 

@@ -72,7 +72,7 @@ def parse_line(line: str, path: str, number: int, field: str) -> Problem:
                 field,
                 path,
                 f"holds half a surrogate pair, which UTF-8 cannot hold, at line {number}",
-                "mend or remove that line",
+                "correct or remove that line",
             ) from error
     name = texts.get("id", f"line-{number}")
     extra = other_columns(row, given)

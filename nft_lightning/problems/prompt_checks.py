@@ -134,7 +134,7 @@ def check_rendering(prompt: PromptConfig, tokenizer: Any, area: str) -> None:
             f"{area}.template",
             prompt.template,
             "renders a prompt that does not hold the problem" if rendered.strip() else "renders nothing",
-            "mend the template, or use another",
+            "correct the template, or use another",
         )
     if prompt.system is not None and prompt.system.strip() not in rendered:
         raise no_system_role(prompt, area, "leaves it out")

@@ -42,7 +42,7 @@ PROBE = "7919 + 1"
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """What stands around a problem; the same for training, held-out problems and ``nft-eval``.
+    """What is around a problem; the same for training, held-out problems and ``nft-eval``.
 
     Attributes:
         template: ``chat`` (the tokenizer's own chat template), another name of :data:`TEMPLATES`, a
@@ -158,7 +158,7 @@ class PromptConfig:
                 f"{area}.template",
                 self.template,
                 f"is a chat template that fails ({first_line(error)})",
-                "mend it, give it what it asks for (system, chat_kwargs), or use another template",
+                "correct it, give it what it asks for (system, chat_kwargs), or use another template",
             ) from error
         return rendered
 
@@ -249,5 +249,8 @@ def unencodable(field: str, text: str) -> UserError:
     """Return the error for a text with half a character, as cut emoji in scraped data leave it."""
     shown = text.encode(errors="replace").decode()[:60]
     return UserError(
-        field, shown, "holds half a surrogate pair, which UTF-8 cannot hold", "mend or remove the text"
+        field,
+        shown,
+        "holds half a surrogate pair, which UTF-8 cannot hold",
+        "correct or remove the text",
     )

@@ -67,7 +67,7 @@ class MetricsTable(Logger):
 
 
 def of_an_update(metrics: Mapping[str, float]) -> bool:
-    """Return whether a call tells of one update: ours, or a callback's that logs on its own.
+    """Return whether a call is about one update: ours, or a callback's that logs on its own.
 
     Lightning adds the epoch to what a module logs; callbacks such as LearningRateMonitor call a logger
     themselves, and do not.

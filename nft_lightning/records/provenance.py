@@ -41,7 +41,7 @@ def commit_of(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     if not known:
-        return None  # installed into an environment that lies within another project's checkout
+        return None  # installed into an environment that is within another project's checkout
     return f"{commit}, changed" if changed else commit
 
 

@@ -1,4 +1,4 @@
-"""Every rollout and every evaluation in Parquet: one row a completion."""
+"""Every rollout and every evaluation in Parquet: one row per completion."""
 
 from __future__ import annotations
 

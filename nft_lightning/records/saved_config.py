@@ -141,6 +141,6 @@ def check_agreement(cfg: DictConfig, saved: Path) -> dict[str, tuple[Any, Any]]:
             str(saved.parent),
             f"was begun with other settings ({listed})",
             f"leave them as they were, or add resume_allow=[{','.join(refused)}] to go another way from "
-            "here on, which the run folder then tells",
+            "here on, which the run folder then says",
         )
     return changed

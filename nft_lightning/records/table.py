@@ -52,7 +52,7 @@ class Table:
             return list(csv.DictReader(file))
 
     def replace(self, names: list[str], rows: list[dict[str, Any]]) -> None:
-        """Write the whole file anew, in one step."""
+        """Write the whole file again, in one step."""
         write_text_whole(self.path, text_of(names, [dict(zip(names, names, strict=True)), *rows]))
 
     def position(self) -> int:

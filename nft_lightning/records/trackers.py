@@ -2,7 +2,7 @@
 
 Each gets the run's ``config.yaml``, which holds no secret, and every metric. None sends anything to
 another host unless its config says so. A tracker cannot be cut back: what a resumed run repeats
-stands there twice, and ``metrics.csv`` is the truth.
+appears there twice, and ``metrics.csv`` is the truth.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class WandbTracker(WandbLogger):
         need("wandb", "wandb")
         import wandb
 
-        # Metadata would hold the command line, where a secret may stand.
+        # Metadata would hold the command line, where a secret may be.
         settings = wandb.Settings(x_disable_meta=True, disable_code=True, disable_git=True, silent=True)
         super().__init__(
             name=name or Path(save_dir).name,

@@ -22,7 +22,7 @@ def check_write_rule(rule: str, field: str) -> str:
 
 @contextmanager
 def written(what: Path, rule: str) -> Iterator[None]:
-    """Yield a full disk or the like ends the run, or costs it this file alone, by ``rule``."""
+    """Yield a full disk or the like ends the run, or costs it only this file, by ``rule``."""
     try:
         yield
     except OSError as error:

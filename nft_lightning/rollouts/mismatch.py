@@ -15,7 +15,7 @@ class Mismatch:
     """Adds up over the micro-batches of an epoch.
 
     ``moments`` [6]: tokens, and the sums of |d|, exp(|d|), exp(d), exp(2 d) and k3, where d is the
-    trainer's log-probability of a sampled token under the policy that wrote it, less the engine's.
+    trainer's log-probability of a sampled token under the policy that wrote it, minus the engine's.
     """
 
     moments: Tensor = field(default_factory=lambda: torch.zeros(6, dtype=torch.float64))

@@ -20,7 +20,7 @@ def engine_copies(engine: Engine) -> tuple[int, int]:
 
 
 def share(prompts: Sequence[Prompt], place: int, shares: int) -> list[int]:
-    """Return the indices that fall to share number ``place``: prompts dealt out in the order of length.
+    """Return the indices that fall to share number ``place``: prompts assigned in the order of length.
 
     Shares differ by one prompt at most, and by less than the longest prompt in tokens; where there
     are fewer prompts than shares, some are empty.

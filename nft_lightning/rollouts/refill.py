@@ -75,7 +75,7 @@ class Rounds:
 
 
 class Refill:
-    """One rollout from an engine that tells of completions as they come.
+    """One rollout from an engine that reports completions as they come.
 
     Args:
         rounds: which positions to ask for. ask: the question at a position.

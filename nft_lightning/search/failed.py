@@ -25,7 +25,7 @@ class FailedRuns(Callback):
         self.before = 0
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember how many runs the folder tells of already."""
+        """Remember how many runs the folder has already."""
         self.before = len(lines(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

@@ -119,7 +119,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
         self.n_trials = min(self.n_trials, math.prod(len(found) for found in values.values()))
 
     def open_study(self) -> optuna.Study:
-        """Return the study, new or as it stands; a sampler that continues draws other numbers than
+        """Return the study, new or as it is; a sampler that continues draws other numbers than
         before.
         """
         study = optuna.create_study(
@@ -250,7 +250,7 @@ def check_objectives(objectives: Sequence[str], pruner: Any) -> None:
         raise UserError(
             "hydra.sweeper.objectives",
             list(objectives),
-            "cannot be pruned: a pruner knows the accuracy alone",
+            "cannot be pruned: a pruner knows only the accuracy",
             "set pruner=none",
         )
 

@@ -126,7 +126,7 @@ def check_own_critic(objective: Objective, *, lora: bool = False, cut: bool = Fa
     """Raise UserError where a critic with a trunk of its own cannot train.
 
     Args:
-        lora: the policy trains adapters only. cut: gradients lie in parts on the ranks.
+        lora: the policy trains adapters only. cut: gradients are in parts on the ranks.
     """
     if not objective.needed_inputs.own_critic or not (lora or cut):
         return

@@ -76,7 +76,7 @@ class RolloutDataModule(L.LightningDataModule):
             problems, verifier: where problems come from, and who scores their answers.
             rollout, batching: how much is generated, and how it is cut. plain: their fields one by one,
                 such as ``max_new_tokens=512`` or ``updates_per_rollout=4``.
-            prompt: what stands around a problem. prompt_template: its template.
+            prompt: what is around a problem. prompt_template: its template.
             engine: the config of who writes completions; None is the policy's own model.
             evaluation: held-out problems, and how they are answered.
             sync_check: the check after every weight sync; None is the check with its defaults.
@@ -266,7 +266,7 @@ class RolloutDataModule(L.LightningDataModule):
         return {**self.synced.metrics(), **self.progress.axes()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Optimizer batches lie on the device already."""
+        """Optimizer batches are on the device already."""
         if isinstance(batch, OptimizerBatch):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

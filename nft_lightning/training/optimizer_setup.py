@@ -56,7 +56,7 @@ class OptimizerSetup:
         now = self.numbers(total_updates)
         check_same_kind(self.before, now)
         if self.before != now:
-            # The schedule is made anew when training starts; the state of another kind would not fit.
+            # The schedule is made again when training starts; the state of another kind would not fit.
             checkpoint["lr_schedulers"] = []
 
     def renewed(self, optimizer: Any, total_updates: int | None, updates_done: int) -> Any:

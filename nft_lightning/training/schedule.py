@@ -19,7 +19,7 @@ Factor = Callable[[int], float]
 
 
 def total_updates(max_epochs: int | None, max_steps: int, updates_per_rollout: int) -> int | None:
-    """Return how many updates a run makes at most; None where the trainer sets no end."""
+    """Return the largest number of updates in a run; None where the trainer sets no end."""
     ends = []
     if max_epochs is not None and max_epochs >= 0:
         ends.append(max_epochs * updates_per_rollout)

@@ -20,7 +20,7 @@ class Verifier:
     One that reads texts only has ``verify``; one that needs the problem's other columns, the prompt or
     token ids overrides ``score``, and ``check_problems`` where not every problem has them. Its verdicts
     may carry scores that are not 0 or 1: then ``is_continuous`` says so, and an algorithm that needs
-    binary rewards refuses it. ``reward_range`` says where such scores lie, if that is known.
+    binary rewards refuses it. ``reward_range`` says where such scores are, if that is known.
 
     Attributes:
         rewards: what each outcome is worth.
@@ -29,7 +29,7 @@ class Verifier:
     rewards: RewardRules
 
     def is_continuous(self) -> bool:
-        """Return whether rewards may lie between right and wrong."""
+        """Return whether rewards may be between right and wrong."""
         return False
 
     def reward_range(self) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ SEARCH_RULES = ("any", "latex", "expression")
 RULES = BOX_RULES + SEARCH_RULES
 OFFICIAL_CHARACTERS = 100
 
-# A box without braces holds a number, a letter that stands free, or one command.
+# A box without braces holds a number, a letter by itself, or one command.
 NUMBER = r"\s{0,9}-?\d[\d,]*(?:\.\d+)?"
 LETTER = r"\s{1,9}[a-zA-Z](?=\s{0,9}(?:\$|\\\)|\\\]|[.,]|\Z))"
 COMMAND = r"\s{0,9}-?\\[a-zA-Z]+(?:\{[^{}]*\}){0,2}"
@@ -23,7 +23,7 @@ TOKEN = re.compile(
     rf"\\(?:(?:boxed|fbox|framebox)(?:(?P<box>\s*\{{)|(?P<unbraced>{NUMBER}|{LETTER}|{COMMAND}))|.)|[{{}}]",
     re.DOTALL,
 )
-# What stands between two boxes of one list, and a percent sign behind a box.
+# What is between two boxes of one list, and a percent sign behind a box.
 BETWEEN = r"\s*\$?\s*(?:[,;]|,?\s*(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)\s*\$?\s*"
 LIST_GOES_ON = re.compile(BETWEEN)
 LIST_BEFORE = re.compile(rf"[}}\d]{BETWEEN}\Z")
@@ -79,7 +79,7 @@ def first_boxed(text: str) -> str | None:
 
 
 def official_boxed(text: str) -> str | None:
-    r"""Return the last ``\boxed{}``, which must lie in the last 100 characters whole.
+    r"""Return the last ``\boxed{}``, which must be in the last 100 characters whole.
 
     As the official NFT code does with ``strict_box_verify`` (verl's ``math_dapo``).
     """

@@ -130,3 +130,8 @@ def test_every_option_has_a_line():
     page = (ROOT / "docs" / "choices.md").read_text()
     for group in sorted({*groups_of("train"), "eval"}):
         assert not [name for name in options_of(group) if f"`{name}`" not in page], group
+
+
+def test_every_logger_is_explained():
+    page = (ROOT / "docs" / "loggers.md").read_text()
+    assert not [name for name in options_of("logger") if f"| `logger={name}` |" not in page]

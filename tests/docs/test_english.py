@@ -22,7 +22,11 @@ INSTEAD = {
     r"\bplays the\b": "holds the",
     r"\bproves that\b": "checks that",
 }
-TEXTS = [*PAGES, *sorted((ROOT / "conf").rglob("*.yaml"))]
+TEXTS = [
+    *PAGES,
+    *sorted((ROOT / "conf").rglob("*.yaml")),
+    *sorted((ROOT / "nft_lightning").rglob("*.py")),
+]
 GENERATED = {"conformance.md"}
 
 

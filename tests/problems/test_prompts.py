@@ -221,5 +221,5 @@ def test_half_a_surrogate_pair_is_named_with_its_line(compose_config, tmp_path, 
     rows[1][key] += "\ud83d"
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match=r"holds half a surrogate pair.* at line 2: mend"):
+    with pytest.raises(UserError, match=r"holds half a surrogate pair.* at line 2: correct"):
         build_parts(compose_config("problems=jsonl", f"problems.path={path}", "run_dir=x"))

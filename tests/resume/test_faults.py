@@ -205,7 +205,7 @@ def test_many_losses_that_are_not_finite(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["nft", "dpo"])
 def test_out_of_memory(tmp_path, monkeypatch, algorithm):
-    """Out of memory in a micro-batch: it is split and the step made anew, with the same gradient."""
+    """Out of memory in a micro-batch: it is split and the step made again, with the same gradient."""
     options = (f"algorithm={algorithm}", "trainer.max_epochs=1")
     running.run(brief(f"run_dir={tmp_path / 'a'}", *options))
     token_loss, failures = PolicyModule.token_loss, []

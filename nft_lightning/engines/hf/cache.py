@@ -53,7 +53,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows alone."""
+        """Keep only these rows."""
         self.key_room, self.value_room = self.key_room[indices], self.value_room[indices]
         self.show()
 

@@ -1,4 +1,4 @@
-"""Completions from the trainer's own model, with a sampler that does no idle work."""
+"""Completions from the trainer's own model, with a sampler that does no needless work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HFEngineConfig(EngineConfig):
     max_rows: int = bounded(512, least=1, use="512")
     process: str = bounded("trainer", choices=("trainer", "own"))
     threads: int | None = bounded(None, least=1)
-    # Sharded parameters are gathered into a whole copy for this engine alone.
+    # Sharded parameters are gathered into a whole copy for this engine only.
     uses_trainer_model: ClassVar[bool] = True
     planned_as: ClassVar[str | None] = "hf"
 
@@ -227,7 +227,7 @@ def uniforms(seeds: Sequence[int], count: int) -> np.ndarray[Any, Any]:
 
 
 def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Return one token a row from logits [B, V] and its log-probability under the sampled
+    """Return one token per row from logits [B, V] and its log-probability under the sampled
     distribution.
     """
     if sampling.temperature == 0:

@@ -149,7 +149,7 @@ class CachedRows:
 class WholeRows:
     """Rows of a model without such a cache (Mamba, RWKV ...): all tokens are read again at each step.
 
-    Slower, and right for every causal model: padding stands on the right, where no token sees it.
+    Slower, and right for every causal model: padding is on the right, where no token sees it.
     """
 
     def __init__(self, model: Any, prompts: Sequence[Prompt], owner: Tensor, pad: int) -> None:

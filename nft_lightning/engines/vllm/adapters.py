@@ -33,7 +33,7 @@ from nft_lightning.errors import UserError
 class VLLMAdapterEngine(VLLMEngine):
     """A vLLM engine with room for one adapter, which each sync replaces.
 
-    The frozen weights come with the first sync. While the trainer trains they lie in the host's memory,
+    The frozen weights come with the first sync. While the trainer trains they are in the host's memory,
     since they would not come again.
     """
 

@@ -115,7 +115,7 @@ class VLLMEngineConfig(EngineConfig):
 class VLLMEngine(Engine):
     """A vLLM ``LLM`` in this process; see :class:`nft_lightning.engines.base.Engine`.
 
-    It starts from the model's config alone: weights come by sync, so a forgotten sync cannot go
+    It starts from only the model's config: weights come by sync, so a forgotten sync cannot go
     unnoticed. Each prompt is one request for its K completions, which share the prompt's cache.
 
     Attributes:

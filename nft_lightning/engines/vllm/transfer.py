@@ -68,7 +68,7 @@ class InProcessTransfer(LayerwiseTransfer):
 
 
 def begin_reload(model: nn.Module) -> None:
-    """Let the model take checkpoint-format tensors anew.
+    """Let the model take checkpoint-format tensors again.
 
     On CPUs experts are packed when their kernel is made, and at no later update: it is made again.
     """

@@ -33,7 +33,7 @@ class VLLMServerConfig(EngineConfig):
         wait_for_server_seconds: how long to wait where no server is left, for one to come back.
         transfer_folder: a folder that trainer and servers see, for servers with ``--transfer files``;
             None is shared memory.
-        transfer_chunk_mib: how much of the weights lies there at a time.
+        transfer_chunk_mib: how much of the weights is there at a time.
         max_model_len: the servers' ``--max-model-len``, where it is below the model's context.
         trainer_address: where servers with ``--transfer nccl`` reach this host.
         dtype: float32 or bfloat16, the servers' ``--dtype``, which weights are sent in; auto sends the

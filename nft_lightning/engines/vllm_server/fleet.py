@@ -117,7 +117,7 @@ class FileSender:
 
     Args:
         folder: None is shared memory where there is any, else the temporary folder.
-        chunk_bytes: most that lies there at a time, one tensor at least.
+        chunk_bytes: most that is there at a time, one tensor at least.
     """
 
     def __init__(self, folder: str | None, chunk_bytes: int) -> None:

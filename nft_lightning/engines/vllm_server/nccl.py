@@ -19,7 +19,7 @@ from nft_lightning.engines.vllm_server.http import ServerError
 class NcclSender:
     """vLLM's own NCCL broadcast from the trainer's GPU to those of all servers.
 
-    One group holds them all; it is made anew when a server left, came or came back.
+    One group holds them all; it is made again when a server left, came or came back.
 
     Args:
         form: of the policy's tensors. address: where the servers reach this host.

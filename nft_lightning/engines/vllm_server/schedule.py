@@ -96,7 +96,7 @@ class Spread(Generic[Job, Answer]):
                 while not (self.fatal or self.done) and any(s.up for s in up):
                     self.change.wait()
         except BaseException as error:
-            # An interrupt reaches this thread alone; the others must not continue asking.
+            # An interrupt reaches only this thread; the others must not continue asking.
             self.fail(error if isinstance(error, Exception) else EngineError("interrupted"))
             raise
         if self.fatal:

@@ -8,7 +8,7 @@ from nft_lightning.training.strategies.fsdp2 import FullySharded
 from nft_lightning.training.strategies.zero import ZeRO
 
 FSDP2, ZERO_2, ZERO_3 = "fsdp2", "deepspeed_stage_2", "deepspeed_stage_3"
-# Gradients and optimizer state lie in parts on the ranks.
+# Gradients and optimizer state are in parts on the ranks.
 CUT = (FSDP2, ZERO_2, ZERO_3)
 # Parameters as well.
 PARAMETERS_CUT = (FSDP2, ZERO_3)

@@ -44,7 +44,7 @@ class ZeRO(DDPStrategy):
 
     @property
     def shards_parameters(self) -> bool:
-        """Return whether parameters are whole within a forward pass alone."""
+        """Return whether parameters are whole only within a forward pass."""
         return self.stage == 3
 
     @property
@@ -159,7 +159,7 @@ class ZeRO(DDPStrategy):
 
 
 def imported(device: torch.device) -> Any:
-    """Return the library, which asks the environment for its device, with warnings alone on the
+    """Return the library, which asks the environment for its device, with only warnings on the
     screen.
     """
     if device.type == "cpu":

@@ -12,7 +12,7 @@ simplified_equal = grader.sympy_symbolic_eq
 DIGITS = 15
 FAR = 1e-6
 MOST_SYMBOLS = 8
-# No special values: what is equal here by chance alone is nothing that anybody writes.
+# No special values: what is equal here only by chance is nothing that anybody writes.
 FIRST, STEP = sympy.Rational(7243, 9973), sympy.Rational(3719, 8831)
 SLOW = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 

@@ -27,7 +27,7 @@ ROUNDED = 0.02
 
 
 def install() -> None:
-    """Let math-verify compare numbers relative to their size, and multiply what stands side by side."""
+    """Let math-verify compare numbers by their size, and multiply what is written side by side."""
     grader.sympy_numeric_eq = relative.equal
     grader.sympy_symbolic_eq = algebra.equal
     juxtaposed.install()

@@ -1,6 +1,6 @@
 """Verdicts that need no computer algebra: they are what a worker would say, only sooner.
 
-``tests/verifiers/test_fast_path.py`` proves it on thousands of generated pairs.
+``tests/verifiers/test_fast_path.py`` checks it on thousands of generated pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands side by side is a product: math-verify takes 2(3) for 2 + 3, as in a mixed number."""
+"""What is written side by side is a product: math-verify takes 2(3) for 2 + 3, as in a mixed number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nft_lightning.verifiers.math.private_sympy import Latex2Sympy
 
 
 def product_of(parser: Any, factors: list[Any], begin: int = 0) -> Any:
-    """Return the product of what stands side by side; in place of ``convert_postfix_list``.
+    """Return the product of what is written side by side; in place of ``convert_postfix_list``.
 
     Mixed numbers have been written as fractions before. A derivative is of all that follows it.
     """
@@ -30,5 +30,5 @@ def product_of(parser: Any, factors: list[Any], begin: int = 0) -> Any:
 
 
 def install() -> None:
-    """Let math-verify's parser multiply what stands side by side."""
+    """Let math-verify's parser multiply what is written side by side."""
     Latex2Sympy.convert_postfix_list = product_of

@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.05
 STUCK_SECONDS = 0.5
 
 Job = tuple[str, str, str]
-"""Three texts for the scorer: how to judge, the answer, and what it is judged by."""
+"""Three texts for the scorer: how to score, the answer, and what it is scored by."""
 
 
 class WorkerPool:
@@ -32,7 +32,7 @@ class WorkerPool:
     a worker that has been at one for half a second is stood in for, by as many as ``workers`` in all.
 
     Args:
-        scorer: the module that judges, see :mod:`nft_lightning.verifiers.sandbox.worker`.
+        scorer: the module that scores, see :mod:`nft_lightning.verifiers.sandbox.worker`.
         workers: processes at full width, started with the first job.
         timeout_seconds: a job's deadline; its worker is killed and replaced.
         memory_limit_mb: address space of a worker, in MiB; a job that needs more is an error.

@@ -25,7 +25,7 @@ class ForkServer:
     """Starts in the background; :meth:`fork` waits until it is ready.
 
     Args:
-        scorer: the module that judges.
+        scorer: the module that scores.
         memory_limit_mb: address space of each worker, in MiB.
     """
 

@@ -11,7 +11,7 @@ BRACKETED = re.compile(r"\s*(?:\\\{|[(\[]).*(?:\\\}|[)\]])\s*", re.DOTALL)
 
 
 def pieces(text: str) -> list[str]:
-    r"""Return what lies between the commas that no bracket encloses; thousands are no list.
+    r"""Return what is between the commas that no bracket encloses; thousands are no list.
 
     >>> pieces(r"1, (2, 3), \frac{1,2}{3}"), pieces("1,234")
     (['1', '(2, 3)', '\\frac{1,2}{3}'], ['1,234'])

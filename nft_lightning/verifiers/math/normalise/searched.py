@@ -12,7 +12,7 @@ MATHS = re.compile(
 
 
 def with_powers_marked(text: str) -> str:
-    r"""Return ``text`` with E-notation as a power of ten, between ``$`` where it stands in prose.
+    r"""Return ``text`` with E-notation as a power of ten, between ``$`` where it is in prose.
 
     >>> with_powers_marked("it is 4.5e33, or $x = 2e3$")
     'it is $4.5 \\times 10^{33}$, or $x = 2 \\times 10^{3}$'
