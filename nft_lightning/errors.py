@@ -18,3 +18,9 @@ class UserError(Exception):
 
 class RunStoppedError(Exception):
     """The run cannot continue; the message is one sentence with what to do."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, without the full stop; its type if nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

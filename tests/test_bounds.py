@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nft_lightning.common.bounds import Bounds, bounded, check_bounds
+from nft_lightning.common.bounds import Bounds, bounded, check_bounds, check_field
 from nft_lightning.errors import UserError
 
 NAN, INF = math.nan, math.inf
@@ -49,3 +49,12 @@ def test_another_default_keeps_the_bounds():
         check_bounds(Below(share=1.0), "area")
     with pytest.raises(UserError, match=r"area\.name='b' is not known"):
         check_bounds(Below(name="b"), "area")
+
+
+def test_a_value_by_itself():
+    check_field("callbacks.checkpoint.every_minutes", None, least=0)
+    check_field("callbacks.checkpoint.every_minutes", 0, least=0)
+    with pytest.raises(UserError, match=r"checkpoint\.every_minutes=-1 is below 0: use 0 or more"):
+        check_field("callbacks.checkpoint.every_minutes", -1, least=0)
+    with pytest.raises(UserError, match=r"collapse\.action=None is not known: use one of warn, stop"):
+        check_field("callbacks.collapse.action", None, choices=("warn", "stop"))

@@ -22,6 +22,7 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -182,21 +183,30 @@ def gpu_type() -> str | None:
     return next((known for known, marks in GPUS.items() if all(m in name for m in marks)), None)
 
 
-def main() -> None:
-    """Measure and write, or say what is missing."""
-    options = parser(__doc__)
-    options.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+def given_rows(script: str, about: str | None, what: str, choices: Iterable[str]) -> argparse.Namespace:
+    """The command line of a check that trains on rows of one shape; says what is missing, and ends.
+
+    ``--WHAT`` takes those of ``choices`` that are measured.
+    """
+    options = parser(about)
+    options.add_argument(f"--{what}", nargs="+", choices=list(choices), default=list(choices))
     options.add_argument("--rows", type=int, default=4, help="of an update")
     options.add_argument("--prompt", type=int, default=256, help="tokens of a row's prompt")
     options.add_argument("--answer", type=int, default=768, help="tokens of its answer")
     options.add_argument("--gpu", default=None, help="nft-plan's name of this GPU (plan.gpu)")
     given = options.parse_args()
-    missing = None if given.rehearse else needs("memory.py", free_gib=28)
+    missing = None if given.rehearse else needs(script, free_gib=28)
     if missing:
         sys.exit(f"error: {missing}")
     given.gpu = given.gpu or ("h100" if given.rehearse else gpu_type())
     if given.gpu is None:
         options.error(f"nft-plan does not know {facts()['device']}: give --gpu {' | '.join(GPUS)}")
+    return given
+
+
+def main() -> None:
+    """Measure and write, or say what is missing."""
+    given = given_rows("memory.py", __doc__, "options", OPTIONS)
     rows = measure(given)
     about = (
         f"{'A tiny shape' if given.rehearse else 'The shape of Qwen3-0.6B'}, random weights, 32-true "

@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import WATCH, needs, parser, random_model, save_random_model, train, write
-from memory import UPDATES, gpu_type, measured, problems, words
+from common import WATCH, random_model, save_random_model, train, write
+from memory import UPDATES, given_rows, measured, problems, words
 
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
@@ -137,19 +137,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Measure and write, or say what is missing."""
-    options = parser(__doc__)
-    options.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    options.add_argument("--rows", type=int, default=4, help="of an update")
-    options.add_argument("--prompt", type=int, default=256, help="tokens of a row's prompt")
-    options.add_argument("--answer", type=int, default=768, help="tokens of its answer")
-    options.add_argument("--gpu", default=None, help="nft-plan's name of this GPU (plan.gpu)")
-    given = options.parse_args()
-    missing = None if given.rehearse else needs("step.py", free_gib=28)
-    if missing:
-        sys.exit(f"error: {missing}")
-    given.gpu = given.gpu or ("h100" if given.rehearse else gpu_type())
-    if given.gpu is None:
-        options.error("nft-plan does not know this GPU: give --gpu, a name of planning/gpus.json")
+    given = given_rows("step.py", __doc__, "precisions", PRECISIONS)
     rows = measure(given)
     about = (
         f"{'A tiny shape' if given.rehearse else 'The shape of Qwen3-0.6B'}, random weights; an update "

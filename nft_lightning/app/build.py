@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nft_lightning.common.text import suggestion
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 PACKAGE = Path(__file__).parents[1]
 CONF_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -98,7 +98,7 @@ def build(node: DictConfig, field: str) -> Any:
         raise UserError(
             f"{field}.{key}".rstrip("."),
             OmegaConf.select(given, key) if key else None,
-            str(error).strip().splitlines()[0].rstrip("."),
+            first_line(error),
             "give a value of the right type",
         ) from error
     return cls(**build_nested(values, field))

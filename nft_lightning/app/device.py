@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nft_lightning.distributed.processes import local_rank
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 
 def usable_device(field: str, name: str) -> Any:
@@ -23,5 +23,5 @@ def usable_device(field: str, name: str) -> Any:
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(field, name, f"cannot be used ({reason})", "use cpu") from error

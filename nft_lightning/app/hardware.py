@@ -30,11 +30,7 @@ def check_devices(cfg: DictConfig, parts: Parts) -> None:
             "is not one that a run can use",
             f"use one of {', '.join(ACCELERATORS)}",
         )
-    if trainer.get("accelerator") == "mps" and not torch.backends.mps.is_available():
-        raise UserError(
-            "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
-        )
-    if trainer.get("accelerator") in ("gpu", "cuda") and not gpu(trainer.accelerator):
+    if not present(str(trainer.get("accelerator", "auto"))):
         raise UserError(
             "trainer.accelerator", trainer.accelerator, "is not on this machine", "use trainer=cpu"
         )
@@ -91,7 +87,7 @@ def check_sharded(cfg: DictConfig, parts: Parts, strategy: str, precision: str) 
 
 def check_attention(cfg: DictConfig, parts: Parts) -> None:
     """Flash attention is for GPUs, and for half precision."""
-    named, trainer = getattr(parts.model, "attention", None), cfg.trainer
+    named, trainer = parts.model.attention, cfg.trainer
     if named != "flash_attention_2":
         return
     if not torch.cuda.is_available() or trainer.get("accelerator") == "cpu":
@@ -128,10 +124,11 @@ def check_deepspeed(strategy: str) -> None:
     check_library("trainer.strategy", strategy, "deepspeed", "deepspeed", ", or use trainer=fsdp2")
 
 
-def gpu(accelerator: str) -> bool:
-    """Return whether there is one."""
-    apple = accelerator == "gpu" and torch.backends.mps.is_available()
-    return torch.cuda.is_available() or apple
+def present(accelerator: str) -> bool:
+    """Return whether this machine has the accelerator."""
+    apple = accelerator in ("gpu", "mps") and torch.backends.mps.is_available()
+    cuda = accelerator in ("gpu", "cuda") and torch.cuda.is_available()
+    return accelerator in ("auto", "cpu") or apple or cuda
 
 
 def check_processes(trainer: Any, parts: Parts) -> None:

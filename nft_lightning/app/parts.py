@@ -15,6 +15,7 @@ from nft_lightning.app.earlier import check_renamed
 from nft_lightning.app.trainer_keys import check_keys
 from nft_lightning.distributed.processes import rank
 from nft_lightning.errors import UserError
+from nft_lightning.policy.loading import ModelConfig
 from nft_lightning.rollouts.asked import check_asked
 from nft_lightning.rollouts.replay import rollout_files
 from nft_lightning.training.checks import check_objective
@@ -30,7 +31,7 @@ class Parts:
     """
 
     objective: Any
-    model: Any
+    model: ModelConfig
     source: Any
     rollout: Any
     engine: Any

@@ -13,10 +13,13 @@ from nft_lightning.app.hardware import check_devices
 from nft_lightning.app.lightning_use import check_callback, check_one_progress_bar
 from nft_lightning.app.parts import Parts
 from nft_lightning.common.libraries import check_library
+from nft_lightning.common.text import key_of
 from nft_lightning.engines.adapters_alone import check_adapted_layers, check_alone
+from nft_lightning.engines.base import EngineConfig
 from nft_lightning.errors import UserError
 from nft_lightning.policy import teacher, value_model
-from nft_lightning.policy.loading import DTYPES
+from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.loading import DTYPES, ModelConfig
 from nft_lightning.policy.lora import without_weights
 from nft_lightning.policy.other_model import inspect_other
 from nft_lightning.policy.requirements import check_policy
@@ -56,7 +59,7 @@ def embedded_values(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
         overrides: those of the command line; what is typed there is meant.
     """
     embedded, values = EMBEDDED
-    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    typed = {key_of(override) for override in overrides}
     found = [
         f"{name}={value:g}"
         for name, value in values.items()
@@ -70,32 +73,38 @@ def embedded_values(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
     )
 
 
-def check_engine(model: Any, engine: Any, precision: str = "32-true", quantize: str = "none") -> None:
+def check_engine(
+    model: ModelConfig, engine: Any, precision: str = "32-true", quantize: str = "none"
+) -> None:
     """Raise UserError where the engine cannot run the model; before its weights are loaded.
 
     Args:
         model, engine: as the nodes ``model`` and ``rollout.engine`` describe them.
         precision: the trainer's. quantize: the policy's.
     """
-    config = getattr(model.inspect(), "config", None)
+    config = model.inspect().config
     if config is not None:
         half = precision.startswith("bf16") or quantize != "none"
-        own = DTYPES.get(getattr(model, "dtype", "float32"), torch.float32)
-        engine.check_model(config, torch.bfloat16 if half else own)
+        engine.check_model(config, torch.bfloat16 if half else DTYPES[model.dtype])
 
 
-def check_lora(model: Any, engine: Any, policy: Any) -> None:
+def check_lora(model: ModelConfig, engine: EngineConfig, policy: PolicyConfig) -> None:
     """Raise UserError where LoRA does not fit the model or the engine; before weights are loaded.
 
     Args:
         model, engine, policy: as the nodes ``model``, ``rollout.engine`` and ``policy`` describe them.
     """
     check_alone(engine, policy)
-    config = getattr(model.inspect(), "config", None)
+    config = model.inspect().config
     if not policy.lora_rank or config is None:
         return
-    adapted = policy.with_adapters(without_weights(config, getattr(model, "trust_remote_code", False)))
+    adapted = policy.with_adapters(without_weights(config, model.trust_remote_code))
     check_adapted_layers(engine, policy, adapted)
+
+
+def is_cut(cfg: DictConfig) -> bool:
+    """Return whether the strategy cuts parameters or gradients over the ranks."""
+    return str(cfg.trainer.get("strategy", "auto")) in CUT
 
 
 def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
@@ -109,7 +118,7 @@ def check_optimizer(cfg: DictConfig, parts: Parts) -> None:
         check_library("optimizer.name", name, "bitsandbytes", "bitsandbytes")
     if name != "adamw_8bit" and not torch.cuda.is_available():
         raise UserError("optimizer.name", name, "needs CUDA", "use adamw")
-    if str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if is_cut(cfg):
         raise UserError("optimizer.name", name, "does not know sharded parameters", "use adamw")
 
 
@@ -123,7 +132,7 @@ def check_custom(cfg: DictConfig, parts: Parts) -> None:
             "steps on weights of 16 bits, where a step below 1/256 of a weight is lost",
             "use optimizer.name=adamw, which has fp32 masters, or policy.lora_rank=16",
         )
-    if own is not None and str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if own is not None and is_cut(cfg):
         raise UserError(
             "optimizer.custom",
             described(own),
@@ -149,14 +158,13 @@ def check_steps(optimizer: str, narrow: bool) -> None:
 def trains_narrow(cfg: DictConfig, parts: Parts) -> bool:
     """Return whether what trains is stored in 16 bits; LoRA's matrices never are."""
     halved = str(cfg.trainer.get("precision", "32-true")).endswith("16-true")
-    narrow = halved or getattr(parts.model, "dtype", "float32") != "float32"
+    narrow = halved or parts.model.dtype != "float32"
     return narrow and not parts.policy.lora_rank
 
 
 def check_critic(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError where a critic of its own cannot train, or its model cannot be read."""
-    cut = str(cfg.trainer.get("strategy", "auto")) in CUT
-    check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=cut)
+    check_own_critic(parts.objective, lora=bool(parts.policy.lora_rank), cut=is_cut(cfg))
     if path := parts.objective.critic_options.path:
         inspect_other(value_model.FIELD, path, parts.model.inspect().tokenizer)
 
@@ -173,5 +181,5 @@ def check_teacher(parts: Parts) -> None:
 def check_quantization(cfg: DictConfig, parts: Parts) -> None:
     """Raise UserError where 4-bit weights would be sharded."""
     given = parts.policy.quantize
-    if given != "none" and str(cfg.trainer.get("strategy", "auto")) in CUT:
+    if given != "none" and is_cut(cfg):
         raise UserError("policy.quantize", given, "does not shard", "use trainer=ddp")

@@ -20,7 +20,7 @@ from nft_lightning.checkpoints.folder import (
     checkpoints,
     verify,
 )
-from nft_lightning.common.text import quoted
+from nft_lightning.common.text import key_of, quoted
 from nft_lightning.distributed.launch import Ranks, ranks_of
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import (
@@ -73,7 +73,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
     Raises:
         UserError: the folder holds no run, or ``resume=auto`` names no folder.
     """
-    given = {key(a): a.partition("=")[2] for a in arguments if "=" in a}
+    given = {key_of(a): a.partition("=")[2] for a in arguments if "=" in a}
     chosen = given.get("resume", "null").strip("'\"")
     if chosen in ("null", ""):
         return arguments
@@ -98,11 +98,14 @@ def expand_resume(arguments: list[str]) -> list[str]:
             f"lacks {COMMAND}, the command that began it ({error})",
             f"give that command again with run_dir={chosen} resume=auto",
         ) from error
-    kept = [o for o in begun if key(o) not in given]
+    kept = [o for o in begun if key_of(o) not in given]
     # What the run was begun with by a + is not in the config without it.
-    added = {key(o) for o in begun if o.startswith("+")}
-    replaced = ("resume", "run_dir")
-    now = [f"++{a.lstrip('+')}" if key(a) in added else a for a in arguments if key(a) not in replaced]
+    added = {key_of(o) for o in begun if o.startswith("+")}
+    now = []
+    for argument in arguments:
+        key = key_of(argument)
+        if key not in ("resume", "run_dir"):
+            now.append(f"++{argument.lstrip('+')}" if key in added else argument)
     where = [f"run_dir={quoted(str(folder))}", "resume=auto"]
     if checkpoint:
         where = words_of_branch(checkpoint, given.get("run_dir"))
@@ -132,15 +135,10 @@ def check_names(folder: Path) -> None:
         )
 
 
-def key(override: str) -> str:
-    """Return what an override sets."""
-    return override.lstrip("+~").partition("=")[0]
-
-
 def kept_overrides(overrides: Iterable[str]) -> list[str]:
     """Return what ``command.json`` holds: neither secrets nor what a resume gives again."""
     anew = ("resume", "run_dir", "resume_allow")
-    return [o for o in overrides if key(o) not in anew and not secret_override(o)]
+    return [o for o in overrides if key_of(o) not in anew and not secret_override(o)]
 
 
 def find(cfg: DictConfig) -> Resume | None:

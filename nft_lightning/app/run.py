@@ -133,10 +133,10 @@ def train_and_sum_up(
         "seed": cfg.seed,
         "before": state.before,
         "after": final_evaluation(trainer, module, data, state),
-        "epochs": epochs_done(trainer) - data.cut_short,
+        "epochs": epochs_done(trainer) - data.progress.cut_short,
         "updates": module.policy_version,
-        "learning_rate": module.learning_rates[0],
-        "tokens": data.tokens,
+        "learning_rate": module.optimizer_setup.learning_rates[0],
+        "tokens": data.progress.tokens,
         "training_seconds": spent["wall"],
         "training_cpu_seconds": spent["processor"],
         "total_seconds": state.seconds["wall"] + time.perf_counter() - started,
@@ -162,7 +162,7 @@ def ended_by(node: DictConfig, trainer: L.Trainer, data: RolloutDataModule) -> s
     """Return what ended the training: a key of ``trainer``, or ``empty_rollouts``, or ``callbacks``."""
     if data.gave_up:
         return "empty_rollouts"
-    if epochs_done(trainer) - data.cut_short >= node.max_epochs:
+    if epochs_done(trainer) - data.progress.cut_short >= node.max_epochs:
         return "max_epochs"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return "max_steps"

@@ -16,7 +16,7 @@ from nft_lightning.app.trainer_keys import DEFAULTS
 from nft_lightning.checkpoints.callback import Checkpoints
 from nft_lightning.checkpoints.folder import CheckpointFolder
 from nft_lightning.checkpoints.run_state import ExactResume
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.policy.precision import HALVES, PureHalf
 from nft_lightning.training.strategies.choice import strategy_of
 
@@ -27,7 +27,7 @@ def lightnings_refusals() -> Iterator[None]:
     try:
         yield
     except L.fabric.utilities.exceptions.MisconfigurationException as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "trainer, callbacks",
             None,
@@ -87,7 +87,7 @@ def build_trainer(cfg: DictConfig, parts: Parts, state: ExactResume) -> L.Traine
         RuntimeError,
         L.fabric.utilities.exceptions.MisconfigurationException,
     ) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "trainer", options, f"is refused by Lightning ({reason})", "see conf/trainer"
         ) from error

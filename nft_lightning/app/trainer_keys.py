@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.lightning_use import REFUSED_FLAGS
+from nft_lightning.common.bounds import check_field
 from nft_lightning.common.text import suggestion
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.training.strategies.choice import CUT
 
 LEAST = {"max_epochs": 1, "num_nodes": 1, "threads": 0}
@@ -59,8 +60,7 @@ def check_value(name: str, value: Any, wanted: Any, least: int | None = None) ->
     """Raise UserError for a value that is not of the type of an annotation, or below the least."""
     if not fits(value, wanted):
         raise UserError(name, value, "is of another type", f"give {described(wanted)}")
-    if least is not None and value is not None and value < least:
-        raise UserError(name, value, f"is below {least}", f"use {least} or more")
+    check_field(name, value, least=least)
 
 
 def as_data(node: DictConfig) -> dict[str, Any]:
@@ -142,5 +142,5 @@ def refusal(options: Mapping[str, Any]) -> str:
     try:
         lightning.Trainer(**{**DEFAULTS, "enable_checkpointing": False, **options}, logger=False)
     except Exception as error:  # whatever it raises is about the options, which are all there is
-        return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        return first_line(error)
     return ""

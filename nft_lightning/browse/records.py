@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 PARTS = {"rollouts": "epoch", "evaluations": "update"}
 NARROW = (
@@ -154,7 +154,7 @@ class Records:
                     found.append(self.known[path][1])
                     self.unreadable.pop(f"{part}/{path.name}", None)
                 except UNREADABLE as error:
-                    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                    reason = first_line(error)[:200]
                     self.unreadable[f"{part}/{path.name}"] = reason
         return found
 

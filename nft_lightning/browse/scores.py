@@ -19,7 +19,7 @@ from nft_lightning.app.run_prompt import older_key, prompt_node
 from nft_lightning.browse.text import pieces
 from nft_lightning.checkpoints.folder import complete
 from nft_lightning.checkpoints.restored import restored
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import DTYPES, HFModel
 from nft_lightning.policy.policy import Policy
@@ -181,7 +181,7 @@ class Scorer:
         try:
             return restored(build(cfg.model, "model"), config, folder, temperature)
         except (OSError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 "weights", folder.name, f"cannot be loaded ({reason})", "choose another"
             ) from error
@@ -195,7 +195,7 @@ class Scorer:
             try:
                 new = logprobs(policy, prompt, ids) if ids else []
             except (RuntimeError, IndexError) as error:
-                reason = str(error).strip().splitlines()[0]
+                reason = first_line(error)
                 raise UserError(
                     "weights",
                     "chosen",

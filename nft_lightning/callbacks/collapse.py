@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from nft_lightning.errors import UserError
+from nft_lightning.common.bounds import check_field
 from nft_lightning.training.module import PolicyModule
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ class CollapseAlarm(L.Callback):
         entropy_factor: float = 20.0,
         least_effective_fraction: float = 0.2,
     ) -> None:
-        if action not in ("warn", "stop"):
-            raise UserError("callbacks.collapse.action", action, "is not known", "use warn or stop")
+        check_field("callbacks.collapse.action", action, choices=("warn", "stop"))
         self.action, self.rollouts = action, rollouts
         self.accuracy_drop, self.entropy_factor = accuracy_drop, entropy_factor
         self.least_effective_fraction = least_effective_fraction
@@ -56,8 +55,8 @@ class CollapseAlarm(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the rollout and the updates of the epoch that ends."""
         assert isinstance(pl_module, PolicyModule)
-        rollout = pl_module.data.rollout
-        if rollout is None or not rollout.groups or pl_module.data.pending:
+        rollout = pl_module.data.progress.rollout
+        if rollout is None or not rollout.groups or pl_module.data.progress.pending:
             return
         for sign in self.lasting({**rollout.metrics, **pl_module.epoch_metrics()}):
             if trainer.is_global_zero:

@@ -31,7 +31,7 @@ class LearningCurve(L.Callback):
         """Add a point and redraw."""
         assert isinstance(pl_module, PolicyModule)
         found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("eval/")}
-        found["problems"] = float(pl_module.data.cursor)
+        found["problems"] = float(pl_module.data.progress.cursor)
         self.points.append(found)
         if trainer.is_global_zero and len(self.points) > 1:
             path = Path(trainer.default_root_dir) / "curve.png"

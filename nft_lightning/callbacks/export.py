@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nft_lightning.distributed.shards import is_sharded
 from nft_lightning.engines.weight_sync import full_tensors
+from nft_lightning.policy.lora import has_adapters, unwrapped
 from nft_lightning.records.writing import check_write_rule, written
 from nft_lightning.training.module import PolicyModule
 
@@ -36,7 +37,7 @@ class HuggingFaceExport(L.Callback):
 
 def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
     """Return a model's state, shards gathered and adapters merged; None where it has neither."""
-    if not is_sharded(model) and not hasattr(model, "peft_config"):
+    if not is_sharded(model) and not has_adapters(model):
         return None
     return {name: t.cpu() for name, t in full_tensors(model) if keep}
 
@@ -44,7 +45,7 @@ def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
 def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """As ``save_pretrained`` does, with ``weights`` instead of the model's own."""
     model = policy.model
-    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    plain = unwrapped(model)
     if hasattr(plain.config, "quantization_config"):
         config = copy.deepcopy(plain.config)
         del config.quantization_config

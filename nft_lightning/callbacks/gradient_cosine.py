@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nft_lightning.batching.minibatch import check_minibatch_unit
+from nft_lightning.common.bounds import check_field
 from nft_lightning.common.precise import widest
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Objective
@@ -35,10 +36,7 @@ class GradientCosine(L.Callback):
     """
 
     def __init__(self, first: Objective, second: Objective, every_epochs: int = 1) -> None:
-        if every_epochs < 1:
-            raise UserError(
-                "callbacks.gradient_cosine.every_epochs", every_epochs, "is below 1", "use 1"
-            )
+        check_field("callbacks.gradient_cosine.every_epochs", every_epochs, least=1)
         for objective in (first, second):
             needs = objective.needed_inputs
             if needs.values or needs.references or needs.reference_logprobs:
@@ -96,14 +94,14 @@ class GradientCosine(L.Callback):
 
     def lay_out(self, trainer: L.Trainer, module: PolicyModule) -> None:
         """The epoch's rollout as each objective sees it; the policy is still the one that wrote it."""
-        data, rollout = module.data, module.data.rollout
+        data, rollout = module.data, module.data.progress.rollout
         self.batches = []
         if rollout is None or not rollout.groups:
             return
-        maker, index = data.batch_maker, data.rollout_index - 1
+        maker, index = data.batch_maker, data.progress.rollout_index - 1
         with torch.no_grad(), trainer.precision_plugin.train_step_context():
             for objective in self.objectives:
-                cut = maker.laid_out(rollout, objective, index, data.rank, data.world_size)
+                cut = maker.laid_out(rollout, objective, index, trainer.global_rank, trainer.world_size)
                 self.batches.append([maker.completed(batch, objective, module) for batch in cut])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -54,7 +54,7 @@ class Progress(L.Callback):
         if self.bar:
             self.bar.update(self.task, completed=trainer.current_epoch + 1)
         assert isinstance(pl_module, PolicyModule)
-        rollout = pl_module.data.rollout
+        rollout = pl_module.data.progress.rollout
         if rollout is not None and not rollout.groups and trainer.is_global_zero:
             self.console.print(
                 f"epoch {trainer.current_epoch + 1}: no problem had right and wrong answers, no update"

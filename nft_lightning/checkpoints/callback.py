@@ -13,11 +13,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from nft_lightning.checkpoints.folder import CheckpointFolder, complete, name_of, point
 from nft_lightning.checkpoints.resumable_logger import resumable
 from nft_lightning.checkpoints.run_state import epochs_done, position
+from nft_lightning.common.bounds import check_field
 from nft_lightning.distributed.preemption import Preempted
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.errors import RunStoppedError
 from nft_lightning.training.module import PolicyModule
 
 log = logging.getLogger(__name__)
+AREA = "callbacks.checkpoint"
 Kept = list[tuple[Path, dict[str, Any]]]
 
 
@@ -44,23 +46,11 @@ class Checkpoints(Checkpoint):
         keep_best: int = 1,
         on_write_error: str = "continue",
     ) -> None:
-        for name, value, least in (("every_epochs", every_epochs, 1), ("keep_last", keep_last, 1)):
-            if value < least:
-                raise UserError(f"callbacks.checkpoint.{name}", value, f"is below {least}", "use 1 or 2")
-        if keep_best < 0 or (every_minutes is not None and every_minutes < 0):
-            raise UserError(
-                "callbacks.checkpoint.keep_best, callbacks.checkpoint.every_minutes",
-                [keep_best, every_minutes],
-                "hold a negative number",
-                "use 0 or more",
-            )
-        if on_write_error not in ("continue", "stop"):
-            raise UserError(
-                "callbacks.checkpoint.on_write_error",
-                on_write_error,
-                "is no rule",
-                "use continue or stop",
-            )
+        check_field(f"{AREA}.every_epochs", every_epochs, least=1)
+        check_field(f"{AREA}.every_minutes", every_minutes, least=0)
+        check_field(f"{AREA}.keep_last", keep_last, least=1)
+        check_field(f"{AREA}.keep_best", keep_best, least=0)
+        check_field(f"{AREA}.on_write_error", on_write_error, choices=("continue", "stop"))
         self.folder, self.monitor = Path(run_dir) / "checkpoints", monitor
         self.every_epochs, self.every_minutes = every_epochs, every_minutes
         self.keep_last, self.keep_best = keep_last, keep_best
@@ -84,7 +74,7 @@ class Checkpoints(Checkpoint):
         """Between two epochs: the one before is logged, the next rollout is not begun."""
         assert isinstance(pl_module, PolicyModule)
         epochs = epochs_done(trainer)
-        between = pl_module.data.pending is None and epochs > 0
+        between = pl_module.data.progress.pending is None and epochs > 0
         if between and trainer.strategy.broadcast(self.due(trainer, pl_module, epochs)):
             self.save(trainer, pl_module)
         pl_module.data.preemption.check()
@@ -181,8 +171,9 @@ class Checkpoints(Checkpoint):
         finally:
             self.last_time = time.monotonic()
         io = trainer.strategy.checkpoint_io
+        size = io.last_bytes if isinstance(io, CheckpointFolder) else 0
         module.timer.seconds["checkpoint"] += time.perf_counter() - started
-        module.timer.gauges["checkpoint/bytes"] = float(getattr(io, "last_bytes", 0))
+        module.timer.gauges["checkpoint/bytes"] = float(size)
         self.written = str(path)
 
     def prune(self) -> None:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nft_lightning.errors import RunStoppedError
+from nft_lightning.errors import RunStoppedError, first_line
 
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 PARTIAL, DAMAGED = ".partial-", "damaged-"
@@ -64,7 +64,7 @@ def write_checkpoint(folder: Path, checkpoint: Mapping[str, Any], about: Mapping
     except (OSError, RuntimeError, SafetensorError) as error:
         # torch and safetensors have errors of their own for a full disk.
         shutil.rmtree(partial, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise OSError(f"{folder} could not be written ({reason})") from error
     return sum(size for size, _ in files.values())
 
@@ -138,7 +138,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         weights = load_file(folder / WEIGHTS)
         weights.update({name: weights[other] for name, other in manifest["aliases"].items()})
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise DamagedCheckpointError(f"{folder} cannot be read ({reason})") from error
     return {**checkpoint, "state_dict": weights}
 

@@ -108,7 +108,6 @@ class ExactResume(L.Callback):
             "samples_before": packing.pack_groups(self.samples_before),
             "evaluation": self.evaluation,
             "evaluated": self.evaluated,
-            "last_evaluation": packing.pack_groups(pl_module.data.last_evaluation),
             "seconds": self.spent(),
         }
 
@@ -123,7 +122,6 @@ class ExactResume(L.Callback):
         self.evaluation, self.evaluated = run["evaluation"], run["evaluated"]
         self.samples_before = packing.unpack_groups(run["samples_before"])
         self.seconds = dict(run["seconds"])
-        pl_module.data.last_evaluation = packing.unpack_groups(run["last_evaluation"])
         if pl_module.data.gave_up:
             trainer.should_stop = True
 
@@ -144,10 +142,10 @@ def position(trainer: L.Trainer, data: RolloutDataModule) -> tuple[int, int | No
 
     Lightning counts an epoch that was cut short as one that is done.
     """
-    epochs = epochs_done(trainer) - data.cut_short
-    if data.pending is None:
+    epochs = epochs_done(trainer) - data.progress.cut_short
+    if data.progress.pending is None:
         return epochs, None
-    return epochs, data.batching.updates_per_rollout - len(data.pending)
+    return epochs, data.batching.updates_per_rollout - len(data.progress.pending)
 
 
 def canonical_loop(state: dict[str, Any], epochs: int, updates: int, length: int) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from nft_lightning.app.build import CONF_DIR
 from nft_lightning.app.trainer_keys import trainer_keys
 from nft_lightning.cli.owners import dotted, of_a_group
 from nft_lightning.cli.words import check_added, check_words, group_of, readable, ready, understood
-from nft_lightning.common.text import quoted
+from nft_lightning.common.text import key_of, quoted
 from nft_lightning.distributed.preemption import Preempted
 from nft_lightning.distributed.ranks import lost_another_rank
 from nft_lightning.engines.base import EngineError
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.errors import RunStoppedError, UserError, first_line
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 1
@@ -74,7 +74,7 @@ def guarded(work: Callable[[], None], debug: bool) -> None:
 
 def unreadable(error: OmegaConfBaseException) -> UserError:
     """Return the sentence for a key of the config that is not there, or whose value cannot be read."""
-    node, reason = error.parent_node, str(error).strip().splitlines()[0].rstrip(".")
+    node, reason = error.parent_node, first_line(error)
     field = str(error.full_key or error.key or "config")
     return UserError(
         field, as_written(node, error.key), f"cannot be read ({reason})", "give it a value, see --help"
@@ -123,7 +123,7 @@ def check_references(cfg: DictConfig, overrides: list[str]) -> None:
         try:
             OmegaConf.select(cfg, key)
         except OmegaConfBaseException as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
+            reason = first_line(error)
             remedy = "refer to another key, or give a value"
             raise UserError(key, value, f"cannot be read ({reason})", remedy) from error
 
@@ -164,7 +164,7 @@ def explain(config_name: str, overrides: list[str], message: str) -> UserError:
     reason = " ".join(said[:2]).rstrip(".")
     refused = [o for o in overrides if o in message] or overrides[:1]
     for override in refused:
-        key, value = override.lstrip("+~").partition("=")[0], understood(override)
+        key, value = key_of(override), understood(override)
         if "${" in str(value):
             remedy = "close it by }, or leave it out"
             return UserError(key, value, "holds ${, which begins a reference", remedy)

@@ -103,8 +103,9 @@ def shown_help(config_name: str, arguments: list[str]) -> bool:
 def help_text(config_name: str, cfg: DictConfig, whole: bool) -> str:
     """Return the help of a command for a composed config, with its ``hydra`` node."""
     chosen = choices(cfg)
-    comments, meanings = of_files(config_name, chosen), of_classes(own(cfg))
-    every = [key for key in dotted(own(cfg)) if is_value(cfg, key)]
+    ours = own(cfg)
+    comments, meanings = of_files(config_name, chosen), of_classes(ours)
+    every = [key for key in dotted(ours) if is_value(cfg, key)]
     named = [key for key in FREQUENT[config_name] if key in every]
     shown = every if whole else named
     lines = [cfg.hydra.help.header.strip(), "", "Choose one of each group (group=option):", ""]
@@ -116,8 +117,9 @@ def help_text(config_name: str, cfg: DictConfig, whole: bool) -> str:
         lines += wrapped(label + ", ".join(options_of(group)))
     title = "Every value of this config" if whole else "The values that people change most"
     lines += ["", f"{title} (key=value):", ""]
+    values = OmegaConf.to_container(ours, resolve=False)
     for key in shown:
-        value = written(cfg, key)
+        value = written(values, key)
         text = meaning(key, value, meanings) if whole else ""
         text = text or meaning(key, value, comments) or first_sentence(meaning(key, value, meanings))
         lines += entry(key, value, text)
@@ -125,9 +127,9 @@ def help_text(config_name: str, cfg: DictConfig, whole: bool) -> str:
     return "\n".join([*lines, cfg.hydra.help.footer.strip(), ""])
 
 
-def written(cfg: DictConfig, key: str) -> object:
-    """Return the value of a dotted key, with its references as they are written."""
-    found: Any = OmegaConf.to_container(own(cfg), resolve=False)
+def written(values: Any, key: str) -> object:
+    """Return the value of a dotted key in nested data."""
+    found = values
     for part in key.split("."):
         found = found[part]
     return found

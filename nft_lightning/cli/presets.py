@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nft_lightning.app.build import CONF_DIR, target
 from nft_lightning.cli.owners import holds_keys
 from nft_lightning.cli.words import group_of, is_word, understood
+from nft_lightning.common.text import key_of
 
 SETS_OTHERS = ("experiment", "sweep", "pruner", "debug")
 # What these take is not decided by the option.
@@ -31,7 +32,7 @@ def without_strays(config_name: str, arguments: list[str]) -> list[str]:
     groups = [g for g in chosen if g not in (*SETS_OTHERS, *FREE) and isinstance(chosen[g], str)]
     if preset is None or not groups or {"-m", "--multirun"} & set(arguments):
         return arguments
-    typed = [word.lstrip("+~").partition("=")[0] for word in words]
+    typed = [key_of(word) for word in words]
     found = list(arguments)
     for group in groups:
         for key in strays(config_name, words, group, str(chosen[group])):

@@ -19,7 +19,7 @@ from nft_lightning.app.cold_start import check_cold_start, with_cold_start
 from nft_lightning.app.conditions import same_run
 from nft_lightning.app.parts import Parts, build_parts, check_run_dir
 from nft_lightning.app.preflight import check_machine
-from nft_lightning.app.resume import expand_resume, key
+from nft_lightning.app.resume import expand_resume
 from nft_lightning.app.trainer_keys import check_flags
 from nft_lightning.cli.entry import (
     as_written,
@@ -33,7 +33,7 @@ from nft_lightning.cli.entry import (
 from nft_lightning.cli.help import shown_help
 from nft_lightning.cli.presets import without_strays
 from nft_lightning.cli.words import check_words, first_of, group_of, is_word, ready, understood
-from nft_lightning.common.text import quoted
+from nft_lightning.common.text import key_of, quoted
 from nft_lightning.distributed.launch import end_with_the_launcher, launch, ranks_of
 from nft_lightning.distributed.processes import started_by, world_size
 from nft_lightning.errors import UserError
@@ -85,7 +85,7 @@ def words_of_a_rank(run_dir: str, debug: bool) -> list[str]:
 
 def check_run_dir_of_ranks(arguments: list[str]) -> None:
     """Raise UserError where ranks of another launcher would each make a run folder of its own time."""
-    if world_size() > 1 and is_plain_run(arguments) and "run_dir" not in map(key, arguments):
+    if world_size() > 1 and is_plain_run(arguments) and "run_dir" not in map(key_of, arguments):
         raise UserError(
             "run_dir",
             None,

@@ -16,7 +16,7 @@ from nft_lightning.app.build import CONF_DIR, options_of
 from nft_lightning.app.earlier import check_renamed_option, new_name, renamed
 from nft_lightning.app.trainer_keys import trainer_keys
 from nft_lightning.cli.owners import of_a_group
-from nft_lightning.common.text import quoted, suggestion
+from nft_lightning.common.text import key_of, quoted, suggestion
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import within
 
@@ -75,8 +75,7 @@ def is_word(argument: str) -> bool:
 
 def group_of(argument: str) -> str:
     """Return the config group that an argument chooses from; empty where it chooses from none."""
-    key = argument.lstrip("+~").partition("=")[0]
-    group = key.partition("@")[0].strip("/")
+    group = key_of(argument).partition("@")[0].strip("/")
     return group if group and (CONF_DIR / group).is_dir() else ""
 
 

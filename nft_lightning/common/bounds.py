@@ -86,11 +86,22 @@ def check_bounds(config: Any, area: str) -> None:
     for declared in fields(config):
         bounds = bounds_of(type(config), declared.name)
         value = getattr(config, declared.name)
-        if bounds is None or value is None:
-            continue
-        found = bounds.problem(value)
+        found = None if bounds is None or value is None else bounds.problem(value)
         if found is not None:
             raise UserError(f"{area}.{declared.name}", value, *found)
+
+
+def check_field(name: str, value: Any, **bounds: Any) -> None:
+    """Raise UserError where ``value`` is outside :class:`Bounds`; None is inside, but no choice.
+
+    Args:
+        name: the config's key, with its area.
+    """
+    if value is None and "choices" not in bounds:
+        return
+    found = Bounds(**bounds).problem(value)
+    if found is not None:
+        raise UserError(name, value, *found)
 
 
 def bounds_of(cls: type, name: str) -> Bounds | None:

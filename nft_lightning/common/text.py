@@ -30,6 +30,11 @@ def interval(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
+def key_of(override: str) -> str:
+    """Return what an override of the command line sets, without a ``+`` or ``~`` before it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def quoted(text: str) -> str:
     """Return ``text`` as a Hydra value, which may hold commas and equal signs."""
     escaped = text.replace("'", "\\'")

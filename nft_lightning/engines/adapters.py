@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nft_lightning.distributed import shards
 from nft_lightning.distributed.shards import gathered, whole
 from nft_lightning.engines.base import SyncError
+from nft_lightning.policy.lora import has_adapters
 
 PEFT_PREFIX = "base_model.model."
 BASE = ".base_layer."
@@ -25,7 +26,7 @@ def checkpoint_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor, Any]]
     Raises:
         SyncError: an adapter that is not plain LoRA, so that adding its product would be wrong.
     """
-    if not hasattr(model, "peft_config"):
+    if not has_adapters(model):
         yield from ((name, parameter, None) for name, parameter in model.named_parameters())
         return
     refuse_other_adapters(model)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nft_lightning.engines.adapters import checkpoint_parameters, dtype_of, shape_of
 from nft_lightning.engines.base import SyncError
+from nft_lightning.policy.lora import unwrapped
 from nft_lightning.policy.shape import text_architecture, text_config
 
 
@@ -28,7 +29,7 @@ class CheckpointFormat:
     """
 
     def __init__(self, model: Any, text: bool = False) -> None:
-        self.model: Any = model.get_base_model() if hasattr(model, "peft_config") else model
+        self.model: Any = unwrapped(model)
         parameters = list(checkpoint_parameters(model))
         self.renamed = {name: name for name, _, _ in parameters}
         if text and (name := text_architecture(getattr(self.model, "config", None))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,20 +39,22 @@ class EvalSet:
         check_bounds(self, "eval.sets")
         if self.part == "held_out" and self.problems is None:
             raise UserError("problems", None, "is needed with part=held_out", "give a number")
-        if self.part == "all" and not hasattr(type(self.source), "problems"):
-            raise UserError("part", "all", "of an endless source has no end", "use part=held_out")
 
     def listed(self) -> list[Problem]:
         """Return the problems, in order.
 
         Raises:
-            UserError: two of them have one id, so that results could not be distinguished.
+            UserError: there is no end of them, or two have one id, so that results could not be
+                distinguished.
         """
         if self.part == "held_out":
             assert self.problems is not None
             found: list[Problem] = self.source.held_out(self.problems)
         else:
-            found = self.source.problems[: self.problems]
+            every: Sequence[Problem] | None = self.source.problems
+            if every is None:
+                raise UserError("part", "all", "of an endless source has no end", "use part=held_out")
+            found = list(every[: self.problems])
         check_ids(found)
         return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.run_prompt import older_key, prompt_node
+from nft_lightning.common.text import key_of
 from nft_lightning.errors import UserError
 
 OWN = "run"
@@ -16,7 +17,7 @@ PROMPT = "eval.prompt"
 
 def with_own_problems(arguments: Sequence[str]) -> list[str]:
     """Return the command's arguments, with ``eval=run`` where a run is named and no evaluation is."""
-    keys = {a.lstrip("+~").partition("=")[0] for a in arguments if "=" in a}
+    keys = {key_of(a) for a in arguments if "=" in a}
     named = any(a.startswith("run=") and a not in ("run=", "run=null") for a in arguments)
     return [*arguments, f"eval={OWN}"] if named and "eval" not in keys else list(arguments)
 
@@ -46,7 +47,7 @@ def filled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     run = run_config(Path(cfg.run))
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    typed = [key_of(override) for override in overrides]
     if not any(key.partition(".")[0] == "verifier" for key in typed):
         cfg.verifier = run.verifier
     config, held_out = cfg.eval, cfg.eval.sets.held_out

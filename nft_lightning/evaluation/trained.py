@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -13,22 +12,25 @@ from nft_lightning.checkpoints.folder import checkpoints, read_manifest
 from nft_lightning.checkpoints.restored import restored
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.policy.config import PolicyConfig
-from nft_lightning.policy.loading import HFModel, Inspected
+from nft_lightning.policy.loading import HFModel, Inspected, ModelConfig
 from nft_lightning.policy.policy import Policy
 
 
 @dataclass(frozen=True)
-class CheckpointModel:
+class CheckpointModel(ModelConfig):
     """The weights of ``folder`` in the model that the run was begun with."""
 
-    base: Any
+    base: ModelConfig
     folder: Path
     config: PolicyConfig = field(default_factory=PolicyConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("dtype", "trust_remote_code", "attention"):
+            object.__setattr__(self, name, getattr(self.base, name))
+
     def inspect(self) -> Inspected:
         """Tokenizer and context of the run's model."""
-        found: Inspected = self.base.inspect()
-        return found
+        return self.base.inspect()
 
     def load(self, temperature: float) -> Policy:
         """Return the policy; raises UserError where the checkpoint is damaged."""
@@ -39,7 +41,7 @@ class CheckpointModel:
             raise UserError("checkpoint", self.folder.name, damaged, "choose another") from error
 
 
-def trained_model(run: Path, checkpoint: str | None) -> HFModel | CheckpointModel:
+def trained_model(run: Path, checkpoint: str | None) -> ModelConfig:
     """Return the model of a run folder; ``checkpoint`` is best, last or a folder's name, None the
     export.
 

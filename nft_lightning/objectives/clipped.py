@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from nft_lightning.common.bounds import check_field
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.types import TokenLoss
@@ -33,10 +32,8 @@ def clipped_loss(
 
 def check_clip(low: float, high: float, dual_clip: float = 0.0) -> None:
     """Raise UserError unless [1 - low, 1 + high] is an interval around 1, inside the dual clip."""
-    if not 0 < low <= 1:
-        raise UserError("algorithm.clip_low", low, "is outside (0, 1]", "use 0.2")
-    if not (math.isfinite(high) and high > 0):
-        raise UserError("algorithm.clip_high", high, "is not above 0", "use 0.2 or 0.28")
+    check_field("algorithm.clip_low", low, above=0, most=1, use="0.2")
+    check_field("algorithm.clip_high", high, above=0, finite=True, use="0.2 or 0.28")
     if dual_clip and dual_clip <= 1 + high:
         raise UserError(
             "algorithm.dual_clip", dual_clip, f"is inside the interval up to {1 + high:g}", "use 3"

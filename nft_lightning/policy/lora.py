@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 
 def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
@@ -33,7 +33,7 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             found: nn.Module = get_peft_model(model, config)
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "policy.lora_targets", targets, f"does not fit the model ({reason})", others
         ) from error
@@ -41,6 +41,16 @@ def adapted(model: nn.Module, rank: int, alpha: int, targets: str) -> nn.Module:
         problem = f"adapts {experts[0].removeprefix('base_model.model.')!r}, which is no linear layer"
         raise UserError("policy.lora_targets", targets, problem, f"name layers: {linear_names(found)}")
     return found
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Return whether the model is wrapped by peft."""
+    return hasattr(model, "peft_config")
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model without peft's wrapper; its layers keep their adapters."""
+    return model.get_base_model() if has_adapters(model) else model
 
 
 def linear_names(model: nn.Module) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from nft_lightning.assets import TINY_POLICIES
 from nft_lightning.errors import UserError
-from nft_lightning.policy.loading import HFModel, Inspected, TinyModel
+from nft_lightning.policy.loading import HFModel, Inspected, ModelConfig, TinyModel
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import cast_to_half
 from nft_lightning.policy.private_transformers import attention_of
@@ -25,7 +25,7 @@ def load_other(field: str, path: str, policy: Policy) -> Policy:
     """
     model: Any = policy.model
     try:
-        found: Policy = model_at(path, attention_of(model)).load(policy.temperature)
+        found = model_at(path, attention_of(model)).load(policy.temperature)
     except UserError as error:
         raise UserError(field, path, *error.given[2:]) from error
     check_tokens(field, path, found.tokenizer, policy.tokenizer)
@@ -42,14 +42,14 @@ def inspect_other(field: str, path: str, tokenizer: Any) -> Inspected:
         UserError: it cannot be read, or its tokens are not those of ``tokenizer``, the policy's.
     """
     try:
-        found: Inspected = model_at(path).inspect()
+        found = model_at(path).inspect()
     except UserError as error:
         raise UserError(field, path, *error.given[2:]) from error
     check_tokens(field, path, found.tokenizer, tokenizer)
     return found
 
 
-def model_at(path: str, attention: str | None = None) -> Any:
+def model_at(path: str, attention: str | None = None) -> ModelConfig:
     """Return the config of the model at ``path``; it runs no code of its author's."""
     return TinyModel(path) if path in TINY_POLICIES else HFModel(path, attention=attention)
 

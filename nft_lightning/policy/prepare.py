@@ -15,6 +15,7 @@ from nft_lightning.distributed.processes import local_rank
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import HFModel, TinyModel
+from nft_lightning.policy.lora import has_adapters
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.precision import as_it_trains, cast_to_half
 from nft_lightning.policy.private_transformers import flash
@@ -109,7 +110,7 @@ def whole_copy(policy: Policy, device: torch.device, half: torch.dtype | None) -
         half: what the copy is stored in; None is as the policy is.
     """
     found: Any = copy.deepcopy(policy.model)
-    if hasattr(found, "peft_config"):
+    if has_adapters(found):
         found = found.unload()
     found = found.requires_grad_(False).to(device)
     if half is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nft_lightning.errors import UserError
 from nft_lightning.policy.checksum import checksum
-from nft_lightning.policy.lora import without_adapters
+from nft_lightning.policy.lora import has_adapters, without_adapters
 from nft_lightning.policy.policy import Policy
 from nft_lightning.types import TokenBatch
 
@@ -30,7 +30,7 @@ class Frozen:
         named = policy.named_parameters(remove_duplicate=False)
         self.names = [name for name, parameter in named if not parameter.requires_grad]
         self.copy = teacher
-        if teacher is None and reference and not hasattr(policy.model, "peft_config"):
+        if teacher is None and reference and not has_adapters(policy.model):
             self.copy = copy.deepcopy(policy).requires_grad_(False)
         held = [policy] if self.copy is None else [self.copy]
         if teacher is not None:

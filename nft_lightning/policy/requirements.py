@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from nft_lightning.common.libraries import check_library
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
-from nft_lightning.policy.loading import HFModel
+from nft_lightning.policy.loading import ModelConfig
 
 
-def check_policy(model: Any, config: PolicyConfig) -> None:
+def check_policy(model: ModelConfig, config: PolicyConfig) -> None:
     """Raise UserError where peft, bitsandbytes or a compiler is asked for and missing."""
     if config.lora_rank:
         check_library("policy.lora_rank", config.lora_rank, "peft", "lora")
     if config.quantize != "none":
         check_library("policy.quantize", config.quantize, "bitsandbytes", "bitsandbytes")
-        if not isinstance(model, HFModel):
+        if not model.quantizes:
             raise UserError("policy.quantize", config.quantize, "is for model=hf only", "use model=hf")
     if config.compile and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserError("policy.compile", True, "finds no C++ compiler", "install g++")

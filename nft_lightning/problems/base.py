@@ -24,6 +24,11 @@ class ProblemSource(Protocol):
         """Every training problem, to be looked at before a run starts; None where there is no end."""
         ...
 
+    @property
+    def problems(self) -> Sequence[Problem] | None:
+        """Every problem, in the source's own order; None where there is no end."""
+        ...
+
     def held_out(self, count: int) -> list[Problem]:
         """At most ``count`` problems that training never sees, the same for every seed."""
         ...

@@ -30,6 +30,11 @@ class DrawnProblems:
         """Return None: problems are drawn without an end."""
         return None
 
+    @property
+    def problems(self) -> None:
+        """Return None, as of ``training``."""
+        return None
+
     def problem(self, index: int, seed: int) -> Problem:
         """Training problem number ``index`` of a seed, drawn by a counter."""
         return self.draw(random.Random(f"train/{seed}/{index}"), held_out=False)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from nft_lightning.common.libraries import check_library
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.problems.base import check_ids, is_held_out, shuffled_index
 from nft_lightning.problems.exclusion import selected
 from nft_lightning.problems.hub_rows import problem_of_row
@@ -132,7 +132,7 @@ class HubProblems(ListedProblems):
         try:
             rows = load_dataset(self.path, self.subset, split=self.split_name)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            reason = first_line(error)
             raise UserError(
                 "problems.path",
                 self.path,

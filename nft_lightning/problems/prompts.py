@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 CHAT = "chat"
@@ -254,9 +254,3 @@ def unencodable(field: str, text: str) -> UserError:
         "holds half a surrogate pair, which UTF-8 cannot hold",
         "correct or remove the text",
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return what an exception says, on one line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")

@@ -30,7 +30,7 @@ class RolloutRecord(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The kept groups of this epoch, with their tokens."""
         assert isinstance(pl_module, PolicyModule)
-        rollout = pl_module.data.rollout
+        rollout = pl_module.data.progress.rollout
         if not trainer.is_global_zero or rollout is None:
             return
         epoch = trainer.current_epoch
@@ -80,9 +80,9 @@ class EvaluationRecord(L.Callback):
             axes = {
                 "epochs": trainer.current_epoch + fitting,  # those that are over
                 "updates": pl_module.policy_version,
-                "problems": data.cursor,
-                "completions": data.completions,
-                "tokens": data.tokens,
+                "problems": data.progress.cursor,
+                "completions": data.progress.completions,
+                "tokens": data.progress.tokens,
                 "seconds": self.seconds,
             }
             rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.common.bounds import check_field
+from nft_lightning.errors import RunStoppedError
 
 log = logging.getLogger(__name__)
 WRITE_RULES = ("continue", "stop")
 
 
 def check_write_rule(rule: str, field: str) -> str:
-    """``rule``, or UserError."""
-    if rule not in WRITE_RULES:
-        raise UserError(field, rule, "is no rule", f"use one of {', '.join(WRITE_RULES)}")
+    """Return ``rule``; UserError for one that does not exist."""
+    check_field(field, rule, choices=WRITE_RULES)
     return rule
 
 

@@ -32,14 +32,13 @@ class Asked:
     left_out: tuple[str, ...]
 
 
-def room_of(inspected: Any, engine: Any, new_tokens: int, field: str) -> Room:
+def room_of(inspected: Inspected, engine: Any, new_tokens: int, field: str) -> Room:
     """Return what an answer of ``new_tokens`` needs of a model and an engine."""
-    config = getattr(inspected, "config", None)
-    embeddings = None if config is None else shape_of(config).vocab_size
+    embeddings = None if inspected.config is None else shape_of(inspected.config).vocab_size
     return Room(new_tokens, context_of(inspected, engine), field, embeddings)
 
 
-def context_of(inspected: Any, engine: Any) -> int | None:
+def context_of(inspected: Inspected, engine: Any) -> int | None:
     """Return the smaller of the model's context and the engine's; None where neither has a limit."""
     limits = (inspected.context_tokens, engine.context_tokens())
     return min((limit for limit in limits if limit is not None), default=None)

@@ -10,7 +10,7 @@ import numpy as np
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.ranks import several
 from nft_lightning.engines.base import Engine, EngineError, Prompt, completion_seed
-from nft_lightning.errors import RunStoppedError, UserError
+from nft_lightning.errors import RunStoppedError, UserError, first_line
 from nft_lightning.problems.base import ProblemSource
 from nft_lightning.problems.room import Room
 from nft_lightning.rollouts.config import RolloutConfig
@@ -191,7 +191,7 @@ class Collector:
         except (UserError, EngineError, RunStoppedError):
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise RunStoppedError(
                 f"the engine failed while it wrote completions ({type(error).__name__}: {reason}); "
                 "--debug shows where, and resume continues from the last checkpoint"

@@ -12,7 +12,7 @@ import optuna
 import sqlalchemy.exc
 from optuna.trial import TrialState
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 TRIES = 3
@@ -33,7 +33,7 @@ def storage_of(given: str | None) -> optuna.storages.BaseStorage | None:
             return optuna.storages.JournalStorage(JournalFileBackend(given.removeprefix("journal:")))
         return database(given)
     except Exception as error:  # whatever the database's driver raises
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             "hydra.sweeper.storage",
             re.sub(r"://([^:/@]+):[^@]*@", r"://\1:***@", given),

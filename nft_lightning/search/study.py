@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import os
 import shlex
 import socket
@@ -18,7 +20,7 @@ from omegaconf import OmegaConf
 from optuna.trial import Trial, TrialState
 
 from nft_lightning.compare.runs import read_evaluation
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.search.storage import close_abandoned, storage_of
 from nft_lightning.search.tied import settings_of, tie
 from nft_lightning.search.trial import NOT_PASSED_ON, Outcome, final_accuracy, run_apart
@@ -31,6 +33,13 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "tokens": "minimize",
     "seconds": "minimize",
 }
+
+
+class Grid(optuna.samplers.GridSampler):
+    """Every combination, which the number of trials ends: a study that is asked cannot be stopped."""
+
+    def after_trial(self, *_: Any) -> None:
+        """Do nothing, where the class above would stop the study."""
 
 
 class StudySweeperImpl(OptunaSweeperImpl):
@@ -58,6 +67,8 @@ class StudySweeperImpl(OptunaSweeperImpl):
             )
         space, fixed, deletions = self.parameters(arguments)
         searched = {n: d for n, d in space.items() if n not in fixed}
+        if isinstance(self.sampler, functools.partial):
+            self.lay_out_grid(searched)
         study = self.open_study()
         tie(study, settings_of(self.config, fixed, searched, self.objectives, self.seeds))
         close_abandoned(study)
@@ -80,7 +91,7 @@ class StudySweeperImpl(OptunaSweeperImpl):
             found: tuple[dict[str, Any], dict[str, Any], Sequence[str]]
             found = create_params_from_overrides(given)
         except ValueError as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
+            reason = first_line(error)
             raise UserError(
                 "hydra.sweeper.params",
                 [a for a in given if "(" in a],
@@ -88,6 +99,24 @@ class StudySweeperImpl(OptunaSweeperImpl):
                 "give bounds in order, and above 0 with a logarithm: tag(log, interval(1e-5, 1e-3))",
             ) from error
         return found
+
+    def lay_out_grid(self, searched: dict[str, Any]) -> None:
+        """Give the grid its values, and the study as many trials as there are combinations.
+
+        Raises:
+            UserError: a parameter is not searched in a list of values.
+        """
+        try:
+            values = {name: self._to_grid_sampler_choices(space) for name, space in searched.items()}
+        except ValueError as error:
+            raise UserError(
+                "hydra.sweeper.params",
+                {name: str(space) for name, space in searched.items()},
+                "has no end of values, and a grid takes every one",
+                "use choice(...) or range(...), or hydra/sweeper/sampler=tpe",
+            ) from error
+        self.sampler = Grid(values, self.sampler.keywords.get("seed"))
+        self.n_trials = min(self.n_trials, math.prod(len(found) for found in values.values()))
 
     def open_study(self) -> optuna.Study:
         """Return the study, new or as it is; a sampler that continues draws other numbers than

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from nft_lightning.app.build import CONF_DIR
-from nft_lightning.common.text import accuracy_name, quoted
+from nft_lightning.common.text import accuracy_name, key_of, quoted
 from nft_lightning.distributed.children import end
 from nft_lightning.search.failed import note
 
@@ -59,7 +59,7 @@ def run_apart(
         SystemExit: the run did not use what was proposed, so that no result would mean anything.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    passed = [o for o in overrides if o.lstrip("+~").partition("=")[0] not in NOT_PASSED_ON]
+    passed = [o for o in overrides if key_of(o) not in NOT_PASSED_ON]
     command = [sys.executable, "-m", "nft_lightning.cli.train", *search_path, *passed]
     command.append(f"run_dir={quoted(str(folder))}")
     # The folder may hold another run, whose output stays.

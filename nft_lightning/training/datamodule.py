@@ -11,12 +11,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nft_lightning.batching.config import BatchingConfig
-from nft_lightning.batching.split import within_budget
 from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.distributed.join import check_world
 from nft_lightning.distributed.preemption import PreemptionHandler
-from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.engines.base import Engine
 from nft_lightning.engines.hf.engine import HFEngineConfig
 from nft_lightning.errors import UserError
@@ -39,13 +37,12 @@ from nft_lightning.training.config import EvaluationConfig
 from nft_lightning.training.held_out import HeldOut, evaluation_sampling
 from nft_lightning.training.learner_protocol import Learner
 from nft_lightning.training.loaders import LazyBatches
+from nft_lightning.training.progress import Progress
 from nft_lightning.training.queue import Written
 from nft_lightning.training.rollout_source import RolloutSource
 from nft_lightning.training.synced_engine import PROBED, SyncedEngine
-from nft_lightning.types import Group, OptimizerBatch, Rollout
+from nft_lightning.types import Group, OptimizerBatch
 from nft_lightning.verifiers.base import Verifier
-
-COUNTERS = ("cursor", "rollout_index", "empty_rollouts", "completions", "tokens")
 
 
 class RolloutDataModule(L.LightningDataModule):
@@ -131,12 +128,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.batch_maker = BatchMaker(
             self.rollout_config, self.batching, seed, policy.tokenizer.pad_token_id, self.timer
         )
-        self.cursor = self.rollout_index = self.empty_rollouts = 0
-        self.completions = self.tokens = 0
-        self.rollout: Rollout | None = None
-        # The batches of this epoch that are not trained on yet; None until its rollout is made.
-        self.pending: list[OptimizerBatch] | None = None
-        self.cut_short = False
+        self.progress = Progress()
         self.resumes_exactly = False
         self.preemption = PreemptionHandler()
         self.last_evaluation: list[Group] = []
@@ -207,16 +199,6 @@ class RolloutDataModule(L.LightningDataModule):
         return LazyBatches(lambda: [mine] if len(mine) else [], min(1, len(mine)))
 
     @property
-    def rank(self) -> int:
-        """This process among the trainer's."""
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def world_size(self) -> int:
-        """Return how many processes train."""
-        return self.trainer.world_size if self.trainer else 1
-
-    @property
     def policy_module(self) -> Learner:
         """Return the module in training; UserError where it is no PolicyModule."""
         found: Any = self.trainer.lightning_module if self.trainer else None
@@ -239,39 +221,26 @@ class RolloutDataModule(L.LightningDataModule):
         After a resume in mid-epoch, those that were left.
         """
         assert self.trainer is not None
-        if self.pending is None:
-            check_world(self.world_size)
+        progress = self.progress
+        if progress.pending is None:
+            check_world(self.trainer.world_size)
             check_equal_weights(self.policy_module)  # type: ignore[arg-type]
             # Nothing of the state changes before all of it is there: an interrupted rollout never was.
             with self.preemption.interruptible(), self.trainer.precision_plugin.forward_context():
                 written, batches = self.roll_out()
-            rollout = written.rollout
-            self.rollout, self.cursor, self.pending = rollout, written.cursor, batches
+            progress.begin_epoch(written, batches)
             self.source.taken()
-            self.completions += int(rollout.metrics["rollout/completions"])
-            self.tokens += int(rollout.metrics["rollout/tokens"])
-            self.rollout_index += 1
-            self.empty_rollouts = 0 if rollout.groups else self.empty_rollouts + 1
         # An empty batch stands for the updates that were all done: the epoch's evaluation is still due.
         nothing = OptimizerBatch([], self.batching.updates_per_rollout, -1)
-        return [b.to(self.policy_module.device) for b in self.pending] or [nothing]
-
-    def trained(self, batch: OptimizerBatch) -> None:
-        """``batch`` has done its update."""
-        self.pending = [b for b in self.pending or [] if b.step_in_epoch > batch.step_in_epoch]
-
-    def finish_epoch(self) -> bool:
-        """Return whether all updates of the epoch are done, which ``max_steps`` may prevent."""
-        self.cut_short = bool(self.pending)
-        if not self.cut_short:
-            self.pending = None
-        return not self.cut_short
+        return [b.to(self.policy_module.device) for b in progress.pending or []] or [nothing]
 
     def roll_out(self) -> tuple[Written, list[OptimizerBatch]]:
         """Return the next rollout, laid out, with what the current policy has to say of it."""
-        written = self.source.next(self.objective, self.cursor, self.rollout_index)
+        assert self.trainer is not None
+        index = self.progress.rollout_index
+        written = self.source.next(self.objective, self.progress.cursor, index)
         batches = self.batch_maker.laid_out(
-            written.rollout, self.objective, self.rollout_index, self.rank, self.world_size
+            written.rollout, self.objective, index, self.trainer.global_rank, self.trainer.world_size
         )
         learner = self.policy_module
         with self.timer.phase("old_logprobs"), torch.no_grad():
@@ -290,16 +259,11 @@ class RolloutDataModule(L.LightningDataModule):
     @property
     def gave_up(self) -> bool:
         """Too many rollouts in a row held nothing to learn from."""
-        return self.empty_rollouts >= self.batching.stop_after_empty_rollouts
+        return self.progress.empty_rollouts >= self.batching.stop_after_empty_rollouts
 
-    def progress(self) -> dict[str, float]:
-        """Return the axes of every curve, problems, completions and tokens so far, and the last sync."""
-        return {
-            **self.synced.metrics(),
-            "progress/problems": float(self.cursor),
-            "progress/completions": float(self.completions),
-            "progress/tokens": float(self.tokens),
-        }
+    def metrics(self) -> dict[str, float]:
+        """Return how far the run is, and what the last weight sync was."""
+        return {**self.synced.metrics(), **self.progress.axes()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Optimizer batches are on the device already."""
@@ -308,18 +272,14 @@ class RolloutDataModule(L.LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what decides what comes next; a collective call within an epoch.
+        """Return what decides what comes next, and the last evaluation's answers.
 
-        There it holds the rollout, and every rank's batches that are left.
+        Within an epoch it is a collective call.
         """
-        state: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        state |= self.source.state_dict()
-        if self.pending is not None:
+        if self.progress.pending is not None:
             self.warn_of_position()
-            mine = [packing.pack_batch(batch) for batch in self.pending]
-            state["pending"] = gather_objects(mine)
-            state["rollout"] = packing.pack_rollout(self.rollout) if self.rollout else None
-        return state
+        answers = {"last_evaluation": packing.pack_groups(self.last_evaluation)}
+        return {**self.progress.state_dict(), **self.source.state_dict(), **answers}
 
     def warn_of_position(self) -> None:
         """Say once that a plain Trainer does not resume exactly within an epoch."""
@@ -333,13 +293,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the saved run stood."""
-        for name in COUNTERS:
-            setattr(self, name, state_dict[name])
+        self.progress.load_state_dict(state_dict, self.batching.max_tokens_per_micro_batch)
+        if "last_evaluation" in state_dict:  # older checkpoints have it elsewhere
+            self.last_evaluation = packing.unpack_groups(state_dict["last_evaluation"])
         self.source.load_state_dict(state_dict)
-        self.rollout = self.pending = None
-        if "pending" in state_dict:
-            every = [[packing.unpack_batch(b) for b in batches] for batches in state_dict["pending"]]
-            budget = self.batching.max_tokens_per_micro_batch
-            self.pending = own_part(within_budget(every, budget))
-            if state_dict["rollout"] is not None:
-                self.rollout = packing.unpack_rollout(state_dict["rollout"])

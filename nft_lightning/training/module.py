@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,10 +16,10 @@ from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.distributed.shards import clip_gradients
 from nft_lightning.errors import RunStoppedError, UserError
 from nft_lightning.objectives.base import Objective
-from nft_lightning.objectives.diagnostics import gradient_pair
 from nft_lightning.objectives.tensors import masked_pair
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.critic import ValueHead
+from nft_lightning.policy.lora import has_adapters
 from nft_lightning.policy.policy import Policy, PolicyOutput
 from nft_lightning.policy.reference import Frozen
 from nft_lightning.policy.teacher import load_teacher
@@ -28,24 +28,15 @@ from nft_lightning.stats.estimates import AnswerCounts
 from nft_lightning.training.batches import check_version
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
+from nft_lightning.training.datamodule import RolloutDataModule
 from nft_lightning.training.held_out import count_answers, length_means
-from nft_lightning.training.metrics import EpochMetrics, log_step
-from nft_lightning.training.optimizer import built_optimizer
-from nft_lightning.training.optimizer_numbers import check_same_kind, give_numbers, numbers_of
+from nft_lightning.training.metrics import EpochMetrics, UpdateSums, log_step
+from nft_lightning.training.optimizer_setup import OptimizerSetup
 from nft_lightning.training.out_of_memory import split_until_it_fits
-from nft_lightning.training.schedule import built_schedule, replayed, total_updates
-from nft_lightning.training.strategies.exchange import (
-    can_begin_again,
-    has_masters,
-    leave_out,
-    micro_batch,
-)
-from nft_lightning.training.strategies.fsdp2 import FullySharded, shard_all
-from nft_lightning.training.strategies.zero import ZeRO
+from nft_lightning.training.schedule import total_updates
+from nft_lightning.training.strategies import exchange
+from nft_lightning.training.strategies.fsdp2 import shard_all
 from nft_lightning.types import OptimizerBatch, TokenBatch, TokenLoss
-
-if TYPE_CHECKING:
-    from nft_lightning.training.datamodule import RolloutDataModule
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +48,7 @@ class PolicyModule(L.LightningModule):
     step only sums, and the ranks' averaging is undone in one place.
     """
 
-    # The optimizer's numbers in the checkpoint that the run continues from.
-    numbers_before: dict[str, Any] | None = None
-    # [3]: this rank's loss, and sum and number of its tokens' entropies, of the update in progress.
-    update_sums: Tensor
+    update: UpdateSums  # of the update in progress
 
     def __init__(
         self,
@@ -84,17 +72,18 @@ class PolicyModule(L.LightningModule):
         self.automatic_optimization = False
         self.policy, self.objective = policy, objective
         made = configs_with("PolicyModule", plain, optimizer=(OptimizerConfig, optimizer))
-        self.optimizer_config: OptimizerConfig = made["optimizer"]
+        config: OptimizerConfig = made["optimizer"]
+        self.optimizer_config = config
         self.answers = AnswerCounts()
         self.epoch = EpochMetrics()
-        # The metrics of the epoch that ends, for callbacks, which see its end before the module does.
-        self.reduced: dict[str, float] | None = None
-        self.skipped_in_a_row, self.loss_finite = 0, True
+        self.skipped_in_a_row = 0
         needs = objective.needed_inputs
-        check_own_critic(objective, lora=hasattr(policy.model, "peft_config"))
+        check_own_critic(objective, lora=has_adapters(policy.model))
         self.critic: ValueHead | ValueModel | None = None
         if needs.values:
             self.critic = critic_of(policy, objective.critic_options.path, own=needs.own_critic)
+        self.trained: list[torch.nn.Module] = [policy, *parts_of(self.critic)]
+        self.optimizer_setup = OptimizerSetup(config, self.trained, objective.critic_options)
         # Memory is saved once, when a strategy is known.
         self.memory_saved = False
         teacher = load_teacher(objective.teacher_model, policy) if needs.teacher else None
@@ -105,16 +94,15 @@ class PolicyModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Raise UserError where no data module is attached, or the strategy cannot cut the critic."""
         _ = self.data
-        check_own_critic(self.objective, cut=isinstance(self.trainer.strategy, FullySharded | ZeRO))
+        check_own_critic(self.objective, cut=exchange.cuts_gradients(self.trainer))
 
     def configure_model(self) -> None:
         """Options that save memory, then shards where the strategy brings a mesh of ranks; once."""
         if self.memory_saved:
             return
         config = self.policy.config or PolicyConfig()
-        config.save_memory(self.policy.model)
-        if isinstance(self.critic, ValueModel):
-            config.save_memory(self.critic.trunk)
+        for model in (self.policy.model, *parts_of(self.critic)[1:]):
+            config.save_memory(model)
         self.memory_saved = True
         if self.device_mesh is not None:
             others = (self.frozen.copy, self.critic)
@@ -123,13 +111,12 @@ class PolicyModule(L.LightningModule):
     @property
     def data(self) -> RolloutDataModule:
         """Return the attached data module; UserError where there is none."""
-        found: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        found: RolloutDataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
         if found is None:
             raise UserError(
                 "datamodule", None, "is missing", "call trainer.fit(module, RolloutDataModule(...))"
             )
-        data: RolloutDataModule = found
-        return data
+        return found
 
     @property
     def timer(self) -> PhaseTimer:
@@ -138,10 +125,8 @@ class PolicyModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule; both are stepped by hand, once per update."""
-        config, masters = self.optimizer_config, not has_masters(self.trainer)
-        optimizer = built_optimizer(config, self.trained, self.learning_rates, masters)
-        schedule = built_schedule(config, optimizer, self.total_updates)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        masters = not exchange.has_masters(self.trainer)
+        return self.optimizer_setup.build(self.total_updates, masters=masters)
 
     @property
     def total_updates(self) -> int | None:
@@ -149,32 +134,12 @@ class PolicyModule(L.LightningModule):
         trainer, length = self.trainer, self.data.batching.updates_per_rollout
         return total_updates(trainer.max_epochs, trainer.max_steps, length)
 
-    @property
-    def trained(self) -> list[torch.nn.Module]:
-        """Whose parameters the optimizer holds: those of the policy, a value head, and its own trunk."""
-        return [self.policy, *parts_of(self.critic)]
-
-    @property
-    def learning_rates(self) -> list[float]:
-        """Return the full rate of each of ``trained``."""
-        own, critic = self.optimizer_config.learning_rate, self.objective.critic_options
-        head = critic.head_learning_rate or own
-        trunk = critic.trunk_learning_rate or own
-        return [own, head, trunk][: len(self.trained)]
-
-    @property
-    def optimizer_numbers(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the config, so that a resumed run sees what has changed."""
-        return numbers_of(self.optimizer_config, self.learning_rates, self.total_updates)
-
     def on_train_start(self) -> None:
         """Give the optimizer the config's numbers where a checkpoint was written with others."""
-        if self.numbers_before in (None, self.optimizer_numbers):
-            return
-        config, optimizer = self.optimizer_config, self.lr_schedulers().optimizer  # type: ignore[union-attr]
-        give_numbers(optimizer, config, self.trained, self.learning_rates)
-        schedule = replayed(config, optimizer, self.total_updates, self.policy_version)
-        self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
+        optimizer = self.lr_schedulers().optimizer  # type: ignore[union-attr]
+        schedule = self.optimizer_setup.renewed(optimizer, self.total_updates, self.policy_version)
+        if schedule is not None:
+            self.trainer.strategy.lr_scheduler_configs[0].scheduler = schedule
 
     def training_step(self, batch: OptimizerBatch, _: int) -> dict[str, Tensor]:
         """Forward and backward of every micro-batch, then one optimizer step; return its ``loss``.
@@ -184,49 +149,39 @@ class PolicyModule(L.LightningModule):
         if self.objective.needed_inputs.old_logprobs:
             check_version(batch, self)
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
-        self.loss_finite = True
 
         def begin_again() -> None:
             # A backward pass that broke off has left part of its gradient.
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
-            self.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
+            self.epoch.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
 
-        allowed = can_begin_again(self.trainer)
+        allowed = exchange.can_begin_again(self.trainer)
         split_until_it_fits(micro_batches, self.backward_all, begin_again if allowed else None)
         loss = self.step_optimizer() if micro_batches else 0.0
-        self.data.trained(batch)
+        self.data.progress.trained(batch)
         return {"loss": torch.tensor(loss)}
 
     def backward_all(self, micro_batches: Sequence[TokenBatch]) -> None:
         """Forward and backward of each."""
-        self.update_sums = torch.zeros(3, device=self.device)
-        for micro, last in mark_last(micro_batches):
-            self.backward_one(micro, last)
+        self.update = UpdateSums(self.device)
+        for i, micro in enumerate(micro_batches):
+            self.backward_one(micro, last=i == len(micro_batches) - 1)
 
     def backward_one(self, micro: TokenBatch, last: bool) -> None:
         """Add a micro-batch's part of the gradient."""
-        with self.timer.phase("train"), micro_batch(self.trainer, last):
+        with self.timer.phase("train"), exchange.micro_batch(self.trainer, last):
             out, tokens = self.token_loss(self.objective, micro)
             loss = (tokens.loss * micro.token_weight).sum()
-            self.watch_gradient(out.logprobs, micro)
+            self.epoch.watch_gradient(out.logprobs, micro)
             if not self.objective.needed_inputs.references:
                 old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
                 self.epoch.mismatch.add(old, micro.engine_logprobs, micro.mask)
             self.manual_backward(loss * self.trainer.world_size)
-        self.loss_finite = self.loss_finite and bool(torch.isfinite(loss))
         self.timer.tokens["train"] += int(micro.mask.sum())
-        real = micro.attention_mask.sum().cpu()
-        computed = real if self.policy.padding_free else torch.tensor(micro.attention_mask.numel())
-        self.note("batching/padding_fraction", computed - real, computed)
-        self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
         entropy = masked_pair(out.entropy, micro.mask)
-        self.note("policy/entropy_nats", *entropy)
-        self.update_sums += torch.stack([loss, *entropy]).detach().float()
-        for name, pair in tokens.metrics.items():
-            self.note(f"objective/{name}", *pair)
-        for name, tally in tokens.sums.items():
-            self.epoch.tally(name, tally)
+        self.update.add(loss, *entropy)
+        self.epoch.add(micro, tokens, loss, entropy, last=last, padded=not self.policy.padding_free)
 
     def token_loss(self, objective: Objective, micro: TokenBatch) -> tuple[PolicyOutput, TokenLoss]:
         """Return one forward pass, and the objective on it."""
@@ -239,43 +194,27 @@ class PolicyModule(L.LightningModule):
             inputs["values"] = values_of(self.critic, self.policy, micro, out.hidden)
         return out, objective.loss(out.logprobs, micro.old_logprobs, micro.mask, inputs)
 
-    def watch_gradient(self, logprobs: Tensor, micro: TokenBatch) -> None:
-        """Note, in the backward pass, how much of the gradient comes from wrong answers."""
-
-        def note(gradient: Tensor) -> None:
-            pair = gradient_pair(gradient, micro.mask, micro.signal["reward"] > 0)
-            self.note("objective/wrong_gradient_fraction", *pair)
-
-        logprobs.register_hook(note)
-
     def step_optimizer(self) -> float:
         """Clip, skip when not finite, step, schedule, count; return the loss over all ranks."""
         optimizer = self.optimizers()
         config = self.optimizer_config
         with self.timer.phase("optimizer"):
             norm, *others = (clip_gradients(part, config.clip_grad_norm) for part in self.trained)
-            wrong = torch.tensor([float(not self.loss_finite)], device=self.device)
-            sums = torch.cat([wrong, self.update_sums])
-            broken, loss, *entropy = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            self.log_update(loss, norm, *entropy)
-            finite = not broken and all(bool(torch.isfinite(n)) for n in (norm, *others))
+            loss, entropy, losses_finite = self.update.reduced(self.trainer.strategy.reduce)
+            self.log_update(loss, norm, entropy)
+            finite = losses_finite and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:
                 optimizer.step()  # type: ignore[union-attr]
                 self.lr_schedulers().step()  # type: ignore[union-attr]
                 self.policy_version += 1
             else:
-                leave_out(self.trainer)
+                exchange.leave_out(self.trainer)
             optimizer.zero_grad()  # type: ignore[union-attr]
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        one = torch.tensor(1.0)
-        # All ranks skip together: one of them counts.
-        skipped = one * (not finite and self.trainer.is_global_zero)
-        self.note("optimizer/skipped_updates", skipped, torch.tensor(0.0))
-        if finite:
-            self.note("optimizer/gradient_norm", norm.detach(), one)
+        self.epoch.note_step(norm, finite, first_rank=self.trainer.is_global_zero)
         return loss
 
-    def log_update(self, loss: float, norm: Tensor, entropy: float, tokens: float) -> None:
+    def log_update(self, loss: float, norm: Tensor, entropy: float) -> None:
         """Log what the step about to be made is like, over all ranks; also one that is left out.
 
         The loggers get it now: Lightning would give it to them behind the callbacks, one of which may
@@ -285,14 +224,10 @@ class PolicyModule(L.LightningModule):
             "update/loss": loss,
             "update/gradient_norm": float(norm),
             "update/learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
-            "update/entropy_nats": entropy / max(1.0, tokens),
+            "update/entropy_nats": entropy,
         }
         self.log_dict(logged, logger=False, on_step=True, on_epoch=False, batch_size=1)
         log_step(self.trainer, logged)
-
-    def note(self, name: str, total: Tensor, count: Tensor) -> None:
-        """Add a (sum, count) pair to the epoch's metrics; count 0 makes the metric a plain sum."""
-        self.epoch.note(name, total, count)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop where one update after the other had to be left out; the callbacks have seen them."""
@@ -305,28 +240,25 @@ class PolicyModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch, unless it was cut short: then its rollout and its sums wait for a resume."""
-        if self.data.finish_epoch():
+        if self.data.progress.finish_epoch():
             self.log_epoch()
 
     def epoch_metrics(self) -> dict[str, float]:
         """Return the metrics of an epoch whose updates are all done; the first call is collective."""
-        if self.reduced is None:
-            reduce = self.trainer.strategy.reduce
-            self.reduced = self.epoch.reduced(reduce, self.device, self.trainer.world_size)
-        return self.reduced
+        return self.epoch.reduced(self.trainer.strategy.reduce, self.device, self.trainer.world_size)
 
     def log_epoch(self) -> None:
         """Log the sums of an epoch whose updates are all done."""
-        logged = dict(self.data.rollout.metrics) if self.data.rollout else {}
+        logged = dict(self.data.progress.rollout.metrics) if self.data.progress.rollout else {}
         logged.update(self.epoch_metrics())
-        self.epoch, self.reduced = EpochMetrics(), None
+        self.epoch = EpochMetrics()
         logged["progress/policy_version"] = float(self.policy_version)
-        logged.update(self.data.progress())
+        logged.update(self.data.metrics())
         logged.update(self.timer.drain())
         self.log_dict(logged, rank_zero_only=True)
         if self.data.gave_up:
-            count = self.data.empty_rollouts
-            log.warning("stopped: %d rollouts in a row held no usable group", count)
+            empty = self.data.progress.empty_rollouts
+            log.warning("stopped: %d rollouts in a row held no usable group", empty)
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -339,17 +271,13 @@ class PolicyModule(L.LightningModule):
         }
         checkpoint["epoch_so_far"] = gather_objects(mine)
         checkpoint["updates_done"] = self.policy_version
-        checkpoint["optimizer_numbers"] = self.optimizer_numbers
+        checkpoint["optimizer_numbers"] = self.optimizer_setup.numbers(self.total_updates)
         self.frozen.leave_out(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on adding; raise UserError where what does not train is not what it was."""
         self.policy_version = checkpoint["updates_done"]
-        self.numbers_before = checkpoint["optimizer_numbers"]
-        check_same_kind(self.numbers_before, self.optimizer_numbers)
-        if self.numbers_before != self.optimizer_numbers:
-            # The schedule is made again when training starts; the state of another kind would not fit.
-            checkpoint["lr_schedulers"] = []
+        self.optimizer_setup.continue_from(checkpoint, self.total_updates)
         found = own_part(checkpoint["epoch_so_far"])
         self.epoch.load_state_dict(found["metrics"])
         self.timer.seconds.update(found["seconds"])
@@ -371,9 +299,3 @@ class PolicyModule(L.LightningModule):
         found = {f"eval/{k}": v.float() for k, v in self.answers.compute().items()}
         self.answers.reset()
         self.log_dict(found, rank_zero_only=True)
-
-
-def mark_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Yield each item with whether it is the last."""
-    listed = list(items)
-    return ((item, i == len(listed) - 1) for i, item in enumerate(listed))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nft_lightning.errors import UserError
+from nft_lightning.errors import UserError, first_line
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.optimizer import built_optimizer, tiny_weights
 from nft_lightning.training.schedule import built_schedule, described
@@ -49,6 +49,5 @@ def refused(field: str, value: Any, remedy: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        problem = f"cannot be used ({lines[0].rstrip('.')})"
+        problem = f"cannot be used ({first_line(error)})"
         raise UserError(field, described(value), problem, remedy) from error

@@ -19,6 +19,7 @@ from nft_lightning.engines.ends import end_ids
 from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
+from nft_lightning.policy.lora import has_adapters
 from nft_lightning.policy.policy import Policy
 from nft_lightning.policy.prepare import settle, whole_copy
 from nft_lightning.problems.base import ProblemSource
@@ -28,6 +29,7 @@ from nft_lightning.rollouts.collector import Collector
 from nft_lightning.rollouts.config import RolloutConfig
 from nft_lightning.rollouts.drawn import askable
 from nft_lightning.rollouts.sync_check import SyncCheck, numbers_of
+from nft_lightning.training.strategies.exchange import shards_parameters
 from nft_lightning.types import Problem
 from nft_lightning.verifiers.base import Verifier
 
@@ -109,8 +111,7 @@ class SyncedEngine:
         settle(policy, device, trainer.precision_plugin)
         policy.numbers = numbers_of(policy, trainer.precision_plugin)
         config = self.engine_config.like_trainer(policy.numbers)
-        sharded = bool(getattr(trainer.strategy, "shards_parameters", False))
-        copied = config.copies_model or (sharded and config.uses_trainer_model)
+        copied = config.copies_model or (config.uses_trainer_model and shards_parameters(trainer))
         wanted = (config, copied, policy.numbers)
         if self.built == wanted:
             return
@@ -173,7 +174,7 @@ class SyncedEngine:
 
     def merge_rounding(self, model: Any) -> Rounding | None:
         """Return what measures a merge of adapters; None where none is merged."""
-        if not hasattr(model, "peft_config") or self.engine.runs(model):
+        if not has_adapters(model) or self.engine.runs(model):
             return None
         return Rounding(self.engine.dtype)
 

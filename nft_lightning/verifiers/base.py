@@ -69,9 +69,3 @@ class Verifier:
 
     def close(self) -> None:
         """End whatever was started."""
-
-
-def check_choice(field: str, value: object, choices: Sequence[str]) -> None:
-    """Raise UserError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise UserError(field, value, "is not known", f"use one of {', '.join(choices)}")

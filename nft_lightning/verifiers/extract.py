@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nft_lightning.common.bounds import check_field
 from nft_lightning.errors import UserError
-from nft_lightning.verifiers.base import check_choice
 
 BOX_RULES = ("boxed", "official")
 WHOLE = ("whole",)
@@ -176,9 +176,9 @@ def find_answers(
 
 def check_rules(extract: str, which: str, truncated: str, rules: Sequence[str] = RULES) -> None:
     """Raise UserError where the extraction cannot work as asked."""
-    check_choice("verifier.extract", extract, rules)
-    check_choice("verifier.which", which, ("last", "first"))
-    check_choice("verifier.truncated", truncated, ("score", "unparsable"))
+    check_field("verifier.extract", extract, choices=rules)
+    check_field("verifier.which", which, choices=("last", "first"))
+    check_field("verifier.truncated", truncated, choices=("score", "unparsable"))
     if extract == "official" and which == "first":
         raise UserError(
             "verifier.which",

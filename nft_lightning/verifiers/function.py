@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from nft_lightning.common.bounds import check_field
 from nft_lightning.errors import UserError
 from nft_lightning.types import Answer, Problem
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import Verifier, check_choice
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.rewards import RewardRules
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -44,7 +45,7 @@ class FunctionVerifier(Verifier):
     rewards: RewardRules = field(default_factory=RewardRules)
 
     def __post_init__(self) -> None:
-        check_choice("verifier.truncated", self.truncated, ("score", "unparsable"))
+        check_field("verifier.truncated", self.truncated, choices=("score", "unparsable"))
         if not callable(self.call):
             raise UserError("verifier.function", self.function, "cannot be called", "name a function")
 

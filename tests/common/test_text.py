@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import math
 
-from nft_lightning.common.text import accuracy_name, interval, markdown, metric_label, with_interval
+import pytest
+
+from nft_lightning.common.text import (
+    accuracy_name,
+    interval,
+    key_of,
+    markdown,
+    metric_label,
+    with_interval,
+)
+from nft_lightning.errors import first_line
 
 METRICS = {
     "eval/avg_at_8_low": 0.1,
@@ -27,3 +37,13 @@ def test_an_interval_is_shown_where_there_is_one():
 
 def test_a_cell_may_hold_a_bar():
     assert markdown(["a", "b"], [["x|y", ""]]) == "| a | b |\n| --- | --- |\n| x\\|y |  |\n"
+
+
+def test_what_an_exception_says_in_one_line():
+    assert first_line(ValueError("  it failed.\nfor a reason")) == "it failed"
+    assert first_line(ValueError()) == first_line(ValueError("\n")) == "ValueError"
+
+
+@pytest.mark.parametrize("override", ["a.b=1=2", "+a.b=1", "++a.b=1", "~a.b", "~a.b=1"])
+def test_the_key_of_an_override(override):
+    assert key_of(override) == "a.b"

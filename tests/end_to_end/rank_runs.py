@@ -42,7 +42,7 @@ def not_finite_on_the_last_rank():
 
     def broken(self, micro, last):
         backward_one(self, micro, last)
-        self.loss_finite = self.trainer.global_rank < self.trainer.world_size - 1
+        self.update.finite = self.trainer.global_rank < self.trainer.world_size - 1
 
     return mock.patch.object(PolicyModule, "backward_one", broken)
 

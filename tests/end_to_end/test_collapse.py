@@ -56,7 +56,7 @@ def test_a_resumed_run_continues_to_count():
 
 
 def test_an_action_that_does_not_exist():
-    with pytest.raises(UserError, match="is not known: use warn or stop"):
+    with pytest.raises(UserError, match="is not known: use one of warn, stop"):
         CollapseAlarm("shout")
 
 

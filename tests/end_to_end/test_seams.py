@@ -175,7 +175,7 @@ def test_groups_with_an_unreadable_gold_are_left_out():
         events, verifier=RecordingVerifier(events, outcomes=("correct", "wrong", "bad_gold"))
     )
     trainer(1).fit(module, data)
-    for group in data.rollout.groups:
+    for group in data.progress.rollout.groups:
         assert {v.outcome for v in group.verdicts} == {"correct", "wrong"}
 
 

@@ -16,7 +16,8 @@ from nft_lightning.cli import evaluate as command
 from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.evaluation.own import with_own_problems
-from nft_lightning.policy.loading import TinyModel
+from nft_lightning.evaluation.trained import CheckpointModel
+from nft_lightning.policy.loading import HFModel, TinyModel
 from nft_lightning.problems.prompts import PromptConfig
 
 TEMPLATE = "{{ problem }}{{ '=' }}"
@@ -142,3 +143,11 @@ def test_a_run_of_an_earlier_version_is_one_sentence_everywhere(tmp_path):
         expand_resume([f"resume={tmp_path}"])
     with pytest.raises(UserError, match=words):
         Scorer(tmp_path).prompt()
+
+
+def test_a_checkpoint_is_of_its_models_type(tmp_path):
+    """What an engine is asked before weights are read: the type they are stored in, and whose code."""
+    base = HFModel(str(tmp_path), dtype="bfloat16", trust_remote_code=True, attention="eager")
+    model = CheckpointModel(base, tmp_path)
+    assert (model.dtype, model.trust_remote_code, model.attention) == ("bfloat16", True, "eager")
+    assert not model.quantizes

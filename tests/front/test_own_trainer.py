@@ -67,7 +67,13 @@ def fit(folder, epochs, checkpoint=None, exact=False, **save):
     )
     made.fit(module, data, ckpt_path=checkpoint)
     weights = torch.cat([p.detach().flatten() for p in module.policy.parameters()])
-    return weights, (module.policy_version, data.cursor, data.tokens, stop.wait_count, made.global_step)
+    return weights, (
+        module.policy_version,
+        data.progress.cursor,
+        data.progress.tokens,
+        stop.wait_count,
+        made.global_step,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +283,8 @@ made.fit(module, data)
 (found,) = made.validate(module, data, verbose=False)
 if made.is_global_zero:
     weights = {n: p.detach().clone() for n, p in module.policy.named_parameters()}
-    torch.save({"weights": weights, "found": found, "tokens": data.tokens}, folder + "/found.pt")
+    tokens = data.progress.tokens
+    torch.save({"weights": weights, "found": found, "tokens": tokens}, folder + "/found.pt")
 """
 
 

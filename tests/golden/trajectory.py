@@ -96,7 +96,7 @@ class StoredEngineConfig(EngineConfig):
 class Noted(PolicyModule):
     """Keeps loss and gradient norm of each update."""
 
-    def log_update(self, loss: float, norm: torch.Tensor, entropy: float, tokens: float) -> None:
+    def log_update(self, loss: float, norm: torch.Tensor, entropy: float) -> None:
         """See :class:`PolicyModule`."""
         self.noted.append((loss, float(norm)))
 

@@ -58,7 +58,7 @@ def test_an_update_that_is_left_out_does_not_advance_the_schedule(tmp_path, monk
     def sometimes_broken(self, micro, last):
         backward_one(self, micro, last)
         if last:
-            self.loss_finite = not next(broken)
+            self.update.finite = not next(broken)
 
     monkeypatch.setattr(PolicyModule, "backward_one", sometimes_broken)
     running.run(brief(f"run_dir={tmp_path}", "optimizer.schedule=linear", "trainer.max_epochs=1"))

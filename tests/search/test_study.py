@@ -7,7 +7,7 @@ import sys
 
 import optuna
 import pytest
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
+from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
 from omegaconf import OmegaConf
 from optuna.trial import TrialState, create_trial
 
@@ -31,8 +31,8 @@ def search(tmp_path, run, monkeypatch, *, arguments=("algorithm=nft",), storage=
     given = {"n_trials": 4, "n_jobs": 1, "pruner": None, "objectives": ["accuracy"], "seeds": []}
     given |= options
     storage = storage or f"sqlite:///{tmp_path}/study.sqlite3"
-    official = OptunaSweeperImpl(
-        optuna.samplers.TPESampler(seed=0),
+    official = OptunaSweeper(
+        given.get("sampler", {"_target_": "optuna.samplers.TPESampler", "seed": 0}),
         "maximize",
         storage,
         "s",
@@ -40,9 +40,9 @@ def search(tmp_path, run, monkeypatch, *, arguments=("algorithm=nft",), storage=
         given["n_jobs"],
         given.get("max_failure_rate", 1.0),
         None,
-        OmegaConf.create(SPACE),
+        OmegaConf.create(given.get("space", SPACE)),
     )
-    sweeper = StudySweeperImpl(official, given["pruner"], given["objectives"], given["seeds"])
+    sweeper = StudySweeperImpl(official.sweeper, given["pruner"], given["objectives"], given["seeds"])
     sweeper.config = OmegaConf.create(
         {
             "hydra": {"overrides": {"hydra": []}},
@@ -80,6 +80,25 @@ def test_a_study_goes_on_until_it_is_full_and_proposes_other_values(tmp_path, mo
     study = search(tmp_path, good, monkeypatch, n_trials=5)
     assert len(study.trials) == len({t.params["x"] for t in study.trials}) == 5
     assert len(search(tmp_path, good, monkeypatch, n_trials=3).trials) == 5
+
+
+def test_a_grid_runs_every_combination_once(tmp_path, monkeypatch):
+    """As ``sweep=nft`` composes it: the sampler waits for the values, and ends with the last one."""
+    grid = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": 0}
+    space = {"x": "choice(0.1, 0.5)", "y": "range(1, 4)", "z": "choice(one, two)"}
+    options = {"sampler": grid, "space": space, "n_trials": 48}
+    study = search(tmp_path, good, monkeypatch, arguments=("algorithm=nft", "z=one"), **options)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 6
+    drawn = {(t.params["x"], t.params["y"]) for t in study.trials}
+    assert drawn == {(x, y) for x in (0.1, 0.5) for y in (1, 2, 3)}
+    again = search(tmp_path, good, monkeypatch, arguments=("algorithm=nft", "z=one"), **options)
+    assert len(again.trials) == 6
+
+
+def test_a_grid_of_what_has_no_end_is_one_sentence(tmp_path, monkeypatch):
+    grid = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": 0}
+    with pytest.raises(UserError, match="a grid takes every one: use choice"):
+        search(tmp_path, good, monkeypatch, sampler=grid)
 
 
 def test_failures_are_recorded_and_end_nothing(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 
 from nft_lightning.engines.adapters_alone import ALONE, FIELD, MERGED
 from nft_lightning.errors import UserError
+from nft_lightning.policy.lora import unwrapped
 from nft_lightning.policy.shape import text_architecture, text_config
 
 # What vLLM 0.32 cannot run, and what it cannot run without a GPU.
@@ -30,7 +31,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 
 def played_config(model: Any) -> Any:
     """Return the config of the model that vLLM runs: of the text only, and not quantized."""
-    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    plain = unwrapped(model)
     whole, name = plain.config, text_architecture(plain.config)
     config = copy.deepcopy(text_config(whole) if name else whole)
     for part in (config, text_config(config)):

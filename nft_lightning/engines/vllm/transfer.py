@@ -36,11 +36,10 @@ class Stream(WeightTransferUpdateInfo):
     written: set[str] = field(default_factory=set)
 
 
-class InProcessTransfer(WeightTransferEngine[NoInitInfo, Stream]):
-    """Loads checkpoint-format tensors layer by layer from an iterator of the same process."""
+class LayerwiseTransfer(WeightTransferEngine[NoInitInfo, Any]):
+    """Loads checkpoint-format tensors layer by layer; subclasses say where they come from."""
 
     init_info_cls = NoInitInfo
-    update_info_cls = Stream
 
     def init_transfer_engine(self, init_info: NoInitInfo) -> None:
         """No connection is needed."""
@@ -49,10 +48,6 @@ class InProcessTransfer(WeightTransferEngine[NoInitInfo, Stream]):
         """Each layer is processed and copied in place as soon as it is complete."""
         begin_reload(self.model)
 
-    def receive_weights(self, update_info: Stream) -> None:
-        """Feed the stream to the model's own loader."""
-        update_info.written.update(self.model.load_weights(update_info.weights))
-
     def finish_weight_update(self) -> None:
         """Process what is left, and the tied head, which keeps a packed copy of its own on CPUs."""
         finalize_layerwise_reload(self.model, self.model_config)
@@ -60,6 +55,16 @@ class InProcessTransfer(WeightTransferEngine[NoInitInfo, Stream]):
 
     def shutdown(self) -> None:
         """Nothing to release."""
+
+
+class InProcessTransfer(LayerwiseTransfer):
+    """From an iterator of the same process."""
+
+    update_info_cls = Stream
+
+    def receive_weights(self, update_info: Stream) -> None:
+        """Feed the stream to the model's own loader."""
+        update_info.written.update(self.model.load_weights(update_info.weights))
 
 
 def begin_reload(model: nn.Module) -> None:

@@ -13,18 +13,12 @@ from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
-from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
-from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferUpdateInfo
 
 from nft_lightning.engines.vllm.names import BACKEND
 from nft_lightning.engines.vllm.private_vllm import forget_weight_update
-from nft_lightning.engines.vllm.transfer import begin_reload, retie
-
-
-@dataclass
-class NoInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on."""
+from nft_lightning.engines.vllm.transfer import LayerwiseTransfer
 
 
 @dataclass
@@ -34,32 +28,16 @@ class File(WeightTransferUpdateInfo):
     path: str
 
 
-class FileTransfer(WeightTransferEngine[NoInitInfo, File]):
-    """Loads checkpoint-format tensors layer by layer from files that trainer and server share."""
+class FileTransfer(LayerwiseTransfer):
+    """From files that trainer and server share."""
 
-    init_info_cls = NoInitInfo
     update_info_cls = File
-
-    def init_transfer_engine(self, init_info: NoInitInfo) -> None:
-        """No connection is needed."""
-
-    def start_weight_update(self) -> None:
-        """Each layer is processed and copied in place as soon as it is complete."""
-        begin_reload(self.model)
 
     def receive_weights(self, update_info: File) -> None:
         """Feed one file to the model's own loader."""
         if not Path(update_info.path).is_file():
             raise FileNotFoundError(f"{update_info.path} is not on this host")
         self.model.load_weights(load_file(update_info.path).items())
-
-    def finish_weight_update(self) -> None:
-        """Process what is left, and the tied head, which keeps a packed copy of its own on CPUs."""
-        finalize_layerwise_reload(self.model, self.model_config)
-        retie(self.model)
-
-    def shutdown(self) -> None:
-        """Nothing to release."""
 
 
 class ServedWorker:

@@ -1,4 +1,4 @@
-"""What a step asks of the strategy: when gradients are exchanged, who has masters, how to do without."""
+"""What a step asks of the strategy: what it cuts, when gradients are exchanged, who has masters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import lightning as L
 from torch.nn.parallel import DistributedDataParallel
 
+from nft_lightning.training.strategies.fsdp2 import FullySharded
 from nft_lightning.training.strategies.zero import ZeRO
 
 
@@ -34,6 +35,16 @@ def leave_out(trainer: L.Trainer) -> None:
     """Forget the gradient that has been added up."""
     if isinstance(trainer.strategy, ZeRO):
         trainer.strategy.discard_gradients()
+
+
+def shards_parameters(trainer: L.Trainer) -> bool:
+    """Return whether no rank has a whole parameter."""
+    return isinstance(trainer.strategy, FullySharded | ZeRO) and trainer.strategy.shards_parameters
+
+
+def cuts_gradients(trainer: L.Trainer) -> bool:
+    """Return whether gradients lie in parts on the ranks."""
+    return isinstance(trainer.strategy, FullySharded | ZeRO)
 
 
 def can_begin_again(trainer: L.Trainer) -> bool:

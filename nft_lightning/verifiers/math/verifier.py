@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 from nft_lightning.common.bounds import bounded, check_bounds
 from nft_lightning.verdict import Verdict
-from nft_lightning.verifiers.base import Verifier, check_choice
+from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.extract import (
     SEARCH_RULES,
     balanced,
@@ -53,7 +53,7 @@ class MathVerifier(Verifier):
     memory_limit_mb: int = bounded(1024, least=256)
     extract: str = "boxed"
     which: str = "last"
-    gold: str = "answer"
+    gold: str = bounded("answer", choices=("answer", "text"))
     truncated: str = "score"
     max_answer_characters: int = bounded(10_000, least=1, use="10000")
     rewards: RewardRules = field(default_factory=RewardRules)
@@ -61,7 +61,6 @@ class MathVerifier(Verifier):
     def __post_init__(self) -> None:
         check_bounds(self, "verifier")
         check_rules(self.extract, self.which, self.truncated)
-        check_choice("verifier.gold", self.gold, ("answer", "text"))
 
     @cached_property
     def pool(self) -> WorkerPool:
