@@ -3,13 +3,20 @@
     python3 -m venv PEERS && PEERS/bin/pip install -c constraints.txt trl==1.16.0 transformers accelerate
     python benchmarks/against_trl.py --trl PEERS/bin/python --out benchmarks/results/against_trl
 
-Both train the embedded policy with GRPO from 64 problems x 8 completions a rollout, four updates each,
-one thread, one process, in turn: our process, theirs, ours again. TRL runs with each of ``SETTINGS``
-once, and then with the best of them; it judges with a pattern and keeps no files, we with our default
-verifier. Neither saves checkpoints. ``samples per second`` counts the whole of training from the first
-rollout to the last update; ``training phase`` is all of it but writing and judging completions. Held-out
-accuracy after each rollout comes from our engine and verifier for both, and is not timed. Writes
-``results.json``, ``results.md`` and ``curves.png``.
+Both train with GRPO, one thread, one process, in turn: our process, theirs, ours again. TRL runs with
+each of ``--settings`` once, and then with the best of them; it judges with a pattern and keeps no files,
+we with our default verifier. Neither saves checkpoints. ``samples per second`` counts the whole of
+training from the first rollout to the last update; ``training phase`` is all of it but writing and
+judging completions. Held-out accuracy comes from our engine and verifier for both, and is not timed.
+Writes ``results.json``, ``results.md`` and ``curves.png``.
+
+The policy is the embedded one, with 64 problems x 8 completions per rollout and four updates each. With
+``--model FOLDER`` it is that model, on the word problems and with the numbers of
+``experiment=smollm2_stories``; FOLDER is the export of its cold start:
+
+    python benchmarks/against_trl.py --trl PEERS/bin/python --model RUNS/cold_starts/HASH/export \\
+        --settings fp32 bf16 --search-rollouts 1 --rollouts 4 --evaluate-every 4 --pairs 1 --goals 0.4 \\
+        --out benchmarks/results/against_trl_135m
 """
 
 from __future__ import annotations
@@ -28,16 +35,41 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import torch
 from matplotlib.figure import Figure
-from measuring import machine, save
+from measuring import facts, save
 
+from nft_lightning.app.parts import Parts, build_parts
+from nft_lightning.assets import tiny_policy_path
+from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.common.pictures import STYLE, encoded, label_ends, look
 from nft_lightning.compare.runs import read_evaluation
+from nft_lightning.engines.base import completion_seed
+from nft_lightning.engines.hf.engine import HFEngine
+from nft_lightning.types import Sampling
 
 Run = dict[str, Any]
 PEER = Path(__file__).with_name("against_trl_peer.py")
-PROBLEMS, COMPLETIONS, UPDATES, MAX_NEW_TOKENS, RATE = 64, 8, 4, 64, 2e-4
-HELD_OUT = 100
+COMMON = (
+    "algorithm=grpo",
+    "logger=csv",
+    "callbacks=none",
+    "+callbacks.evaluations._target_=nft_lightning.records.rollouts.EvaluationRecord",
+)
+EMBEDDED = (
+    "rollout.problems_per_rollout=64",
+    "rollout.completions_per_problem=8",
+    "rollout.max_new_tokens=64",
+    "batching.updates_per_rollout=4",
+    "optimizer.learning_rate=2e-4",
+    "evaluation.problems=100",
+)
+STORIES = (
+    "experiment=smollm2_stories",
+    "cold_start=null",
+    "model=hf",
+    "evaluation.completions_per_problem=2",
+)
 SETTINGS: dict[str, Run] = {
     "fp32": {},
     "static cache": {"cache": "static"},
@@ -47,17 +79,22 @@ SETTINGS: dict[str, Run] = {
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
+def words(rollouts: int, seed: int, overrides: Sequence[str]) -> list[str]:
+    """Return what nft-train is given; TRL's settings are read from the same config."""
+    return [
+        *COMMON,
+        "evaluation.every_epochs=1",
+        *overrides,
+        f"trainer.max_epochs={rollouts}",
+        f"seed={seed}",
+    ]
+
+
 def ours(rollouts: int, seed: int, folder: Path, overrides: Sequence[str]) -> Run:
     """One run of nft-train."""
     run_dir = folder / "ours"
-    command = [sys.executable, "-m", "nft_lightning.cli.train", "algorithm=grpo", f"seed={seed}"]
-    command += [f"run_dir={run_dir}", f"trainer.max_epochs={rollouts}", "logger=csv", "callbacks=none"]
-    command += ["+callbacks.evaluations._target_=nft_lightning.records.rollouts.EvaluationRecord"]
-    command += [f"evaluation.problems={HELD_OUT}", "evaluation.every_epochs=1"]
-    command += [f"optimizer.learning_rate={RATE}", f"batching.updates_per_rollout={UPDATES}"]
-    command += [f"rollout.problems_per_rollout={PROBLEMS}"]
-    command += [f"rollout.completions_per_problem={COMPLETIONS}"]
-    command += [f"rollout.max_new_tokens={MAX_NEW_TOKENS}", *overrides]
+    command = [sys.executable, "-m", "nft_lightning.cli.train", *words(rollouts, seed, overrides)]
+    command += [f"run_dir={run_dir}"]
     subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
     with open(run_dir / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -85,24 +122,38 @@ def our_curve(run_dir: Path) -> list[tuple[float, float]]:
     return [(float(e.axes["seconds"]), float(e.accuracy.mean())) for e in found]
 
 
-def theirs(trl: str, rollouts: int, seed: int, folder: Path, setting: Run, scored: bool) -> Run:
+def theirs(
+    trl: str,
+    rollouts: int,
+    seed: int,
+    folder: Path,
+    setting: Run,
+    overrides: Sequence[str],
+    scored: bool,
+) -> Run:
     """One run of TRL's trainer in its own environment."""
-    from nft_lightning.assets import tiny_policy_path
-    from nft_lightning.problems.arithmetic import ArithmeticProblems
-
-    source = ArithmeticProblems()
-    drawn = [source.problem(i, seed) for i in range(rollouts * PROBLEMS)]
+    cfg = compose_or_explain("train", words(rollouts, seed, overrides))
+    parts = build_parts(cfg)
+    count = rollouts * parts.rollout.problems_per_rollout
+    tokenizer = parts.model.inspect().tokenizer
+    drawn = [parts.source.problem(i, seed) for i in range(count)]
+    prompts = [parts.prompt.render(tokenizer, p.text) for p in drawn]
+    every = parts.evaluation.every_epochs
     job = {
-        "model": str(tiny_policy_path("tiny")),
+        "model": cfg.model.get("path") or str(tiny_policy_path("tiny")),
         "out": str(folder),
         "seed": seed,
         "rollouts": rollouts,
-        "updates_per_rollout": UPDATES,
-        "problems_per_rollout": PROBLEMS,
-        "completions_per_problem": COMPLETIONS,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "learning_rate": RATE,
-        "problems": [{"prompt": f"{p.text}=", "answer": p.answer} for p in drawn],
+        "updates_per_rollout": parts.batching.updates_per_rollout,
+        "problems_per_rollout": parts.rollout.problems_per_rollout,
+        "completions_per_problem": parts.rollout.completions_per_problem,
+        "max_new_tokens": parts.rollout.max_new_tokens,
+        "learning_rate": parts.optimizer.learning_rate,
+        "adam_betas": [parts.optimizer.beta1, parts.optimizer.beta2],
+        "weight_decay": parts.optimizer.weight_decay,
+        "max_grad_norm": parts.optimizer.clip_grad_norm,
+        "problems": [{"prompt": t, "answer": p.answer} for t, p in zip(prompts, drawn, strict=True)],
+        "keep_every": every if scored else rollouts,
         "micro_batches": 1,
         "bf16": False,
         "cache": None,
@@ -117,38 +168,33 @@ def theirs(trl: str, rollouts: int, seed: int, folder: Path, setting: Run, score
         )
     result: Run = json.loads((folder / "result.json").read_text())
     if scored:
-        accuracies = their_accuracies(folder / "weights.pt", seed)
+        accuracies = their_accuracies(folder, parts, seed)
         result["curve"] = list(zip([0.0, *result["at_seconds"]], accuracies, strict=True))
     return result
 
 
-def their_accuracies(weights: Path, seed: int) -> list[float]:
-    """Held-out accuracy of each snapshot, and before them of the start, as our own runs measure it."""
-    import torch
-
-    from nft_lightning.engines.base import completion_seed
-    from nft_lightning.engines.hf.engine import HFEngine
-    from nft_lightning.policy.loading import TinyModel
-    from nft_lightning.problems.arithmetic import ArithmeticProblems
-    from nft_lightning.problems.prompts import prompt_ids
-    from nft_lightning.types import Sampling
-    from nft_lightning.verifiers.simple import ExactVerifier
-
-    policy = TinyModel("tiny").load(1.0)
+def their_accuracies(folder: Path, parts: Parts, seed: int) -> list[float]:
+    """Held-out accuracy of the start and of each snapshot, as our own runs measure it."""
+    policy = parts.model.load(parts.rollout.temperature)
     engine = HFEngine(policy.model, policy.tokenizer)
-    problems = ArithmeticProblems().held_out(HELD_OUT)
-    prompts = [prompt_ids(policy.tokenizer, p.text, "equals") for p in problems]
-    golds = [p.answer for p in problems for _ in range(COMPLETIONS)]
-    seeds = [
-        [completion_seed(seed, "eval", 0, i, k) for k in range(COMPLETIONS)] for i in range(HELD_OUT)
-    ]
-    sampling = Sampling(1.0, MAX_NEW_TOKENS, 1.0, 0)
+    problems = parts.source.held_out(parts.evaluation.problems)
+    prompts = [parts.prompt.encode(policy.tokenizer, p.text) for p in problems]
+    each = parts.evaluation.completions_per_problem
+    golds = [p.answer for p in problems for _ in range(each)]
+    seeds = [[completion_seed(seed, "eval", 0, i, k) for k in range(each)] for i in range(len(problems))]
+    length = parts.evaluation.max_new_tokens or parts.rollout.max_new_tokens
+    asked = parts.evaluation
+    sampling = Sampling(asked.temperature, length, asked.top_p, asked.top_k)
+    snapshots = sorted(folder.glob("weights_*.pt"))
     found = []
-    for state in [policy.model.state_dict(), *torch.load(weights, weights_only=True)]:
-        policy.model.load_state_dict(state)
+    for path in [None, *snapshots]:
+        if path is not None:
+            policy.model.load_state_dict(torch.load(path, weights_only=True))
         groups = engine.generate(prompts, sampling, seeds)
-        verdicts = ExactVerifier().verify([c.text for group in groups for c in group], golds)
+        texts = [completion.text for group in groups for completion in group]
+        verdicts = parts.verifier.verify(texts, golds)
         found.append(sum(v.correct for v in verdicts) / len(verdicts))
+    parts.verifier.close()
     return found
 
 
@@ -210,12 +256,19 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=12)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--search-rollouts", type=int, default=3)
+    parser.add_argument("--model", help="folder of a model for the word problems")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--evaluate-every", type=int, default=1, help="rollouts")
+    parser.add_argument("--goals", nargs="+", type=float, default=[0.5, 0.8], help="accuracies to reach")
     parser.add_argument("overrides", nargs="*", help="for nft-train")
     args = parser.parse_args()
+    given = [*STORIES, f"model.path={args.model}"] if args.model else list(EMBEDDED)
+    overrides = [*given, f"evaluation.every_epochs={args.evaluate_every}", *args.overrides]
     settings = {}
-    for name, setting in SETTINGS.items():
+    for name in args.settings:
         with tempfile.TemporaryDirectory() as folder:
-            run = theirs(args.trl, args.search_rollouts, 0, Path(folder), setting, scored=False)
+            where, setting = Path(folder), SETTINGS[name]
+            run = theirs(args.trl, args.search_rollouts, 0, where, setting, overrides, scored=False)
         settings[name] = run["completions"] / run["seconds"]
         print(f"TRL, {name}: {settings[name]:.1f} samples per second", flush=True)
     best = max(settings, key=lambda name: settings[name])
@@ -223,15 +276,15 @@ def main() -> None:
     for pair in range(args.pairs):
         us, them = runs.values()
         with tempfile.TemporaryDirectory() as folder:
-            us.append(ours(args.rollouts, pair, Path(folder), args.overrides))
-            setting = SETTINGS[best]
-            them.append(theirs(args.trl, args.rollouts, pair, Path(folder), setting, scored=True))
-    made_on = machine("one thread a run")
-    found = {"machine": made_on, "trl_settings": settings, "runs": runs}
-    text = table(runs, (0.5, 0.8))
+            where, setting = Path(folder), SETTINGS[best]
+            us.append(ours(args.rollouts, pair, where, overrides))
+            them.append(theirs(args.trl, args.rollouts, pair, where, setting, overrides, scored=True))
+    made = facts("one thread per run")
+    found = {"made": made, "overrides": overrides, "trl_settings": settings, "runs": runs}
+    text = table(runs, args.goals)
     listed = ", ".join(f"{name} {speed:.1f}" for name, speed in settings.items())
     text += f"\nTRL's samples per second in {args.search_rollouts} rollouts by setting: {listed}.\n"
-    save(args.out, f"{made_on}; {args.rollouts} rollouts a run\n\n{text}", found)
+    save(args.out, f"{made['machine']}; {args.rollouts} rollouts per run\n\n{text}", found)
     (args.out / "curves.png").write_bytes(encoded(draw(runs), "png"))
 
 

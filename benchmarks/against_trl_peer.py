@@ -1,7 +1,8 @@
 """TRL's side of benchmarks/against_trl.py, in TRL's own environment: ``PYTHON THIS job.json``.
 
 The job names the model, the rendered prompts with their answers, and the settings. Writes
-``result.json`` with the seconds of the loop and of its parts, and the weights after each rollout.
+``result.json`` with the seconds of the loop and of its parts, and ``weights_NUMBER.pt`` after every
+``keep_every`` rollouts.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class TimedTrainer(GRPOTrainer):
 
 
 class Snapshots(TrainerCallback):
-    """The weights after every rollout; the time that the copies take is left out."""
+    """The weights after every ``every`` updates; the time that writing them takes is left out."""
 
-    def __init__(self, every: int) -> None:
-        self.every, self.copying, self.started = every, 0.0, 0.0
-        self.kept: list[dict[str, Any]] = []
+    def __init__(self, every: int, folder: Path) -> None:
+        self.every, self.folder = every, folder
+        self.writing, self.started = 0.0, 0.0
+        self.at_seconds: list[float] = []
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.perf_counter()
@@ -55,9 +57,9 @@ class Snapshots(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         if state.global_step % self.every == 0:
             now = time.perf_counter()
-            weights = {k: v.clone() for k, v in named["model"].state_dict().items()}
-            self.kept.append({"seconds": now - self.started - self.copying, "weights": weights})
-            self.copying += time.perf_counter() - now
+            self.at_seconds.append(now - self.started - self.writing)
+            torch.save(named["model"].state_dict(), self.folder / f"weights_{state.global_step:05d}.pt")
+            self.writing += time.perf_counter() - now
 
 
 def right(completions: list[str], answer: list[str], **_: Any) -> list[float]:
@@ -88,10 +90,10 @@ def main() -> None:
         top_k=0,
         learning_rate=job["learning_rate"],
         lr_scheduler_type="constant",
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
+        adam_beta1=job["adam_betas"][0],
+        adam_beta2=job["adam_betas"][1],
+        weight_decay=job["weight_decay"],
+        max_grad_norm=job["max_grad_norm"],
         optim="adamw_torch_fused",
         loss_type="grpo",
         beta=0.0,
@@ -104,7 +106,7 @@ def main() -> None:
         disable_tqdm=True,
         cache_implementation=job["cache"],
     )
-    snapshots = Snapshots(updates)
+    snapshots = Snapshots(updates * job["keep_every"], out)
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     trainer = TimedTrainer(
         model=model,
@@ -116,7 +118,7 @@ def main() -> None:
     )
     started = time.perf_counter()
     trainer.train()
-    seconds = time.perf_counter() - started - snapshots.copying
+    seconds = time.perf_counter() - started - snapshots.writing
     result = {
         "seconds": seconds,
         "processor_seconds": time.process_time(),
@@ -125,9 +127,8 @@ def main() -> None:
         "training": seconds - trainer.generating,
         "completions": trainer.completions,
         "tokens": trainer.tokens,
-        "at_seconds": [kept["seconds"] for kept in snapshots.kept],
+        "at_seconds": snapshots.at_seconds,
     }
-    torch.save([kept["weights"] for kept in snapshots.kept], out / "weights.pt")
     (out / "result.json").write_text(json.dumps(result))
 
 

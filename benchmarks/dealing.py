@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from against_trl import ours
+from against_trl import EMBEDDED, ours
 from measuring import machine, save
 
 from nft_lightning.common.text import markdown
@@ -64,7 +64,7 @@ def main() -> None:
             for deal in DEALS:
                 words = [f"algorithm={algorithm}", f"batching.minibatch_unit={deal}"]
                 with tempfile.TemporaryDirectory() as folder:
-                    run = ours(args.rollouts, seed, Path(folder), words)
+                    run = ours(args.rollouts, seed, Path(folder), [*EMBEDDED, *words])
                 runs[deal].append(measured(run["curve"]))
                 print(algorithm, seed, deal, runs[deal][-1], flush=True)
     made_on = machine("one thread a run")
