@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def train(folder, *overrides, forked_ranks=0):
-    """``nft-train`` with vLLM in the trainer's processes; it starts its ranks, or they are forked here."""
+    """``nft-train`` with vLLM in its processes; it starts its ranks, or they are forked here."""
     note = f"+callbacks.note={{_target_: tests.end_to_end.notes.Note, folder: {folder}}}"
     words = ["rollout=vllm", *SETTINGS, note, f"run_dir={folder}", *overrides]
     if forked_ranks:
