@@ -29,10 +29,8 @@ def test_two_ranks_with_one_server(tmp_path, quick, trainer):
 
 
 def test_two_ranks_without_a_server_end_alike(tmp_path, quick):
-    nobody = [
-        "rollout.engine.addresses=[http://127.0.0.1:9]",
-        "rollout.engine.wait_for_server_seconds=0",
-    ]
-    result = train("trainer=ddp", *nobody, f"run_dir={tmp_path / 'run'}", *quick)
+    address = "rollout.engine.addresses=[http://127.0.0.1:9]"
+    patience = "rollout.engine.wait_for_server_seconds=0"
+    result = train("trainer=ddp", address, patience, f"run_dir={tmp_path / 'run'}", *quick)
     assert result.returncode != 0
     assert "stopped: none of the 1 vLLM servers was well within 0 seconds" in result.stderr
