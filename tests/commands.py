@@ -23,6 +23,7 @@ from nft_lightning.app import assemble, cold_start
 from nft_lightning.cli import evaluate, plan, train
 from nft_lightning.cli.entry import compose_or_explain, is_plain_run
 from nft_lightning.policy.loading import TinyModel
+from tests.processes import finished
 
 MAINS = {"nft-train": train.main, "nft-eval": evaluate.main, "nft-plan": plan.main}
 
@@ -149,6 +150,4 @@ def wrong(ended: Ended, argument: str) -> str:
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``nft-train`` as a process of its own, to its end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
+    return finished(*arguments, cwd=cwd)

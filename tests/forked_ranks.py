@@ -1,7 +1,5 @@
 """Ranks as torchrun starts them, forked from a process that has imported everything.
 
-    python -m tests.forked_ranks COUNT MODULE ARGUMENT...
-
 Where torchrun itself is not what a test is about, this saves the imports of every rank but one.
 """
 
@@ -11,25 +9,27 @@ import importlib
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import traceback
 from pathlib import Path
 
 from torch.distributed import TCPStore
 
+from tests.processes import finished
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_ranks(count: int, module: str, *arguments: str, timeout_seconds: float = 500):
     """Run ``python -m module ARG...`` as so many ranks; the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.forked_ranks", str(count), module, *arguments],
-        capture_output=True,
-        text=True,
+    return finished(
+        str(count),
+        module,
+        *arguments,
+        module="tests.forked_ranks",
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         timeout=timeout_seconds,
+        PYTHONPATH=str(ROOT),
     )
 
 
@@ -74,7 +74,3 @@ def main() -> int:
             for other in running:
                 os.kill(other, signal.SIGTERM)
     return failed
-
-
-if __name__ == "__main__":
-    sys.exit(main())

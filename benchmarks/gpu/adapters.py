@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import sys
 
-from common import needs, parser, write
-from vllm_runs import Runs, rows_of, shown
+from common import needs, write
+from vllm_runs import Runs, options_of, rows_of, shown
 
 LORA, QLORA = ["policy.lora_rank=16"], ["policy.lora_rank=16", "policy.quantize=4bit"]
 ALONE = ["rollout.engine.adapters=alone"]
@@ -26,9 +26,7 @@ ALONE = ["rollout.engine.adapters=alone"]
 
 def main() -> None:
     """Measure and write, or say what is missing."""
-    options = parser(__doc__)
-    options.add_argument("--problems", type=int, default=32)
-    options.add_argument("--completions", type=int, default=8)
+    options = options_of(__doc__)
     given = options.parse_args()
     packages = ["vllm:'.[vllm]'", "peft:'.[lora]'"]
     missing = None if given.rehearse else needs("adapters.py", 1, 24, packages)

@@ -18,16 +18,14 @@ from __future__ import annotations
 
 import sys
 
-from common import needs, parser, write
-from vllm_runs import Runs, rows_of, shown
+from common import needs, write
+from vllm_runs import Runs, options_of, rows_of, shown
 
 
 def main() -> None:
     """Measure and write, or say what is missing."""
-    options = parser(__doc__)
+    options = options_of(__doc__)
     options.add_argument("--devices", type=int, default=2, help="ranks, a GPU each")
-    options.add_argument("--problems", type=int, default=32)
-    options.add_argument("--completions", type=int, default=8)
     given = options.parse_args()
     packages = ["vllm:'.[vllm]'"]
     missing = None if given.rehearse else needs("vllm_ranks.py", given.devices, 24, packages)

@@ -5,16 +5,26 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import save_random_model, train
+from common import parser, save_random_model, train
 
 EPOCHS = 4
 # The words of nft-train and the processes of each row.
 Runs = Mapping[str, tuple[Sequence[str], int]]
+
+
+def options_of(about: str | None) -> argparse.ArgumentParser:
+    """Return the options that both checks have."""
+    options = parser(about)
+    options.add_argument("--problems", type=int, default=32)
+    options.add_argument("--completions", type=int, default=8)
+    options.add_argument("--only", nargs="+", help="names of the rows to measure; all by default")
+    return options
 
 
 def settings(given: argparse.Namespace, folder: Path) -> list[str]:
@@ -63,12 +73,25 @@ def measured(run_dir: Path) -> dict[str, float]:
     }
 
 
+def chosen_of(given: argparse.Namespace, runs: Runs) -> list[str]:
+    """Return the names of the runs that ``--only`` leaves; an unknown one ends the command."""
+    chosen = given.only or list(runs)
+    for name in chosen:
+        if name not in runs:
+            sys.exit(
+                f"error: --only={name!r} is no row of this check: use {', '.join(map(repr, runs))}."
+            )
+    return chosen
+
+
 def rows_of(given: argparse.Namespace, name: str, runs: Runs) -> list[dict[str, Any]]:
-    """A row for each run, under ``name``; one that did not begin or end says why."""
+    """Return a row for each run that is asked for, under ``name``; one that did not end says why."""
     rows = []
+    chosen = chosen_of(given, runs)
     with tempfile.TemporaryDirectory() as folder:
         common = settings(given, Path(folder))
-        for i, (about, (words, processes)) in enumerate(runs.items()):
+        for i, about in enumerate(chosen):
+            words, processes = runs[about]
             run_dir = Path(folder) / f"run_{i}"
             also = [f"run_dir={run_dir}", f"trainer.devices={processes}"]
             said = train([*words, *common, *also], processes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from omegaconf import OmegaConf
 
 from nft_lightning.distributed.launch import Ranks, ranks_of
 from tests.forked_ranks import ROOT
+from tests.processes import Command, finished
 
 SETTINGS = (
     "trainer=ddp",
@@ -30,13 +30,7 @@ SETTINGS = (
 
 def start(*words, **environment):
     """``nft-train`` with two ranks, begun."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "nft_lightning.cli.train", *SETTINGS, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
-    )
+    return Command(*SETTINGS, *words, PYTHONPATH=str(ROOT), **environment)
 
 
 def finish(process):
@@ -78,13 +72,7 @@ def test_sigterm_reaches_all_ranks_and_resume_continues(tmp_path):
     assert f"left on SIGTERM after writing {written}; nft-train resume={run} continues.\n" in said
     assert len(said.splitlines()) == 1
     assert left_behind(run) == []
-    resumed = subprocess.run(
-        [sys.executable, "-m", "nft_lightning.cli.train", f"resume={run}", "callbacks.end=null"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=200,
-    )
+    resumed = finished(f"resume={run}", "callbacks.end=null", timeout=200, PYTHONPATH=str(ROOT))
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "summary.json").read_text())["updates"] == 4
 

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from omegaconf import OmegaConf
 from nft_lightning.app.cold_start import FIRST_SEED, begun_from, name_of, training
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from tests.commands import command as checked
+from tests.processes import Command, finished
 
-ROOT = Path(__file__).resolve().parents[2]
 START = ("cold_start=worked_answers", "cold_start.examples=24", "cold_start.learning_rate=1e-3")
 QUICK = (
     *START,
@@ -32,18 +30,8 @@ QUICK = (
 )
 
 
-def command(*words):
-    return [sys.executable, "-m", "nft_lightning.cli.train", *QUICK, *words]
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
 def train(folder, *words):
-    return subprocess.run(
-        command(*words), cwd=folder, env=environment(), capture_output=True, text=True, timeout=500
-    )
+    return finished(*QUICK, *words, cwd=folder, timeout=500)
 
 
 def made(folder):
@@ -91,22 +79,14 @@ def test_other_algorithms_and_seeds_share_it(first):
     assert made(folder) == [start.name]
     assert (weights(start / "export"), os.stat(start / "summary.json").st_mtime_ns) == before
     # A resume finds it again, also under the name that it was begun with.
-    words = [sys.executable, "-m", "nft_lightning.cli.train", "resume=grpo", "trainer.max_epochs=2"]
-    more = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    more = finished("resume=grpo", "trainer.max_epochs=2", cwd=folder)
     assert more.returncode == 0, more.stderr
     assert json.loads((folder / "grpo" / "summary.json").read_text())["epochs"] == 2
 
 
 def test_one_that_was_killed_continues_to_the_same_weights(first, tmp_path):
     _, start = first
-    process = subprocess.Popen(
-        command("run_dir=nft"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Command(*QUICK, "run_dir=nft", cwd=tmp_path)
     folder = tmp_path / "runs" / "cold_starts" / start.name
     until = time.monotonic() + 300
     while not list(folder.glob("checkpoints/epoch_*")) and time.monotonic() < until:
@@ -124,17 +104,10 @@ def test_one_that_was_killed_continues_to_the_same_weights(first, tmp_path):
 def test_two_runs_at_once_make_it_once(first, tmp_path):
     _, start = first
     both = [
-        subprocess.Popen(
-            command("algorithm=rft", f"seed={seed}", f"run_dir=run{seed}"),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        Command(*QUICK, "algorithm=rft", f"seed={seed}", f"run_dir=run{seed}", cwd=tmp_path)
         for seed in (1, 2)
     ]
-    outputs = [process.communicate(timeout=500)[0] for process in both]
+    outputs = ["".join(process.communicate(timeout=500)) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sum("Cold start: " in output for output in outputs) == 1
     assert weights(tmp_path / "runs" / "cold_starts" / start.name / "export") == weights(

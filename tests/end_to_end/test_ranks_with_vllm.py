@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,22 +10,20 @@ import torch
 
 from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.end_to_end.rank_runs import SETTINGS
-from tests.forked_ranks import ROOT
+from tests.forked_ranks import ROOT, run_ranks
+from tests.processes import TRAIN, finished
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
-def train(folder, *overrides):
-    """``nft-train`` as a user would type it, with vLLM in the trainer's processes."""
+def train(folder, *overrides, forked_ranks=0):
+    """``nft-train`` with vLLM in its processes; it starts its ranks, or they are forked here."""
     note = f"+callbacks.note={{_target_: tests.end_to_end.notes.Note, folder: {folder}}}"
     words = ["rollout=vllm", *SETTINGS, note, f"run_dir={folder}", *overrides]
-    result = subprocess.run(
-        [sys.executable, "-m", "nft_lightning.cli.train", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=300,
-    )
+    if forked_ranks:
+        result = run_ranks(forked_ranks, TRAIN, *words, timeout_seconds=300)
+    else:
+        result = finished(*words, timeout=300, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr[-4000:]
     return folder
 
@@ -63,14 +58,17 @@ def check_one_policy(run, alone, ranks):
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "zero2", "zero3"])
 def test_two_ranks_train_the_policy_of_one(alone, tmp_path, strategy):
-    run = train(tmp_path / "run", f"trainer={strategy}", "trainer.devices=2")
+    # The launcher is the same for all of them.
+    forked = 0 if strategy == "ddp" else 2
+    run = train(tmp_path / "run", f"trainer={strategy}", "trainer.devices=2", forked_ranks=forked)
     held = [f["held"] for f in check_one_policy(run, alone, 2)]
     assert held == [noted(alone, 0)["held"]] * 2
 
 
 def test_two_ranks_hold_one_copy_together(alone, tmp_path):
     tensor_parallel = "rollout.engine.tensor_parallel_size=2"
-    run = train(tmp_path / "run", "trainer=ddp", "trainer.devices=2", tensor_parallel)
+    words = ["trainer=ddp", "trainer.devices=2", tensor_parallel]
+    run = train(tmp_path / "run", *words, forked_ranks=2)
     whole = noted(alone, 0)["held"]
     for found in check_one_policy(run, alone, 2):
         assert 0.45 * whole < found["held"] < 0.6 * whole
@@ -80,5 +78,6 @@ def test_sharded_adapters_reach_one_copy_on_two_ranks(tmp_path):
     adapters = ["policy.lora_rank=4", "optimizer.learning_rate=1e-3", "rollout.engine.adapters=alone"]
     one = train(tmp_path / "one", *adapters)
     tensor_parallel = "rollout.engine.tensor_parallel_size=2"
-    run = train(tmp_path / "two", "trainer=fsdp2", "trainer.devices=2", tensor_parallel, *adapters)
+    words = ["trainer=fsdp2", "trainer.devices=2", tensor_parallel, *adapters]
+    run = train(tmp_path / "two", *words, forked_ranks=2)
     check_one_policy(run, one, 2)

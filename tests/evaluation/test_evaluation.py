@@ -16,6 +16,8 @@ from nft_lightning.errors import UserError
 from nft_lightning.evaluation.results import evaluate_set, mean_over_sets
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.verdict import Verdict
+from tests.forked_ranks import run_ranks
+from tests.processes import finished
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "math_eval"
 SMALL = [
@@ -196,21 +198,17 @@ def test_the_math_suite_is_the_papers(suite, temperature):
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-def run_command(*arguments, launcher=()):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, *launcher, "-m", "nft_lightning.cli.evaluate", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
+COMMAND = "nft_lightning.cli.evaluate"
+
+
+def run_command(*arguments):
+    return finished(*arguments, module=COMMAND, timeout=300, COLUMNS="200")
 
 
 @pytest.mark.slow
 def test_a_run_is_evaluated_by_its_export_or_a_checkpoint(tmp_path):
     run = tmp_path / "run"
-    train = [sys.executable, "-m", "nft_lightning.cli.train", f"run_dir={run}", *BRIEF]
-    subprocess.run(train, check=True, capture_output=True)
+    assert finished(f"run_dir={run}", *BRIEF).returncode == 0
     found = {
         choice: nft_eval(tmp_path / choice, f"run={run}", *more)
         for choice, more in (
@@ -234,11 +232,11 @@ def test_a_run_is_evaluated_by_its_export_or_a_checkpoint(tmp_path):
 @pytest.mark.slow
 def test_the_command(tmp_path):
     out = tmp_path / "out"
-    finished = run_command(f"out={out}", *SMALL)
-    assert finished.returncode == 0, finished.stderr
-    assert f"continues with out={out}" in finished.stdout
-    assert "arithmetic" in finished.stdout
-    assert "part 3 of 3" in finished.stderr
+    ended = run_command(f"out={out}", *SMALL)
+    assert ended.returncode == 0, ended.stderr
+    assert f"continues with out={out}" in ended.stdout
+    assert "arithmetic" in ended.stdout
+    assert "part 3 of 3" in ended.stderr
     refused = run_command(f"out={out}", *SMALL, "eval.temperatur=0.5")
     assert refused.returncode == 2
     assert "did you mean eval.temperature" in refused.stderr
@@ -250,10 +248,11 @@ def test_both_engines_and_two_ranks_give_the_same_greedy_answers(tmp_path):
     pytest.importorskip("vllm")
     greedy = [*SMALL, "eval.temperature=0"]
     answers = []
-    for engine, launcher in (("hf", ()), ("vllm", ()), ("vllm", TORCHRUN)):
-        out = tmp_path / f"{engine}{len(launcher)}"
-        finished = run_command(f"out={out}", *greedy, f"rollout={engine}", launcher=launcher)
-        assert finished.returncode == 0, finished.stderr
+    for engine, ranks in (("hf", 1), ("vllm", 1), ("vllm", 2)):
+        out = tmp_path / f"{engine}_{ranks}"
+        words = [f"out={out}", *greedy, f"rollout={engine}"]
+        ended = run_command(*words) if ranks == 1 else run_ranks(ranks, COMMAND, *words)
+        assert ended.returncode == 0, ended.stderr
         rows = [pq.read_table(out / "arithmetic" / p).to_pylist() for p in sorted(parts(out))]
         answers.append([r["completion"] for part in rows for r in part])
     assert answers[0] == answers[1] == answers[2]
@@ -263,7 +262,9 @@ def test_both_engines_and_two_ranks_give_the_same_greedy_answers(tmp_path):
 def test_two_processes_share_the_parts_and_count_the_same(done, tmp_path):
     out, results = done
     shared = tmp_path / "out"
-    ran = run_command(f"out={shared}", *SMALL, launcher=TORCHRUN)
+    command = [sys.executable, *TORCHRUN, "-m", COMMAND, f"out={shared}", *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("results.json") == 1
     assert json.loads((shared / "results.json").read_text())["sets"] == results["sets"]

@@ -29,6 +29,7 @@ from nft_lightning.records import rollouts as record
 from nft_lightning.records.loggers import MetricsTable
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import TokenBatch
+from tests.processes import Command, finished
 from tests.resume.conftest import brief
 from tests.test_house import ROOT
 
@@ -105,7 +106,7 @@ def test_disk_full_in_metrics(tmp_path, monkeypatch, caplog):
 
 def test_a_read_only_run_folder(tmp_path):
     """A run folder that cannot be written is refused in one sentence before a model is loaded."""
-    result = nft_train("run_dir=/proc/nothing/here", cwd=tmp_path)
+    result = finished("run_dir=/proc/nothing/here", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: run_dir=")
 
@@ -270,12 +271,6 @@ def test_the_engine_fails(plain, tmp_path, monkeypatch):
     assert differences(plain, tmp_path / "run") == []
 
 
-def nft_train(*arguments, cwd=None):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
-
-
 HOLDER = """
 import sys, time
 from nft_lightning.checkpoints.lock import RunLock
@@ -362,7 +357,7 @@ def test_killed_while_a_checkpoint_is_written(plain, tmp_path, place, name):
     assert "epoch_00001" in kept
     assert "epoch_00002" not in kept
     assert ".partial-epoch_00002" in kept
-    result = nft_train(f"resume={run}")
+    result = finished(f"resume={run}")
     assert result.returncode == 0, result.stderr
     assert differences(plain, run) == []
 
@@ -376,8 +371,7 @@ def test_asked_to_leave_from_outside(plain, tmp_path):
         first = ([*SETTINGS, f"run_dir={run}"], run / "rollouts")
         again = ([f"resume={run}"], run / "checkpoints" / "epoch_00002")
         arguments, sign = first if signum == signal.SIGUSR1 else again
-        command = [sys.executable, "-m", "nft_lightning.cli.train", *arguments]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        process = Command(*arguments)
         deadline = time.monotonic() + 90
         while not sign.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -386,7 +380,7 @@ def test_asked_to_leave_from_outside(plain, tmp_path):
         assert process.returncode == code, said
         assert f"left on {signum.name}" in said
         assert "Traceback" not in said
-    result = nft_train(f"resume={run}")
+    result = finished(f"resume={run}")
     assert result.returncode == 0, result.stderr
     assert differences(plain, run) == []
     shutil.rmtree(run)

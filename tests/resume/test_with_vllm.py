@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+
+from tests.processes import Command
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 MEASURES_THE_MACHINE = ("time/", "checkpoint/", "sync/seconds")
@@ -22,15 +21,9 @@ SMALL = (
 )
 
 
-def start(*overrides):
-    command = [sys.executable, "-m", "nft_lightning.cli.train", *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-
-
 def finish(process):
     _, errors = process.communicate(timeout=300)
-    return process.returncode, errors.decode()[-500:]
+    return process.returncode, errors[-500:]
 
 
 def rows(folder):
@@ -43,14 +36,14 @@ def rows(folder):
 
 def test_a_run_with_vllm_goes_on(tmp_path):
     pytest.importorskip("vllm")
-    whole = start(*SMALL, f"run_dir={tmp_path / 'whole'}")
+    whole = Command(*SMALL, f"run_dir={tmp_path / 'whole'}")
     assert finish(whole)[0] == 0
-    cut = start(*SMALL, f"run_dir={tmp_path / 'cut'}")
+    cut = Command(*SMALL, f"run_dir={tmp_path / 'cut'}")
     while cut.poll() is None and not (tmp_path / "cut/checkpoints/epoch_00001").exists():
         time.sleep(0.05)
     cut.send_signal(signal.SIGTERM)
     code, errors = finish(cut)
     assert code == 75, errors
-    code, errors = finish(start(f"resume={tmp_path / 'cut'}"))
+    code, errors = finish(Command(f"resume={tmp_path / 'cut'}"))
     assert code == 0, errors
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
