@@ -167,6 +167,11 @@ def test_deepspeed(name, file, pattern):
         ),
         ("_weight_update_active", "v1/worker/gpu_worker.py", r"self\._weight_update_active = False"),
         ("_adapter_manager", "lora/worker_manager.py", r"self\._adapter_manager\b.* = "),
+        (
+            "_CPUSHMDistributed.make_group_name",
+            "distributed/device_communicators/cpu_communicator.py",
+            r"class _CPUSHMDistributed:(.|\n)*    def make_group_name\(communicator",
+        ),
     ],
 )
 def test_vllm(name, file, pattern):

@@ -58,8 +58,9 @@ def keys_below(cfg: DictConfig, node: str) -> list[str]:
 def table(cfg: DictConfig, keys: list[str], meanings: dict[str, str]) -> list[str]:
     """Return the lines of a table of keys."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
+    values = OmegaConf.to_container(own(cfg), resolve=False)
     for key in keys:
-        value = written(cfg, key)
+        value = written(values, key)
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
         text = meaning(key, value, meanings)
         lines.append(f"| `{key}` | `{shown}` | {text} |".replace(" | `` |", " | empty |"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,11 +14,15 @@ from tests.end_to_end.rank_runs import SETTINGS
 from tests.forked_ranks import ROOT, run_ranks
 from tests.processes import TRAIN, finished
 
+SHARED_MEMORY = Path("/dev/shm")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def train(folder, *overrides, forked_ranks=0):
-    """``nft-train`` with vLLM in its processes; it starts its ranks, or they are forked here."""
+    """``nft-train`` with vLLM in its processes; it starts its ranks, or they are forked here.
+
+    Those that share memory remove it when Python ends, which a forked one does not wait for.
+    """
     note = f"+callbacks.note={{_target_: tests.end_to_end.notes.Note, folder: {folder}}}"
     words = ["rollout=vllm", *SETTINGS, note, f"run_dir={folder}", *overrides]
     if forked_ranks:
@@ -65,13 +70,27 @@ def test_two_ranks_train_the_policy_of_one(alone, tmp_path, strategy):
     assert held == [noted(alone, 0)["held"]] * 2
 
 
+@pytest.fixture
+def left_by_a_killed_run():
+    """Shared memory by the names that vLLM gives to all runs whose ranks it did not start itself."""
+    left = [SHARED_MEMORY / f"-tp:0-[0-1]-cpushm_{rank}" for rank in range(2)]
+    for path in left:
+        path.touch()
+    yield
+    for path in left:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("left_by_a_killed_run")
 def test_two_ranks_hold_one_copy_together(alone, tmp_path):
     tensor_parallel = "rollout.engine.tensor_parallel_size=2"
+    before = set(SHARED_MEMORY.glob("*cpushm*"))
     words = ["trainer=ddp", "trainer.devices=2", tensor_parallel]
-    run = train(tmp_path / "run", *words, forked_ranks=2)
+    run = train(tmp_path / "run", *words)
     whole = noted(alone, 0)["held"]
     for found in check_one_policy(run, alone, 2):
         assert 0.45 * whole < found["held"] < 0.6 * whole
+    assert set(SHARED_MEMORY.glob("*cpushm*")) == before
 
 
 def test_sharded_adapters_reach_one_copy_on_two_ranks(tmp_path):
@@ -79,5 +98,5 @@ def test_sharded_adapters_reach_one_copy_on_two_ranks(tmp_path):
     one = train(tmp_path / "one", *adapters)
     tensor_parallel = "rollout.engine.tensor_parallel_size=2"
     words = ["trainer=fsdp2", "trainer.devices=2", tensor_parallel, *adapters]
-    run = train(tmp_path / "two", *words, forked_ranks=2)
+    run = train(tmp_path / "two", *words)
     check_one_policy(run, one, 2)

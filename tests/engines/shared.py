@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -81,9 +81,17 @@ class ServedVLLM:
 
     def kill(self):
         """SIGKILL to the server and its engine; nothing where they are gone."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        import psutil
+
+        if self.process.poll() is not None:
+            return
+        server = psutil.Process(self.process.pid)
+        for process in [server, *server.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                # Python's tracker outlives the others, and removes the memory that they shared.
+                if "resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()
+        self.process.wait()
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # The method that decorates classes of transformers which vLLM runs itself.
@@ -17,6 +19,28 @@ def forget_rotary_tables() -> None:
     from vllm.model_executor.layers import rotary_embedding
 
     rotary_embedding._ROPE_DICT.clear()
+
+
+@contextmanager
+def own_shared_memory(token: str) -> Iterator[None]:
+    """Name the memory that ranks on processors share ``token-...`` for engines built meanwhile.
+
+    vLLM's own name is the same for all runs whose ranks were started from outside: two of them on one
+    host would meet in it, and one that was killed would leave it to the next, which then cannot start.
+    """
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+
+    named = _CPUSHMDistributed.make_group_name
+
+    def own_name(group: Any) -> str:
+        # Such a name holds no slash but its first.
+        return f"{token}{named(group).replace('/', '')}"
+
+    _CPUSHMDistributed.make_group_name = staticmethod(own_name)
+    try:
+        yield
+    finally:
+        _CPUSHMDistributed.make_group_name = staticmethod(named)
 
 
 def forget_weight_update(worker: Any) -> None:

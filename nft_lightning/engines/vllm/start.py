@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nft_lightning.distributed.join import torchrun_variables
-from nft_lightning.distributed.ranks import several
+from nft_lightning.distributed.ranks import broadcast_from_rank0, several
 from nft_lightning.engines.vllm.failures import one_sentence
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict
 
     from nft_lightning.engines.vllm.classes import own_classes
     from nft_lightning.engines.vllm.models import keeps_states, played_config
-    from nft_lightning.engines.vllm.private_vllm import forget_rotary_tables
+    from nft_lightning.engines.vllm.private_vllm import forget_rotary_tables, own_shared_memory
     from nft_lightning.engines.vllm.transfer import BACKEND, register
 
     register()
@@ -80,7 +81,8 @@ def start(config: VLLMEngineConfig, model: Any, dtype: torch.dtype, others: dict
         options["distributed_executor_backend"] = "external_launcher"
     with tempfile.TemporaryDirectory() as folder, torchrun_variables():
         played.save_pretrained(Path(folder))
-        with one_sentence("at its start"), own_classes():
+        token = broadcast_from_rank0(lambda: uuid.uuid4().hex)
+        with one_sentence("at its start"), own_classes(), own_shared_memory(token):
             llm = LLM(
                 model=folder,
                 dtype=str(dtype).removeprefix("torch."),
