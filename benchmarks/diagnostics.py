@@ -44,7 +44,7 @@ WATCHED = {
 }
 ALARM = re.compile(r"\[nft_lightning\.callbacks\.collapse\]\[WARNING\] - (.*);")
 # Settings of the alarm under which it would have spoken sooner.
-SOONER = {"accuracy_drop": 0.1, "least_effective_fraction": 0.7}
+SOONER = {"least_effective_fraction": 0.7}
 ROLLOUTS = (1, 2, 3, 5, 10, 15)
 Run = dict[str, Any]
 

@@ -1,9 +1,11 @@
-"""What training added to its first evaluation, with an interval over seeds and problems.
+"""What training added to its first evaluation, by algorithm, and how far algorithms are apart.
 
     python benchmarks/gain.py RUNS ... --chosen-with 64 --out benchmarks/results/smollm2_stories
 
-Every run must have been evaluated at the same updates. With ``--chosen-with N`` a second column leaves
-out the first N held-out problems, where an experiment's settings were chosen by their answers.
+Intervals are over seeds and problems; algorithms are compared with the first seed by seed and problem by
+problem, after as many updates. With ``--chosen-with N`` a second column leaves out the first N held-out
+problems, where an experiment's settings were chosen by their answers. Writes ``results.json`` and
+``results.md``.
 """
 
 from __future__ import annotations
@@ -32,10 +34,38 @@ def problems_after(run: Run, count: int) -> np.ndarray:
     return np.array([name in later for name in run.final.problem_ids])
 
 
-def gain(runs: Sequence[Run], index: int, kept: np.ndarray) -> Interval:
-    """Return the mean gain of evaluation ``index`` over the first, of the problems ``kept`` [P] bool."""
-    gains = [run.evaluations[index].accuracy - run.evaluations[0].accuracy for run in runs]
-    return crossed(np.stack(gains)[:, kept])
+def evaluated(runs: Sequence[Run]) -> list[float]:
+    """Return the numbers of updates after which all of the runs were evaluated, without the first."""
+    common = set.intersection(*({float(e.axes["updates"]) for e in run.evaluations} for run in runs))
+    return sorted(common)[1:]
+
+
+def accuracy(run: Run, updates: float) -> np.ndarray:
+    """Return [P]: the accuracy on each problem after so many updates."""
+    (found,) = (e.accuracy for e in run.evaluations if e.axes["updates"] == updates)
+    return np.asarray(found)
+
+
+def gains(runs: Sequence[Run], updates: float) -> np.ndarray:
+    """Return [S, P]: what was gained since the first evaluation, by seed and problem."""
+    return np.stack([accuracy(run, updates) - run.evaluations[0].accuracy for run in runs])
+
+
+def by_seed(runs: Sequence[Run]) -> dict[int, Run]:
+    """Return the runs by their seeds."""
+    return {run.seed: run for run in runs}
+
+
+def apart(first: Sequence[Run], second: Sequence[Run], updates: float) -> np.ndarray:
+    """Return [S, P]: accuracies of ``second`` less those of ``first``, for the seeds that both have."""
+    one, other = by_seed(first), by_seed(second)
+    seeds = sorted(one.keys() & other.keys())
+    return np.stack([accuracy(other[s], updates) - accuracy(one[s], updates) for s in seeds])
+
+
+def intervals(values: np.ndarray, kept: np.ndarray) -> list[Interval]:
+    """Return the interval of the mean of ``values`` [S, P]: on all problems, and on ``kept`` [P]."""
+    return [crossed(values), crossed(values[:, kept])]
 
 
 def main() -> None:
@@ -45,40 +75,48 @@ def main() -> None:
     parser.add_argument(
         "--chosen-with", type=int, default=0, help="held-out problems that chose settings"
     )
+    parser.add_argument("--first", default="nft", help="the algorithm that others are compared with")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    runs, _ = find_runs(given.runs)
-    updates = [[evaluation.axes["updates"] for evaluation in run.evaluations] for run in runs]
-    if any(own != updates[0] for own in updates):
-        raise SystemExit(f"error: the runs were evaluated after different updates: {updates}")
-    everything = np.ones(len(runs[0].final.problem_ids), dtype=bool)
-    others = problems_after(runs[0], given.chosen_with)
-    rows, found = [], []
-    for index, evaluation in enumerate(runs[0].evaluations[1:], 1):
-        accuracies = [float(run.evaluations[index].accuracy.mean()) for run in runs]
-        whole, fresh = gain(runs, index, everything), gain(runs, index, others)
-        name = f"{evaluation.axes['epochs']:.0f}"
-        rows.append(
-            [
-                name,
-                ", ".join(f"{a:.3f}" for a in accuracies),
-                interval(*whole[:3], "+"),
-                interval(*fresh[:3], "+"),
-            ]
+    groups: dict[str, list[Run]] = {given.first: []}
+    for run in find_runs(given.runs)[0]:
+        groups.setdefault(run.algorithm, []).append(run)
+    first = groups[given.first]
+    if not first:
+        raise SystemExit(
+            f"error: --first={given.first!r} has no run here: use one of {list(groups)[1:]}."
         )
-        found.append(
-            {"rollouts": name, "by_seed": accuracies, "all": whole._asdict(), "other": fresh._asdict()}
-        )
-    before = [float(run.evaluations[0].accuracy.mean()) for run in runs]
-    made = made_with({runs[0].algorithm: list(runs)})
-    heads = [f"all {len(everything)} problems", f"the {int(others.sum())} that chose no setting"]
-    columns = ["rollouts", "accuracy by seed", *(f"gain on {head}" for head in heads)]
-    text = (
-        f"Seeds {', '.join(str(run.seed) for run in runs)}; before the first rollout: "
-        f"{', '.join(f'{a:.3f}' for a in before)}; 95 % intervals over seeds and problems\n\n"
-        f"{markdown(columns, rows)}\n{sentence(made)}\n"
-    )
-    save(given.out, text, {"before": before, "rows": found, "made": made})
+    others = problems_after(first[0], given.chosen_with)
+    heads = [f"on all {len(others)} problems", f"on the {int(others.sum())} that chose no setting"]
+    rows, differences, found = [], [], []
+    for algorithm, runs in groups.items():
+        for updates in evaluated(runs):
+            rollouts = next(
+                e.axes["epochs"] for e in runs[0].evaluations if e.axes["updates"] == updates
+            )
+            accuracies = {run.seed: float(accuracy(run, updates).mean()) for run in runs}
+            gained = intervals(gains(runs, updates), others)
+            listed = ", ".join(f"{value:.3f}" for value in accuracies.values())
+            cells = [interval(*each[:3], "+") for each in gained]
+            rows.append([algorithm, f"{rollouts:.0f}", listed, *cells])
+            one = {"algorithm": algorithm, "rollouts": rollouts, "by_seed": accuracies}
+            found.append({**one, "gain": [each._asdict() for each in gained]})
+            if runs is first or updates not in evaluated(first):
+                continue
+            between = intervals(apart(first, runs, updates), others)
+            cells = [interval(*each[:3], "+") for each in between]
+            differences.append([f"{algorithm} - {given.first}", f"{rollouts:.0f}", *cells])
+            found[-1][f"less_{given.first}"] = [each._asdict() for each in between]
+    before = {run.seed: float(run.evaluations[0].accuracy.mean()) for run in first}
+    made = made_with(groups)
+    start = ", ".join(f"{value:.3f} (seed {seed})" for seed, value in before.items())
+    columns = ["algorithm", "rollouts", "accuracy by seed", *(f"gain {head}" for head in heads)]
+    text = f"Before the first rollout: {start}. Intervals of 95 % over seeds and problems.\n\n"
+    text += markdown(columns, rows)
+    if differences:
+        columns = ["difference", "rollouts", *heads]
+        text += f"\nPaired by seed and problem:\n\n{markdown(columns, differences)}"
+    save(given.out, f"{text}\n{sentence(made)}\n", {"before": before, "rows": found, "made": made})
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ def run_module(
     for number, name in ((1, "stdout"), (2, "stderr")):
         file = os.open(Path(outputs) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
+    # As ``python -m`` finds modules.
+    sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
     sys.exit(importlib.import_module(module).main())
 

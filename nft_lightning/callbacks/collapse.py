@@ -28,7 +28,7 @@ class CollapseAlarm(L.Callback):
     Args:
         action: ``warn`` once for each sign, or ``stop`` the run.
         rollouts: how many in a row must show the sign.
-        accuracy_drop: how far below its best the accuracy of a rollout is.
+        accuracy_drop: how far below its best the accuracy of a rollout is; half of the best is enough.
         entropy_factor: how many times smaller or larger the entropy is than in the first rollout.
         least_effective_fraction: below which share of effective samples the ratios are too unequal.
 
@@ -41,7 +41,7 @@ class CollapseAlarm(L.Callback):
         action: str = "warn",
         rollouts: int = 3,
         accuracy_drop: float = 0.2,
-        entropy_factor: float = 20.0,
+        entropy_factor: float = 100.0,
         least_effective_fraction: float = 0.2,
     ) -> None:
         check_field("callbacks.collapse.action", action, choices=("warn", "stop"))
@@ -81,9 +81,10 @@ class CollapseAlarm(L.Callback):
         effective = metrics.get(EFFECTIVE)
         if accuracy is not None:
             self.best_accuracy = max(self.best_accuracy, accuracy)
-            if accuracy <= self.best_accuracy - self.accuracy_drop:
+            drop = min(self.accuracy_drop, self.best_accuracy / 2)
+            if accuracy < self.best_accuracy and accuracy <= self.best_accuracy - drop:
                 signs[ACCURACY] = (
-                    f"{ACCURACY}={accuracy:.3f} has been at least {self.accuracy_drop} below its best, "
+                    f"{ACCURACY}={accuracy:.3f} has been at least {drop:.2g} below its best, "
                     f"{self.best_accuracy:.3f},"
                 )
         if entropy is not None:

@@ -36,9 +36,14 @@ def majority_at_k(verdicts: Sequence[Verdict], k: int) -> float:
 
 def with_answer(ways: list[list[int]], count: int, votes: int) -> list[list[int]]:
     """``ways`` with one more wrong answer that ``count`` samples gave and fewer than ``votes`` win."""
-    made = [[0] * (len(ways[0]) + 1) for _ in ways]
+    most = len(ways) - 1
+    choices = [comb(count, taken) for taken in range(min(count, votes, most) + 1)]
+    # So many answers with ``votes`` votes each are all that fit.
+    made = [[0] * min(len(ways[0]) + 1, most // votes + 1) for _ in ways]
     for n, by_ties in enumerate(ways):
         for t, w in enumerate(by_ties):
-            for taken in range(min(count, votes, len(ways) - 1 - n) + 1):
-                made[n + taken][t + (taken == votes)] += w * comb(count, taken)
+            if w == 0:
+                continue
+            for taken, ways_to_take in enumerate(choices[: most - n + 1]):
+                made[n + taken][t + (taken == votes)] += w * ways_to_take
     return made

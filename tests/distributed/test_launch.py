@@ -25,6 +25,7 @@ SETTINGS = (
     "trainer.max_epochs=2",
     "callbacks.progress=null",
     "callbacks.export=null",
+    "callbacks.curve=null",
 )
 
 
@@ -106,7 +107,9 @@ def test_ctrl_c_reaches_all_ranks(tmp_path):
 
 @pytest.mark.slow
 def test_each_run_of_a_multirun_starts_its_own_ranks(tmp_path):
-    code, _, said = finish(start("-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"))
+    code, _, said = finish(
+        start("-m", "seed=0,1", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}")
+    )
     assert code == 0, said
     summaries = sorted(tmp_path.glob("*/summary.json"))
     assert [json.loads(path.read_text())["seed"] for path in summaries] == [0, 1]

@@ -28,6 +28,7 @@ SETTINGS = (
     "trainer.max_epochs=1",
     "callbacks.progress=null",
     "callbacks.export=null",
+    "callbacks.curve=null",
 )
 
 

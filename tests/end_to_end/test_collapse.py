@@ -18,8 +18,8 @@ GOOD = {ACCURACY: 0.8, ENTROPY: 0.5, EFFECTIVE: 0.9}
     ("bad", "sentence"),
     [
         ({ACCURACY: 0.6}, "rollout/accuracy=0.600 has been at least 0.2 below its best, 0.800,"),
-        ({ENTROPY: 0.02}, "policy/entropy_nats=0.02 has been more than 20 times away"),
-        ({ENTROPY: 10.5}, "policy/entropy_nats=10.5 has been more than 20 times away"),
+        ({ENTROPY: 0.004}, "policy/entropy_nats=0.004 has been more than 100 times away"),
+        ({ENTROPY: 51.0}, "policy/entropy_nats=51 has been more than 100 times away"),
         ({EFFECTIVE: 0.19}, "objective/effective_sample_fraction=0.190 has been below 0.2"),
     ],
 )
@@ -47,6 +47,20 @@ def test_what_goes_up_and_down_is_no_collapse(accuracy):
     assert alarm.lasting(GOOD | {ACCURACY: accuracy, ENTROPY: 0.03, EFFECTIVE: 0.3}) == []
 
 
+def test_half_of_a_low_accuracy_is_enough():
+    alarm = CollapseAlarm(rollouts=1)
+    low = GOOD | {ACCURACY: 0.22}
+    assert alarm.lasting(low) == alarm.lasting(low | {ACCURACY: 0.12}) == []
+    (told,) = alarm.lasting(low | {ACCURACY: 0.11})
+    assert told.startswith("rollout/accuracy=0.110 has been at least 0.11 below its best, 0.220,")
+
+
+def test_a_policy_that_is_never_right_has_nothing_to_lose():
+    alarm = CollapseAlarm(rollouts=1)
+    never = GOOD | {ACCURACY: 0.0}
+    assert alarm.lasting(never) == alarm.lasting(never) == []
+
+
 def test_a_resumed_run_continues_to_count():
     before, after = CollapseAlarm(rollouts=2), CollapseAlarm(rollouts=2)
     before.lasting(GOOD)
@@ -69,6 +83,6 @@ def test_a_run_that_does_collapse(tmp_path, caplog, action):
         summary = run(brief(*words, f"callbacks.collapse.action={action}", f"run_dir={tmp_path}"))
     told = [r.getMessage() for r in caplog.records if "below its best" in r.getMessage()]
     assert len(told) == 1
-    assert "lower optimizer.learning_rate" in told[0]
+    assert "resume=RUN/checkpoints/NAME optimizer.learning_rate=RATE" in told[0]
     assert summary["ended_by"] == {"warn": "max_epochs", "stop": "callbacks"}[action]
     assert (summary["epochs"] < 6) == (action == "stop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -57,7 +58,12 @@ def test_a_failed_run_ends_nothing_but_itself(tmp_path, launcher):
     # The floor of 0 is refused; the run after it is made, and the command says that one failed.
     floors = "algorithm.negative_floor=0.0,0.5"
     more = (f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}")
-    result = cli("-m", floors, *more, *BRIEF, cwd=tmp_path)
+    # joblib waits for ever in a process that was forked from a server.
+    command = [sys.executable, "-m", "nft_lightning.cli.train", "-m", floors, *more, *BRIEF]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 1
     assert f"1 of 2 runs failed, see output.txt in {tmp_path / '0_nft_seed0'}" in result.stderr
     finished = {p.parent.name[0] for p in tmp_path.glob("*/summary.json")}
@@ -91,11 +97,11 @@ def test_quoting():
 
 def test_the_committed_sweep_runs_and_does_nothing_twice(tmp_path):
     script = [sys.executable, str(ROOT / "sweeps" / "every_algorithm.py"), "--out", str(tmp_path)]
-    script += ["--algorithms", "nsr", "--seeds", "0", "1", "--trials", "1", *BRIEF]
+    script += ["--algorithms", "nsr", "--seeds", "0", "--trials", "1", *BRIEF]
     subprocess.run(script, check=True, capture_output=True, cwd=tmp_path, timeout=300)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["nsr"]["runs"]) == 2
-    assert all(r["learning_rate"] == results["nsr"]["learning_rate"] for r in results["nsr"]["runs"])
+    (run,) = results["nsr"]["runs"]
+    assert run["learning_rate"] == results["nsr"]["learning_rate"]
     table = (tmp_path / "results.md").read_text()
     assert "| `nsr` |" in table
     before = sorted(str(p) for p in (tmp_path / "runs").rglob("*"))

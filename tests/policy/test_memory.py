@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -86,6 +87,7 @@ def test_generation_runs_each_layer_once():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler: apt-get install g++")
 @pytest.mark.skipif(" " in torch.__file__, reason="torch cannot link in a path that holds spaces")
 def test_compiled_layers_give_the_same_gradient():
     expected, _ = gradients(policy_with())

@@ -16,6 +16,7 @@ SETTINGS = (
     "batching.updates_per_rollout=3",
     "trainer.max_epochs=4",
     "callbacks.progress=null",
+    "callbacks.curve=null",
 )
 
 
