@@ -84,7 +84,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
     checkpoint = checkpoint_of(str(Path(chosen).absolute()))
     folder = checkpoint.parent.parent if checkpoint else Path(chosen).absolute()
     if not (folder / "config.yaml").is_file():
-        raise UserError("resume", chosen, "holds no run", "give the folder of a run")
+        raise no_run(chosen)
     if "run_dir" in given and not checkpoint:
         raise UserError("run_dir", given["run_dir"], "has no effect with resume=FOLDER", "leave it out")
     check_names(folder)
@@ -114,6 +114,15 @@ def expand_resume(arguments: list[str]) -> list[str]:
         # The command has paths as they were typed.
         os.chdir(begun_in)
     return [*kept, *now, *where]
+
+
+def no_run(chosen: str) -> UserError:
+    """Return the error for a folder that is neither a run nor a checkpoint of one."""
+    beside = [path.name for path in checkpoints(Path(chosen).parent)]
+    if beside:
+        remedy = f"use one of {', '.join(beside)}"
+        return UserError("resume", chosen, "is no checkpoint of its run", remedy)
+    return UserError("resume", chosen, "holds no run", "give the folder of a run")
 
 
 def check_names(folder: Path) -> None:

@@ -99,5 +99,5 @@ def test_only_a_checkpoint_of_a_run_is_one(whole, tmp_path):
     assert checkpoint_of(str(places / "last")) == places / "epoch_00004"
     for other in (None, "auto", str(whole), str(places), str(places / "epoch_00009")):
         assert checkpoint_of(other) is None
-    with pytest.raises(UserError, match="holds no run: give the folder of a run"):
+    with pytest.raises(UserError, match="is no checkpoint of its run: use one of epoch_00001, epoch_0"):
         expand_resume([f"resume={places / 'epoch_00009'}"])
