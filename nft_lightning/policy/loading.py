@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +135,7 @@ class SmolLM2Model(ModelConfig):
 
     def inspect(self) -> Inspected:
         """Tokenizer and context; UserError where the package is not installed."""
-        folder = self.folder()
-        return inspect_model(str(folder), gguf_file=next(folder.glob("*.gguf")).name)
+        return inspect_package(self.folder())
 
     def folder(self) -> Path:
         """Return where the installed package keeps its weights."""
@@ -151,12 +152,11 @@ class SmolLM2Model(ModelConfig):
 
     def load(self, temperature: float) -> Policy:
         """Return the policy, dequantized."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        folder = self.folder()
-        weights = next(folder.glob("*.gguf")).name
+        folder, inspected = self.folder(), copy.deepcopy(self.inspect())
         quantized = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=weights, dtype=DTYPES[self.dtype]
+            folder, config=inspected.config, gguf_file=weights_in(folder), dtype=DTYPES[self.dtype]
         )
         config = quantized.config
         if hasattr(config, "quantization_config"):
@@ -164,8 +164,7 @@ class SmolLM2Model(ModelConfig):
         # A model that knows nothing of GGUF can be saved and exported.
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[self.dtype])
         model.load_state_dict(quantized.state_dict())
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=weights)
-        return finish(model, tokenizer, temperature)
+        return finish(model, inspected.tokenizer, temperature)
 
 
 @dataclass(frozen=True)
@@ -175,6 +174,17 @@ class Inspected:
     tokenizer: Any
     context_tokens: int | None
     config: Any = None
+
+
+def weights_in(folder: Path) -> str:
+    """Return the name of the file that holds a package's weights."""
+    return next(folder.glob("*.gguf")).name
+
+
+@functools.cache
+def inspect_package(folder: Path) -> Inspected:
+    """Read tokenizer and config of an installed package once: transformers takes seconds each time."""
+    return inspect_model(str(folder), gguf_file=weights_in(folder))
 
 
 def inspect_model(path: str, trust: bool = False, **options: str) -> Inspected:
