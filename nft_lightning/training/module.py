@@ -149,11 +149,13 @@ class PolicyModule(L.LightningModule):
         if self.objective.needed_inputs.old_logprobs:
             check_version(batch, self)
         micro_batches, before = batch.micro_batches, self.epoch.state_dict()
+        trained_tokens = self.timer.tokens["train"]
 
         def begin_again() -> None:
             # A backward pass that broke off has left part of its gradient.
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.epoch.load_state_dict(before)
+            self.timer.tokens["train"] = trained_tokens
             self.epoch.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
 
         allowed = exchange.can_begin_again(self.trainer)

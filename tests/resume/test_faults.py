@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -224,6 +225,14 @@ def test_out_of_memory(tmp_path, monkeypatch, algorithm):
     assert all(torch.allclose(a[k].double(), b[k].double(), atol=1e-5) for k in a)
     rows = (tmp_path / "b" / "metrics.csv").read_text()
     assert "optimizer/memory_splits" in rows
+    assert trained_tokens(tmp_path / "a") == pytest.approx(trained_tokens(tmp_path / "b"))
+
+
+def trained_tokens(run):
+    """Those of the first epoch, from its time and rate."""
+    with open(run / "metrics.csv") as file:
+        row = next(row for row in csv.DictReader(file) if row["time/train_seconds"])
+    return float(row["time/train_seconds"]) * float(row["time/train_tokens_per_second"])
 
 
 def test_out_of_memory_for_good(tmp_path, monkeypatch):
