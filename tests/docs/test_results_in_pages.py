@@ -34,7 +34,8 @@ TABLES = [
     ),
     ("docs/results.md", "algorithm | learning rate", "every_algorithm/results.md"),
     ("docs/results.md", "algorithm | seeds | before", "default/results.md"),
-    ("docs/cold_start.md", "rollouts | accuracy by seed", "smollm2_stories/results.md"),
+    ("docs/cold_start.md", "algorithm | rollouts | accuracy by seed", "smollm2_stories/results.md"),
+    ("docs/cold_start.md", "difference | rollouts", "smollm2_stories/results.md"),
 ]
 
 
@@ -223,14 +224,18 @@ def verifier() -> list[str]:
     ]
 
 
+def signed(found: dict[str, float]) -> str:
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
 def stories() -> list[str]:
     found = read("smollm2_stories/results")
-    rows = [", ".join(f"{x:.3f}" for x in found["before"])]
-    for row in found["rows"]:
-        gain = row["all"]
-        rows.append(", ".join(f"{x:.3f}" for x in row["by_seed"]))
-        rows.append(f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")
-    return rows
+    cells = [", ".join(f"{x:.3f}" for x in found["before"].values())]
+    rows = {(row["algorithm"], row["rollouts"]): row for row in found["rows"]}
+    for key in (("nft", 8), ("grpo", 8), ("nft", 12)):
+        cells.append(", ".join(f"{x:.3f}" for x in rows[key]["by_seed"].values()))
+        cells.append(signed(rows[key]["gain"][0]))
+    return [*cells, signed(rows["grpo", 8]["less_nft"][0])]
 
 
 def memory() -> list[str]:
@@ -351,8 +356,10 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
     ),
     (
         "README.md",
-        "| the cold start | {} | | | 8 rollouts of 32 problems x 8 | {} | {} | | 12 rollouts "
-        "| {} | {} |",
+        "| the cold start | | {} | | | 8 rollouts of 32 problems x 8 | NFT | {} | {} | "
+        "| 8 rollouts of 32 problems x 8 | GRPO | {} | {} | | 12 rollouts | NFT | {} | {} | "
+        "At the same learning rate NFT and GRPO are not significantly different after eight rollouts: "
+        "GRPO less NFT is {}, paired",
         stories,
     ),
 ]
