@@ -6,11 +6,9 @@ import contextlib
 import copy
 import io
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,7 +21,6 @@ from nft_lightning.app import assemble, cold_start
 from nft_lightning.cli import evaluate, plan, train
 from nft_lightning.cli.entry import compose_or_explain, is_plain_run
 from nft_lightning.policy.loading import TinyModel
-from tests.processes import finished
 
 MAINS = {"nft-train": train.main, "nft-eval": evaluate.main, "nft-plan": plan.main}
 
@@ -146,8 +143,3 @@ def wrong(ended: Ended, argument: str) -> str:
     plain = given.isalnum() and given.isascii() and given not in ("null", "true", "false", "nan")
     shown = given in rest or not plain
     return "" if named and remedied and shown else f"{argument}: {sentence}"
-
-
-def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``nft-train`` as a process of its own, to its end."""
-    return finished(*arguments, cwd=cwd)

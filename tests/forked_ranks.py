@@ -15,14 +15,14 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
-from tests.processes import finished
+from tests.processes import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_ranks(count: int, module: str, *arguments: str, timeout_seconds: float = 500):
     """Run ``python -m module ARG...`` as so many ranks; the finished process."""
-    return finished(
+    return cli(
         str(count),
         module,
         *arguments,

@@ -86,7 +86,7 @@ class Command:
         return path.read_text() if path.exists() else ""
 
 
-def finished(
+def cli(
     *arguments: str,
     module: str = TRAIN,
     cwd: Path | None = None,

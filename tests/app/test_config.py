@@ -22,7 +22,8 @@ from nft_lightning.cli.entry import compose_or_explain
 from nft_lightning.errors import UserError
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.search.sweeper import register
-from tests.commands import cli, command
+from tests.commands import command
+from tests.processes import cli
 
 ALGORITHMS = options_of("algorithm")
 NEEDS = {

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from nft_lightning.distributed.launch import Ranks, ranks_of
 from tests.forked_ranks import ROOT
-from tests.processes import Command, finished
+from tests.processes import Command, cli
 
 SETTINGS = (
     "trainer=ddp",
@@ -73,7 +73,7 @@ def test_sigterm_reaches_all_ranks_and_resume_continues(tmp_path):
     assert f"left on SIGTERM after writing {written}; nft-train resume={run} continues.\n" in said
     assert len(said.splitlines()) == 1
     assert left_behind(run) == []
-    resumed = finished(f"resume={run}", "callbacks.end=null", timeout=200, PYTHONPATH=str(ROOT))
+    resumed = cli(f"resume={run}", "callbacks.end=null", timeout=200, PYTHONPATH=str(ROOT))
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "summary.json").read_text())["updates"] == 4
 

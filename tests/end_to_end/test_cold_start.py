@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from nft_lightning.app.cold_start import FIRST_SEED, begun_from, name_of, training
 from nft_lightning.problems.arithmetic import ArithmeticProblems
 from tests.commands import command as checked
-from tests.processes import Command, finished
+from tests.processes import Command, cli
 
 START = ("cold_start=worked_answers", "cold_start.examples=24", "cold_start.learning_rate=1e-3")
 QUICK = (
@@ -31,7 +31,7 @@ QUICK = (
 
 
 def train(folder, *words):
-    return finished(*QUICK, *words, cwd=folder, timeout=500)
+    return cli(*QUICK, *words, cwd=folder, timeout=500)
 
 
 def made(folder):
@@ -79,7 +79,7 @@ def test_other_algorithms_and_seeds_share_it(first):
     assert made(folder) == [start.name]
     assert (weights(start / "export"), os.stat(start / "summary.json").st_mtime_ns) == before
     # A resume finds it again, also under the name that it was begun with.
-    more = finished("resume=grpo", "trainer.max_epochs=2", cwd=folder)
+    more = cli("resume=grpo", "trainer.max_epochs=2", cwd=folder)
     assert more.returncode == 0, more.stderr
     assert json.loads((folder / "grpo" / "summary.json").read_text())["epochs"] == 2
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nft_lightning.checkpoints.folder import read_checkpoint
 from nft_lightning.policy.loading import TinyModel
-from tests.commands import cli
+from tests.processes import cli
 from tests.test_house import documented_metrics
 
 pytestmark = pytest.mark.slow

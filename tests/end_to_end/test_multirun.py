@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from nft_lightning.common.text import quoted
 from nft_lightning.search.trial import check_resolved, proposed, trial
-from tests.commands import cli
+from tests.processes import cli
 from tests.test_house import ROOT
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nft_lightning.checkpoints.folder import read_checkpoint
-from tests.commands import cli
 from tests.forked_ranks import run_ranks
+from tests.processes import cli
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import torch
 from nft_lightning.checkpoints.folder import read_checkpoint
 from tests.end_to_end.rank_runs import SETTINGS
 from tests.forked_ranks import ROOT, run_ranks
-from tests.processes import TRAIN, finished
+from tests.processes import TRAIN, cli
 
 SHARED_MEMORY = Path("/dev/shm")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -28,7 +28,7 @@ def train(folder, *overrides, forked_ranks=0):
     if forked_ranks:
         result = run_ranks(forked_ranks, TRAIN, *words, timeout_seconds=300)
     else:
-        result = finished(*words, timeout=300, PYTHONPATH=str(ROOT))
+        result = cli(*words, timeout=300, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr[-4000:]
     return folder
 

@@ -29,7 +29,7 @@ from nft_lightning.objectives.base import Objective, Outcomes
 from nft_lightning.types import Signal, TokenLoss
 from nft_lightning.verifiers.base import Verifier
 from nft_lightning.verifiers.rewards import RewardRules
-from tests.commands import cli
+from tests.processes import cli
 
 pytestmark = pytest.mark.slow
 

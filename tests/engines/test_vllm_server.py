@@ -19,8 +19,8 @@ from nft_lightning.errors import RunStoppedError
 from nft_lightning.policy.loading import TinyModel
 from nft_lightning.rollouts.sync_check import SyncCheck
 from nft_lightning.types import Sampling
-from tests.commands import cli
 from tests.engines.shared import ServedVLLM, served_engine, shared_vllm_server
+from tests.processes import cli
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 FAST = ("optimizer.learning_rate=3e-3", "callbacks=none", "logger=csv", "evaluation.every_epochs=2")

@@ -17,7 +17,7 @@ from nft_lightning.evaluation.results import evaluate_set, mean_over_sets
 from nft_lightning.stats.majority import majority_at_k
 from nft_lightning.verdict import Verdict
 from tests.forked_ranks import run_ranks
-from tests.processes import finished
+from tests.processes import cli
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "math_eval"
 SMALL = [
@@ -202,13 +202,13 @@ COMMAND = "nft_lightning.cli.evaluate"
 
 
 def run_command(*arguments):
-    return finished(*arguments, module=COMMAND, timeout=300, COLUMNS="200")
+    return cli(*arguments, module=COMMAND, timeout=300, COLUMNS="200")
 
 
 @pytest.mark.slow
 def test_a_run_is_evaluated_by_its_export_or_a_checkpoint(tmp_path):
     run = tmp_path / "run"
-    assert finished(f"run_dir={run}", *BRIEF).returncode == 0
+    assert cli(f"run_dir={run}", *BRIEF).returncode == 0
     found = {
         choice: nft_eval(tmp_path / choice, f"run={run}", *more)
         for choice, more in (

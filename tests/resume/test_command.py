@@ -13,7 +13,7 @@ from nft_lightning.app.resume import expand_resume, find, kept_overrides
 from nft_lightning.checkpoints.folder import checkpoints, read_manifest, write_checkpoint
 from nft_lightning.errors import UserError
 from nft_lightning.records.saved_config import MASKED, check_agreement, without_secrets
-from tests.commands import cli
+from tests.processes import cli
 from tests.resume.conftest import brief
 
 

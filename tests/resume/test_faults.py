@@ -30,7 +30,7 @@ from nft_lightning.records import rollouts as record
 from nft_lightning.records.loggers import MetricsTable
 from nft_lightning.training.module import PolicyModule
 from nft_lightning.types import TokenBatch
-from tests.processes import Command, finished
+from tests.processes import Command, cli
 from tests.resume.conftest import brief
 from tests.test_house import ROOT
 
@@ -107,7 +107,7 @@ def test_disk_full_in_metrics(tmp_path, monkeypatch, caplog):
 
 def test_a_read_only_run_folder(tmp_path):
     """A run folder that cannot be written is refused in one sentence before a model is loaded."""
-    result = finished("run_dir=/proc/nothing/here", cwd=tmp_path)
+    result = cli("run_dir=/proc/nothing/here", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: run_dir=")
 
@@ -366,7 +366,7 @@ def test_killed_while_a_checkpoint_is_written(plain, tmp_path, place, name):
     assert "epoch_00001" in kept
     assert "epoch_00002" not in kept
     assert ".partial-epoch_00002" in kept
-    result = finished(f"resume={run}")
+    result = cli(f"resume={run}")
     assert result.returncode == 0, result.stderr
     assert differences(plain, run) == []
 
@@ -389,7 +389,7 @@ def test_asked_to_leave_from_outside(plain, tmp_path):
         assert process.returncode == code, said
         assert f"left on {signum.name}" in said
         assert "Traceback" not in said
-    result = finished(f"resume={run}")
+    result = cli(f"resume={run}")
     assert result.returncode == 0, result.stderr
     assert differences(plain, run) == []
     shutil.rmtree(run)

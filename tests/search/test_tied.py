@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from nft_lightning.errors import UserError
 from nft_lightning.search import failed
 from nft_lightning.search.tied import settings_of, tie
-from tests.commands import cli
+from tests.processes import cli
 
 SPACE = {"optimizer.learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-3, log=True)}
 
