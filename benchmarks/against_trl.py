@@ -37,7 +37,7 @@ from typing import Any
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
-from measuring import facts, save
+from measuring import ONE_THREAD, facts, save
 
 from nft_lightning.app.parts import Parts, build_parts
 from nft_lightning.assets import tiny_policy_path
@@ -46,7 +46,7 @@ from nft_lightning.common.pictures import STYLE, encoded, label_ends, look
 from nft_lightning.compare.runs import read_evaluation
 from nft_lightning.engines.base import completion_seed
 from nft_lightning.engines.hf.engine import HFEngine
-from nft_lightning.types import Sampling
+from nft_lightning.training.held_out import evaluation_sampling
 
 Run = dict[str, Any]
 PEER = Path(__file__).with_name("against_trl_peer.py")
@@ -76,7 +76,6 @@ SETTINGS: dict[str, Run] = {
     "four micro-batches an update": {"micro_batches": 4},
     "bf16": {"bf16": True},
 }
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def words(rollouts: int, seed: int, overrides: Sequence[str]) -> list[str]:
@@ -95,7 +94,7 @@ def ours(rollouts: int, seed: int, folder: Path, overrides: Sequence[str]) -> Ru
     run_dir = folder / "ours"
     command = [sys.executable, "-m", "nft_lightning.cli.train", *words(rollouts, seed, overrides)]
     command += [f"run_dir={run_dir}"]
-    subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env={**os.environ, **ONE_THREAD}, stdout=subprocess.DEVNULL)
     with open(run_dir / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     spent = {
@@ -164,7 +163,7 @@ def theirs(
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     with open(folder / "output.txt", "w") as output:
         subprocess.run(
-            command, check=True, env={**environment, **ENVIRONMENT}, stdout=output, stderr=output
+            command, check=True, env={**environment, **ONE_THREAD}, stdout=output, stderr=output
         )
     result: Run = json.loads((folder / "result.json").read_text())
     if scored:
@@ -182,9 +181,7 @@ def their_accuracies(folder: Path, parts: Parts, seed: int) -> list[float]:
     each = parts.evaluation.completions_per_problem
     golds = [p.answer for p in problems for _ in range(each)]
     seeds = [[completion_seed(seed, "eval", 0, i, k) for k in range(each)] for i in range(len(problems))]
-    length = parts.evaluation.max_new_tokens or parts.rollout.max_new_tokens
-    asked = parts.evaluation
-    sampling = Sampling(asked.temperature, length, asked.top_p, asked.top_k)
+    sampling = evaluation_sampling(parts.evaluation, parts.rollout.sampling)
     snapshots = sorted(folder.glob("weights_*.pt"))
     found = []
     for path in [None, *snapshots]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from measuring import machine, python, save
+from measuring import ONE_THREAD, machine, python, save
 
 from nft_lightning.common.pictures import (
     MOST_BANDS,
@@ -53,7 +53,7 @@ def train(experiment: str, algorithm: str, seed: int, runs: Path) -> Run:
         command = [sys.executable, "-m", "nft_lightning.cli.train", *chosen]
         command += [f"algorithm={name}", f"seed={seed}", f"run_dir={folder}", "trainer.threads=1"]
         command += overrides
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, **ONE_THREAD}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     summary = json.loads((folder / "summary.json").read_text())
     metric = accuracy_name(summary["after"])

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import facts, save
+from measuring import ONE_THREAD, facts, save
 
 EPOCHS, FIRST = 10, 1
 SETTINGS = (
@@ -43,7 +43,7 @@ WAYS = {
 
 def seconds(words: tuple[str, ...], overrides: list[str]) -> float:
     """Seconds of the epochs after number ``FIRST``, by the times at which rollouts were recorded."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **ONE_THREAD}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "nft_lightning.cli.train", *words, *SETTINGS, *overrides]
         command += [f"run_dir={folder}/run"]

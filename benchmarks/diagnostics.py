@@ -22,7 +22,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from measuring import save
+from measuring import ONE_THREAD, save
 
 from nft_lightning.callbacks.collapse import CollapseAlarm
 from nft_lightning.common.pictures import INK, STYLE, encoded, label_ends, look
@@ -55,7 +55,7 @@ def train(name: str, overrides: list[str], runs: Path) -> Run:
     words = [*overrides, "trainer.threads=1"]
     if not (folder / "summary.json").exists():
         command = [sys.executable, "-m", "nft_lightning.cli.train", *words, f"run_dir={folder}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, **ONE_THREAD}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))

@@ -12,6 +12,9 @@ from typing import Any
 
 from nft_lightning.records.provenance import provenance
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""The environment of a process whose torch computes on one thread, and waits without spinning."""
+
 
 def in_turn(script: str, ways: Sequence[str], tokens: int, rounds: int) -> dict[str, list[Any]]:
     """What ``script --way WAY --tokens N`` prints as JSON, each way once a round, by way."""

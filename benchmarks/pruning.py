@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import optuna
-from measuring import machine, save
+from measuring import ONE_THREAD, machine, save
 
 from nft_lightning.compare.runs import read_evaluation
 
@@ -31,7 +31,7 @@ def search(name: str, given: argparse.Namespace) -> dict[str, float]:
     command += [f"hydra.sweeper.n_trials={given.trials}", f"hydra.sweeper.storage={storage}"]
     command += [f"pruner={name}", f"hydra.sweeper.study_name={name}"]
     command += [f"hydra.sweep.dir={given.runs}/{name}", f"optimizer.learning_rate={given.range}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **ONE_THREAD}
     subprocess.run(command, check=True, env=environment)
     trials = optuna.load_study(study_name=name, storage=storage).trials
     best = max((t for t in trials if t.value is not None), key=lambda t: t.value)

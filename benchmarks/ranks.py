@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from measuring import machine, save
+from measuring import ONE_THREAD, machine, save
 
 EPOCHS = 8
 SETTINGS = (
@@ -34,7 +34,7 @@ SETTINGS = (
 
 def seconds(processes: int, overrides: list[str]) -> float:
     """Training seconds of the epochs after the first."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **ONE_THREAD}
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "nft_lightning.cli.train"]

@@ -26,7 +26,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, python, save
+from measuring import ONE_THREAD, machine, python, save
 
 BRIEF = (
     "rollout.problems_per_rollout=16",
@@ -109,7 +109,7 @@ def die_after(seconds: float) -> None:
 
 def launch(trace: Path, event: int, delay: float, arguments: list[str]) -> tuple[int, float]:
     """A child process; its exit code and when it was started."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **ONE_THREAD}
     started = time.time()
     command = [sys.executable, __file__, "--child", str(trace), str(event), str(delay), *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, python
+from measuring import ONE_THREAD, machine, python
 
 Count = Callable[[], int]
 SHAPE, MEAN_TOKENS = "smollm2_shape", 20
@@ -222,7 +222,7 @@ def main() -> None:
         return
     engines = ["hf"] + (["vllm"] if importlib.util.find_spec("vllm") else [])
     results: dict[str, dict[str, float]] = {}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **ONE_THREAD}
     for engine in engines:
         command = [sys.executable, __file__, *sys.argv[1:], "--engine", engine]
         said = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)

@@ -10,13 +10,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from nft_lightning.checkpoints.folder import checkpoints
+from nft_lightning.checkpoints.lock import NAME as LOCK
 from nft_lightning.common.files import write_text_whole
 from nft_lightning.common.text import quoted
 from nft_lightning.distributed.processes import rank
 
 POLL_SECONDS = 0.2
 # What belongs to the run's own end, or to the process that writes it.
-LEFT_OUT = ("checkpoints", "export", "config.yaml", "summary.json", ".lock", "nft-train.log")
+LEFT_OUT = ("checkpoints", "export", "config.yaml", "summary.json", LOCK, "nft-train.log")
 
 
 def checkpoint_of(resume: str | None) -> Path | None:

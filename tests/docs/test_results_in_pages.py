@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nft_lightning.common.text import interval
 from tests.docs.pages import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -225,7 +226,7 @@ def verifier() -> list[str]:
 
 
 def signed(found: dict[str, float]) -> str:
-    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    return interval(found["mean"], found["low"], found["high"], "+")
 
 
 def stories() -> list[str]:
