@@ -17,15 +17,17 @@ class BatchingConfig:
         max_tokens_per_micro_batch: tokens in one forward pass, padding included; it never changes the
             gradient. A row, or a group that must stay whole, that is longer has one to itself.
         stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
-        minibatch_unit: ``group`` keeps the completions of a problem in one update; ``completion``
-            assigns them one by one, as TRL does, and in effect verl, which sorts them by length: every
-            update then sees most problems of the rollout. Not for objectives that compare whole groups.
+        minibatch_unit: ``completion`` assigns completions to updates one by one, as TRL does, and in
+            effect verl, which sorts them by length: every update then sees most problems of the rollout,
+            and learning is steadier (benchmarks/learning.py). ``group`` keeps the completions of a
+            problem in one update. ``auto`` is ``group`` for objectives that compare whole groups, and
+            ``completion`` for all others.
     """
 
     updates_per_rollout: int = bounded(4, least=1)
     max_tokens_per_micro_batch: int = bounded(8192, least=1)
     stop_after_empty_rollouts: int = bounded(3, least=1)
-    minibatch_unit: str = bounded("group", choices=MINIBATCH_UNITS)
+    minibatch_unit: str = bounded("auto", choices=MINIBATCH_UNITS)
 
     def __post_init__(self) -> None:
         check_bounds(self, "batching")

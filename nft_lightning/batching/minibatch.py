@@ -6,7 +6,14 @@ from typing import Any
 
 from nft_lightning.errors import UserError
 
-MINIBATCH_UNITS = ("group", "completion")
+MINIBATCH_UNITS = ("auto", "completion", "group")
+
+
+def resolve_minibatch_unit(minibatch_unit: str, objective: Any) -> str:
+    """Return ``completion`` or ``group``: what ``auto`` is for ``objective``, anything else as it is."""
+    if minibatch_unit != "auto":
+        return minibatch_unit
+    return "group" if objective.needed_inputs.whole_groups else "completion"
 
 
 def check_minibatch_unit(minibatch_unit: str, objective: Any, field: str) -> None:
@@ -16,5 +23,5 @@ def check_minibatch_unit(minibatch_unit: str, objective: Any, field: str) -> Non
             "batching.minibatch_unit",
             minibatch_unit,
             f"tears groups apart, which {field} ({type(objective).__name__}) compares as a whole",
-            "use groups",
+            "use batching.minibatch_unit=group",
         )

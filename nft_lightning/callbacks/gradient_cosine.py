@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.batching.minibatch import check_minibatch_unit
+from nft_lightning.batching.minibatch import check_minibatch_unit, resolve_minibatch_unit
 from nft_lightning.common.bounds import check_field
 from nft_lightning.common.precise import widest
 from nft_lightning.errors import UserError
@@ -53,10 +53,9 @@ class GradientCosine(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Raise UserError where an objective does not fit the run's batches."""
         assert isinstance(pl_module, PolicyModule)
+        unit = resolve_minibatch_unit(pl_module.data.batching.minibatch_unit, pl_module.objective)
         for objective in self.objectives:
-            check_minibatch_unit(
-                pl_module.data.batching.minibatch_unit, objective, "callbacks.gradient_cosine"
-            )
+            check_minibatch_unit(unit, objective, "callbacks.gradient_cosine")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -7,6 +7,7 @@ from typing import Any
 
 from nft_lightning.batching.config import BatchingConfig
 from nft_lightning.batching.layout import layout
+from nft_lightning.batching.minibatch import resolve_minibatch_unit
 from nft_lightning.common.timing import PhaseTimer
 from nft_lightning.engines.base import completion_seed
 from nft_lightning.objectives.base import Objective, Outcomes
@@ -56,7 +57,7 @@ class BatchMaker:
             world_size=world_size,
             pad_id=self.pad_id,
             whole_groups=objective.needed_inputs.whole_groups,
-            minibatch_unit=self.batching.minibatch_unit,
+            minibatch_unit=resolve_minibatch_unit(self.batching.minibatch_unit, objective),
         )
 
     def completed(self, batch: OptimizerBatch, objective: Objective, learner: Learner) -> OptimizerBatch:

@@ -116,7 +116,7 @@ BAD = [
     (["rollout.problems_per_rollout=0"], ["problems_per_rollout", "0", "1 or more"]),
     (["rollout.max_new_tokens=-3"], ["max_new_tokens", "-3"]),
     (["batching.updates_per_rollout=0"], ["updates_per_rollout", "0"]),
-    (["batching.minibatch_unit=rows"], ["batching.minibatch_unit", "rows", "group, completion"]),
+    (["batching.minibatch_unit=rows"], ["batching.minibatch_unit", "rows", "auto, completion, group"]),
     (
         ["batching.minibatch_unit=completion", "algorithm=dpo"],
         ["batching.minibatch_unit", "algorithm (DPO)", "groups"],

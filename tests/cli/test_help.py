@@ -68,7 +68,7 @@ def test_help_survives_a_reader_that_leaves(flag):
 
 
 def test_comments_of_a_file_and_of_a_docstring():
-    assert of_yaml("train")["batching.minibatch_unit"].startswith("all completions of a problem")
+    assert of_yaml("train")["batching.minibatch_unit"].startswith("auto | completion")
     assert "batching" not in of_yaml("train")
     doc = "What.\n\nArgs:\n    one, two: both of\n        them.\n    three: a; four: b.\n\nEnd: no."
     assert entries(doc) == {"one": "both of them", "two": "both of them", "three": "a", "four": "b"}
