@@ -1,6 +1,9 @@
-"""How long nft-browse takes to answer over a large run: python benchmarks/browse.py [--completions N].
+"""How long nft-browse takes to answer over a large run.
 
-Prints a Markdown table. The run is made up: groups of 16 with completions of 2,000 characters.
+    python benchmarks/browse.py --out benchmarks/results/browse
+
+The run is made up: groups of 16 with completions of 2,000 characters. Writes ``results.md`` and
+``results.json``.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from measuring import facts, save
 from starlette.testclient import TestClient
 
 from nft_lightning.browse.app import make_app
+from nft_lightning.common.text import markdown
 from nft_lightning.records.rollouts import write
 from nft_lightning.rollouts.table import ANSWERS, TOKENS
 
@@ -61,24 +66,31 @@ def make(folder: Path, completions: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--completions", type=int, default=409_600)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    pages = []
     with tempfile.TemporaryDirectory() as name:
         make(Path(name), given.completions)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         client = TestClient(make_app(Path(name)), base_url="http://127.0.0.1")
         size = sum(p.stat().st_size for p in Path(name).rglob("*.parquet")) / 2**20
-        print(f"{given.completions} completions, {size:.0f} MiB of Parquet")
-        print("\n| page | seconds | KiB |\n|---|---|---|")
         for what, path in ASKED.items():
             started = time.perf_counter()
             answer = client.get(path)
-            assert answer.status_code == 200, answer.text
             seconds = time.perf_counter() - started
-            print(f"| {what} | {seconds:.2f} | {len(answer.content) / 1024:.0f} |")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"\npeak memory {peak / 2**20:.2f} GiB, of which {before / 2**20:.2f} making the run")
+            assert answer.status_code == 200, answer.text
+            pages.append([what, f"{seconds:.2f}", f"{len(answer.content) / 1024:.0f}"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    made = facts()
+    text = (
+        f"{given.completions:,} completions, {size:.0f} MiB of Parquet; "
+        f"{made['commit']}, {made['date']}, {made['machine']}\n\n"
+        f"{markdown(['page', 'seconds', 'KiB'], pages)}\n"
+        f"Peak memory {peak / 2**20:.2f} GiB, of which {before / 2**20:.2f} making the run.\n"
+    )
+    save(given.out, text, {**made, "completions": given.completions, "mebibytes": size, "pages": pages})
 
 
 if __name__ == "__main__":

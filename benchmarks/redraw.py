@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import against_trl
 import arithmetic
 import matplotlib as mpl
+import race
 from matplotlib.figure import Figure
 
 from nft_lightning.common.pictures import STYLE, encoded
@@ -49,7 +49,7 @@ def main() -> None:
     pictures = {
         "default/curves": arithmetic.draw(results("default")),
         "vllm/curves": arithmetic.draw(results("vllm"), engines),
-        "against_trl/curves": against_trl.draw(results("against_trl")["runs"]),
+        "against_trl/curves": race.draw(results("against_trl")["runs"]),
         "compare_all/figures/against_baseline": differences("compare_all"),
     }
     for name, figure in pictures.items():

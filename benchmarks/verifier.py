@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from measuring import machine, python  # noqa: E402
 from verifier_cases import FILES, rollout, symbolic  # noqa: E402
 
+from nft_lightning.records.provenance import provenance  # noqa: E402
 from nft_lightning.verifiers.extract import last_boxed  # noqa: E402
 from nft_lightning.verifiers.math.verifier import MathVerifier  # noqa: E402
 from tests.verifiers.adversarial import thousand  # noqa: E402
@@ -249,6 +250,23 @@ def symbolic_section(given: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def golds_section(given: argparse.Namespace) -> dict[str, Any]:
+    """Every gold of the data folder compared with itself, as many times as problems have it."""
+    texts = []
+    for path in sorted(given.data.rglob("*.jsonl")):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        texts += [str(json.loads(line)["answer"]) for line in lines if line]
+    verifier = MathVerifier(workers=2)
+    verdicts = verifier.verify([f"\\boxed{{{text}}}" for text in texts], texts)
+    verifier.close()
+    return {
+        "golds": len(texts),
+        "distinct": len(set(texts)),
+        "longest_seconds": max(v.seconds for v in verdicts),
+        "outcomes": dict(Counter(v.outcome for v in verdicts)),
+    }
+
+
 BEFORE_PROBLEMS = 128
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "rollout": rollout_section,
@@ -257,6 +275,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "responsive": lambda given: responsive(rollout(given.data, given.problems)),
     "adversarial": lambda given: adversarial(),
     "killed": lambda given: all_killed(),
+    "golds": golds_section,
 }
 
 
@@ -285,6 +304,7 @@ def table(results: dict[str, Any]) -> str:
     else:
         lines += ["", "TRL and verl were left out: no --peer-python was given."]
     a, k, q = results["adversarial"], results["killed"], results["responsive"]
+    golds = results["golds"]
     lines += [
         "",
         "| what | measured |",
@@ -302,8 +322,16 @@ def table(results: dict[str, Any]) -> str:
         f"| {k['jobs']:,} jobs that all hang: killed, cost of a kill and a new worker | "
         f"{k['timeouts']:,}, {k['overhead_ms_per_kill']:.0f} ms |",
         f"| workers at the end of them | {k['processes_afterwards']} of 2 |",
+        f"| {golds['golds']:,} golds of the data, each compared with itself: longest | "
+        f"{golds['longest_seconds']:.2f} s |",
     ]
-    return "\n".join(lines) + f"\n\n{results['machine']}. Times of one row are of one run.\n"
+    made: dict[str, list[str]] = {}
+    for name in SECTIONS:
+        where = results[name].get("made", {"commit": "not recorded", "date": "2026-11-24"})
+        made.setdefault(f"{where['commit']} ({where['date']})", []).append(name)
+    commits = "; ".join(f"{commit}: {', '.join(names)}" for commit, names in made.items())
+    head = f"{results['machine']}. Times of one row are of one run. Sections by commit: {commits}."
+    return head + "\n\n" + "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -325,7 +353,7 @@ def main() -> None:
     results = json.loads(file.read_text()) if given.only and file.exists() else {}
     results["machine"] = machine(python())
     for name in given.only or SECTIONS:
-        results[name] = SECTIONS[name](given)
+        results[name] = {**SECTIONS[name](given), "made": provenance()}
         file.write_text(json.dumps(results, indent=1) + "\n")
     if all(name in results for name in SECTIONS):
         text = table(results)

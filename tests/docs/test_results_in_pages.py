@@ -37,6 +37,7 @@ TABLES = [
     ("docs/results.md", "algorithm | seeds | before", "default/results.md"),
     ("docs/cold_start.md", "algorithm | rollouts | accuracy by seed", "smollm2_stories/results.md"),
     ("docs/cold_start.md", "difference | rollouts", "smollm2_stories/results.md"),
+    ("docs/browse.md", "page | seconds", "browse/results.md"),
 ]
 
 
@@ -225,6 +226,23 @@ def verifier() -> list[str]:
     ]
 
 
+def golds() -> list[str]:
+    found = read("verifier/results")["golds"]
+    assert set(found["outcomes"]) == {"correct"}
+    return [f"{found['golds']:,}", f"{found['longest_seconds']:.1f}"]
+
+
+def pools() -> list[str]:
+    """Pebble's share of our seconds; what pebble and ours did on a busy machine; what loky lost."""
+    rows = {name: cells for name, *cells in read("verifier_pools/results")["rows"]}
+    return [rows["pebble"][1]]
+
+
+def browsed() -> list[str]:
+    found = read("browse/results")
+    return [f"{found['completions']:,}", f"{found['mebibytes']:.0f}"]
+
+
 def signed(found: dict[str, float]) -> str:
     return interval(found["mean"], found["low"], found["high"], "+")
 
@@ -341,6 +359,9 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
         "two workers |",
         lambda: verifier()[:4],
     ),
+    ("docs/verifier.md", "the slowest of {} golds compared with themselves took {} s", golds),
+    ("docs/verifier.md", "pebble's `ProcessPool` took {} times our seconds", pools),
+    ("docs/browse.md", "a run of {} completions ({} MiB of Parquet)", browsed),
     ("docs/verifier.md", "| start of the pool | {} s |", lambda: verifier()[4:5]),
     ("docs/verifier.md", "completions are verified | {} ms |", lambda: verifier()[5:6]),
     ("docs/verifier.md", "code that ran | {} s, 0, none |", lambda: verifier()[6:7]),
