@@ -24,7 +24,8 @@ PARSERS = {"nft-compare": compare.parser, "nft-browse": browse.parser, "nft-veri
 OWN = {
     "my_conf/algorithm/centered.yaml": "defaults:\n  - base\n\n_target_: nft_lightning.GRPO\n",
     "DIR/problems/mine.yaml": "defaults:\n  - jsonl\n\npath: mine.jsonl\n",
-    "DIR/verifier/mine.yaml": "_target_: nft_lightning.ExactVerifier\n",
+    "my_conf/verifier/mine.yaml": "_target_: nft_lightning.ExactVerifier\n",
+    "my_conf/verifier/graded.yaml": "_target_: nft_lightning.ExactVerifier\n",
     "DIR/algorithm/mine.yaml": "defaults:\n  - base\n\n_target_: nft_lightning.GRPO\n",
 }
 # Shown with what they answer, which is compared below.
