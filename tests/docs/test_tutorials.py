@@ -24,7 +24,7 @@ SMALLER = (
     "evaluation.completions_per_problem=2",
     "callbacks.progress=null",
 )
-EXPECTED = {"add_a_reward": (4, 4), "add_an_algorithm": (1, 2), "own_data_and_model": (3, 0)}
+EXPECTED = {"add_a_reward": (4, 4), "add_an_algorithm": (1, 2), "own_data_and_model": (4, 0)}
 """Commands that run on each page, and files that it has."""
 EMBEDDED = ("eval.prompt.template=equals", "eval.prompt.instruction=null", "eval.max_new_tokens=24")
 # Another model, a download, or many runs: composed in test_commands.
