@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -14,22 +15,25 @@ from nft_lightning import (
     Objective,
     Outcomes,
     PolicyModule,
+    RequiredInputs,
     RolloutDataModule,
     Signal,
     TokenLoss,
+    group_mean,
     load_policy,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Centered(Objective):
-    """REINFORCE on rewards less the mean of the rollout; ``scale`` is a factor of the loss."""
+    """REINFORCE on rewards minus the mean of the problem's completions, times ``scale``."""
 
+    required_inputs: ClassVar[RequiredInputs] = RequiredInputs(group_size=2)
     scale: float = 1.0
 
     def prepare(self, outcomes: Outcomes) -> Signal:
         """Return each completion's reward and advantage [N]; every completion is kept."""
-        advantage = outcomes.rewards - outcomes.rewards.mean()
+        advantage = outcomes.rewards - group_mean(outcomes.rewards, outcomes.group_ids)
         values = {"reward": outcomes.rewards, "advantage": advantage}
         return Signal(values, torch.ones_like(advantage, dtype=torch.bool))
 

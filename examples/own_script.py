@@ -18,7 +18,7 @@ data = RolloutDataModule(policy, ArithmeticProblems(), MathVerifier(), prompt_te
 module = PolicyModule(policy, NFT(), learning_rate=2e-4)
 best = ModelCheckpoint(monitor="eval/avg_at_8", mode="max")
 stop = EarlyStopping(monitor="eval/avg_at_8", mode="max", patience=3)
-callbacks = [LearningRateMonitor(), best, stop, Timer()]
-trainer = L.Trainer(max_epochs=4, logger=CSVLogger("runs/own_script"), callbacks=callbacks)
+options = {"callbacks": [LearningRateMonitor(), best, stop, Timer()], "num_sanity_val_steps": 0}
+trainer = L.Trainer(max_epochs=4, logger=CSVLogger("runs/own_script"), **options)
 trainer.validate(module, data)
 trainer.fit(module, data)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         RequiredInputs,
         WeightedREINFORCE,
     )
+    from nft_lightning.objectives.tensors import group_mean
     from nft_lightning.policy.config import PolicyConfig
     from nft_lightning.policy.loading import HFModel, SmolLM2Model, TinyModel
     from nft_lightning.policy.prepare import load_policy
@@ -74,7 +75,8 @@ if TYPE_CHECKING:
     from nft_lightning.training.module import PolicyModule
     from nft_lightning.training.strategies.fsdp2 import FullySharded
     from nft_lightning.training.strategies.zero import ZeRO
-    from nft_lightning.types import Completion, Group, Problem, Signal, TokenLoss, Verdict
+    from nft_lightning.types import Answer, Completion, Group, Problem, Signal, TokenLoss, Verdict
+    from nft_lightning.verifiers.base import Verifier
     from nft_lightning.verifiers.function import FunctionVerifier
     from nft_lightning.verifiers.gym.verifier import ReasoningGymVerifier
     from nft_lightning.verifiers.math.verifier import MathVerifier
@@ -96,6 +98,7 @@ ROOMS = {
         "SFT TOPR VESPO AsymRE ContinuousNFT Distillation DrGRPO InfoNCA MaxRL Objective Outcomes "
         "REINFORCEPlusPlusBaseline RequiredInputs WeightedREINFORCE"
     ),
+    "objectives.tensors": "group_mean",
     "policy.config": "PolicyConfig",
     "policy.loading": "HFModel SmolLM2Model TinyModel",
     "policy.prepare": "load_policy",
@@ -110,7 +113,8 @@ ROOMS = {
     "training.module": "PolicyModule",
     "training.strategies.fsdp2": "FullySharded",
     "training.strategies.zero": "ZeRO",
-    "types": "Completion Group Problem Signal TokenLoss Verdict",
+    "types": "Answer Completion Group Problem Signal TokenLoss Verdict",
+    "verifiers.base": "Verifier",
     "verifiers.function": "FunctionVerifier",
     "verifiers.gym.verifier": "ReasoningGymVerifier",
     "verifiers.math.verifier": "MathVerifier",
@@ -142,6 +146,7 @@ __all__ = [
     "SFT",
     "TOPR",
     "VESPO",
+    "Answer",
     "ArithmeticProblems",
     "AsymRE",
     "BatchingConfig",
@@ -190,9 +195,11 @@ __all__ = [
     "VLLMEngineConfig",
     "VLLMServerConfig",
     "Verdict",
+    "Verifier",
     "WeightedREINFORCE",
     "WeightedVerifier",
     "ZeRO",
+    "group_mean",
     "load_policy",
 ]
 

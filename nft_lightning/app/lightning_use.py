@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from nft_lightning.errors import UserError
+from nft_lightning.training.own_trainer import CALLBACKS, refused_base
 
 Refusals = dict[str, tuple[str, str]]
 """Name to what is wrong with it here, and what to use instead."""
@@ -54,31 +55,8 @@ REFUSED_FLAGS: Refusals = {
 }
 """Keys of ``lightning.Trainer`` that a run refuses."""
 
-LAYERS = (
-    "changes what the optimizer holds, where shards, masters and weight sync expect one set of weights",
-    "use policy.lora_rank=16",
-)
 REFUSED_CALLBACKS: Refusals = {
-    "BackboneFinetuning": LAYERS,
-    "BaseFinetuning": LAYERS,
-    "BasePredictionWriter": ("is never called: a run predicts nothing", "use nft-eval run=FOLDER"),
-    "BatchSizeFinder": (
-        "has no batch size to find: micro-batches are packed by tokens",
-        "use batching.max_tokens_per_micro_batch, and nft-plan to choose it",
-    ),
-    "GradientAccumulationScheduler": ("does not know an optimizer step made by hand", UPDATES),
-    "LearningRateFinder": (
-        "tries rates on one rollout, whose loss does not tell which is best",
-        "use nft-train -m sweep=learning_rate",
-    ),
-    "ModelPruning": (
-        "renames the weights, by whose names they reach the engine and the export",
-        "prune the exported model",
-    ),
-    "StochasticWeightAveraging": (
-        "replaces the weights after the last evaluation and takes over the learning rate",
-        "use lightning.pytorch.callbacks.WeightAveraging or EMAWeightAveraging",
-    ),
+    name: (refusal.problem, refusal.in_config) for name, refusal in CALLBACKS.items()
 }
 """Callbacks of ``lightning.pytorch.callbacks`` that a run refuses, their subclasses included."""
 
@@ -89,10 +67,9 @@ def check_callback(field: str, cls: Any) -> None:
     Args:
         field: its place in the config. cls: what its ``_target_`` names.
     """
-    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
-        stock = base.__module__.startswith("lightning.pytorch.callbacks.")
-        if stock and base.__name__ in REFUSED_CALLBACKS:
-            raise UserError(field, cls.__name__, *REFUSED_CALLBACKS[base.__name__])
+    base = refused_base(cls)
+    if base is not None:
+        raise UserError(field, cls.__name__, *REFUSED_CALLBACKS[base])
 
 
 def check_one_progress_bar(cfg: DictConfig, classes: dict[str, Any]) -> None:

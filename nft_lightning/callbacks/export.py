@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
-from nft_lightning.distributed.shards import is_sharded
-from nft_lightning.engines.weight_sync import full_tensors
-from nft_lightning.policy.lora import has_adapters, unwrapped
 from nft_lightning.records.writing import check_write_rule, written
+from nft_lightning.training.export import save, whole_weights
 from nft_lightning.training.module import PolicyModule
 
 
@@ -33,30 +26,3 @@ class HuggingFaceExport(L.Callback):
             path = Path(trainer.default_root_dir) / "export"
             with written(path, self.rule):
                 save(pl_module.policy, path, weights)
-
-
-def whole_weights(model: Any, keep: bool) -> dict[str, Tensor] | None:
-    """Return a model's state, shards gathered and adapters merged; None where it has neither."""
-    if not is_sharded(model) and not has_adapters(model):
-        return None
-    return {name: t.cpu() for name, t in full_tensors(model) if keep}
-
-
-def save(policy: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """As ``save_pretrained`` does, with ``weights`` instead of the model's own."""
-    model = policy.model
-    plain = unwrapped(model)
-    if hasattr(plain.config, "quantization_config"):
-        config = copy.deepcopy(plain.config)
-        del config.quantization_config
-        # The weights are those that four bits stood for, so the model is written as one that has them.
-        with torch.device("meta"):
-            written = type(plain)(config)
-        # End tokens are there, and a model made of a config knows its defaults only.
-        written.generation_config = plain.generation_config
-        plain = written
-    try:
-        plain.save_pretrained(folder, state_dict=weights)
-        policy.tokenizer.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

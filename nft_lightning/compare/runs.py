@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -94,9 +95,8 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
     # By where they really are, named as they were given: a report is for others to read.
     folders: dict[Path, Path] = {}
     for path in paths:
-        configs = [path / "config.yaml"] if (path / "config.yaml").exists() else []
-        configs = configs or sorted(p for p in path.rglob("config.yaml"))
-        found = [c.parent for c in configs if (c.parent / "versions.json").exists()]
+        below = [path] if (path / "config.yaml").exists() else folders_with_config(path)
+        found = [folder for folder in below if (folder / "versions.json").exists()]
         if not found:
             raise UserError("RUNS", str(path), "holds no run", "give run folders, or a folder of them")
         for folder in found:
@@ -112,6 +112,24 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
         folder, reason = left_out[0]
         raise UserError("RUNS", str(folder), reason, "let one finish")
     return runs, left_out
+
+
+def folders_with_config(path: Path) -> list[Path]:
+    """Return every folder below ``path`` that holds a config, in order; links to folders are followed.
+
+    A folder that two ways lead to, or that holds a link to itself, is looked into once.
+    """
+    found, seen = [], set()
+    for name, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(name)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # which name a run of two has does not depend on the disk
+        if "config.yaml" in files:
+            found.append(Path(name))
+    return sorted(found)
 
 
 def why_not(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from nft_lightning.common.arguments import configs_with
 from nft_lightning.common.timing import PhaseTimer
+from nft_lightning.distributed import ranks
 from nft_lightning.distributed.ranks import gather_objects, own_part
 from nft_lightning.distributed.shards import clip_gradients
 from nft_lightning.errors import RunStoppedError, UserError
@@ -29,10 +31,12 @@ from nft_lightning.training.batches import check_version
 from nft_lightning.training.checks import check_own_critic
 from nft_lightning.training.config import OptimizerConfig
 from nft_lightning.training.datamodule import RolloutDataModule
+from nft_lightning.training.export import save, whole_weights
 from nft_lightning.training.held_out import count_answers, length_means
 from nft_lightning.training.metrics import EpochMetrics, UpdateSums, log_step
 from nft_lightning.training.optimizer_setup import OptimizerSetup
 from nft_lightning.training.out_of_memory import split_until_it_fits
+from nft_lightning.training.own_trainer import check_own_trainer
 from nft_lightning.training.schedule import total_updates
 from nft_lightning.training.strategies import exchange
 from nft_lightning.training.strategies.fsdp2 import shard_all
@@ -90,6 +94,29 @@ class PolicyModule(L.LightningModule):
         self.frozen = Frozen(policy, needs.reference_logprobs, teacher)
         # Optimizer updates behind the current weights. No buffer: a callback may average those.
         self.policy_version = 0
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Return none; raise UserError for flags and callbacks that cannot train.
+
+        Lightning calls it before it looks at them itself: its own remedies are for other modules.
+        """
+        check_own_trainer(self.trainer)
+        return []
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model and tokenizer as ``AutoModelForCausalLM.from_pretrained`` and vLLM load them.
+
+        Adapters are merged and shards gathered, which is a collective call: call it on every rank; the
+        first one writes.
+
+        Args:
+            folder: is made where it is not there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        weights = whole_weights(self.policy.model, ranks.first())
+        ranks.broadcast_from_rank0(lambda: save(self.policy, Path(folder), weights))
 
     def setup(self, stage: str) -> None:
         """Raise UserError where no data module is attached, or the strategy cannot cut the critic."""

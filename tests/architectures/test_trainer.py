@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nft_lightning.callbacks.export import save
 from nft_lightning.engines.checkpoint_format import CheckpointFormat
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.engines.hf.rows import CachedRows, WholeRows
@@ -14,6 +13,7 @@ from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.errors import UserError
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.loading import HFModel
+from nft_lightning.training.export import save
 from tests.architectures.samples import PROMPT_TOKENS, batch_of, largest_gap, prompts_of, written
 from tests.architectures.table import ARCHITECTURES, WINDOW, scatter
 

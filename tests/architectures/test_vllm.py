@@ -76,7 +76,7 @@ def test_completions_have_the_trainers_logprobs_before_and_after_an_update(archi
 def test_vllm_reads_the_export(architecture, policy, tmp_path):
     from vllm import LLM, SamplingParams
 
-    from nft_lightning.callbacks.export import save
+    from nft_lightning.training.export import save
 
     scatter(policy.model, 1)
     save(policy, tmp_path)

@@ -53,6 +53,19 @@ def test_a_report_names_runs_as_they_were_given(three, monkeypatch, capsys):
     assert f"{given}/nft_0" in (three.parent / "report" / "comparison.json").read_text()
 
 
+def test_links_to_run_folders_are_followed(three, tmp_path_factory):
+    """A folder of links, as one is made to compare runs of several places; each run counts once."""
+    links = tmp_path_factory.mktemp("links")
+    for name in ("nft_0", "nft_1", "grpo_0", "grpo_1"):
+        (links / name).symlink_to(three / name, target_is_directory=True)
+    (links / "nft_0_again").symlink_to(three / "nft_0", target_is_directory=True)
+    (links / "all").symlink_to(links, target_is_directory=True)
+    (links / "gone").symlink_to(three / "nowhere", target_is_directory=True)
+    found = compare([links], baseline="nft")
+    named = [run.folder for group in found.runs.values() for run in group]
+    assert named == [links / name for name in ("nft_0", "nft_1", "grpo_0", "grpo_1")]
+
+
 def test_levels_and_paired_differences(three):
     found = compare([three], baseline="nft")
     assert list(found.runs) == ["nft", "grpo", "rft"]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from nft_lightning.callbacks.export import save
 from nft_lightning.engines.ends import StopWatch, end_ids, stop_options
 from nft_lightning.engines.hf.engine import HFEngine
 from nft_lightning.policy.loading import HFModel
 from nft_lightning.problems.prompts import PromptConfig
+from nft_lightning.training.export import save
 from nft_lightning.types import Sampling
 from tests.engines.shared import ServedVLLM, served_engine
 from tests.problems.made_tokenizer import made_tokenizer

@@ -22,9 +22,10 @@ CONFIGS = {"nft-train": "train", "nft-eval": "evaluate", "nft-plan": "plan"}
 PARSERS = {"nft-compare": compare.parser, "nft-browse": browse.parser, "nft-verify": verify.parser}
 # A config of the reader's own, as a tutorial has it.
 OWN = {
-    "conf/algorithm/centered.yaml": "defaults:\n  - base\n\n_target_: nft_lightning.GRPO\n",
+    "my_conf/algorithm/centered.yaml": "defaults:\n  - base\n\n_target_: nft_lightning.GRPO\n",
     "DIR/problems/mine.yaml": "defaults:\n  - jsonl\n\npath: mine.jsonl\n",
-    "DIR/verifier/mine.yaml": "_target_: nft_lightning.ExactVerifier\n",
+    "my_conf/verifier/mine.yaml": "_target_: nft_lightning.ExactVerifier\n",
+    "my_conf/verifier/graded.yaml": "_target_: nft_lightning.ExactVerifier\n",
     "DIR/algorithm/mine.yaml": "defaults:\n  - base\n\n_target_: nft_lightning.GRPO\n",
 }
 # Shown with what they answer, which is compared below.

@@ -8,7 +8,9 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch import callbacks
 
-from nft_lightning.app.lightning_use import REFUSED_CALLBACKS, REFUSED_FLAGS
+from nft_lightning.app.lightning_use import REFUSED_FLAGS
+from nft_lightning.training import own_trainer
+from tests.front import own_flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "lightning.md"
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->"
@@ -85,22 +87,36 @@ def all_callbacks() -> list[str]:
     return sorted(callbacks.__all__, key=str.lower)
 
 
-def row(name: str, works: dict[str, str], refused: dict[str, tuple[str, str]]) -> str:
-    """Return a line of a table."""
-    if name in works:
-        return f"| `{name}` | works | {works[name]} |"
-    problem, remedy = refused[name]
-    return f"| `{name}` | refused: {problem} | {remedy} |"
+def cell(remark: str) -> str:
+    """Return the cell of what is not refused."""
+    if remark.startswith("not "):
+        return remark
+    return f"works: {remark}" if remark else "works"
+
+
+def refused(problem: str, remedy: str) -> str:
+    """Return the cell of what is refused."""
+    return f"refused: {problem}; {remedy}"
 
 
 def tables() -> str:
-    """Return both tables."""
+    """Return both tables: what becomes of each flag and callback, in two ways to train."""
     flags = {**{name: remark for name, (_, remark) in FLAGS.items()}, **PLACES}
-    stock = {name: remark for name, (_, remark) in CALLBACKS.items()}
-    lines = ["| `trainer.` | here | remark, or what to use instead |", "|---|---|---|"]
-    lines += [row(name, flags, REFUSED_FLAGS) for name in all_flags()]
-    lines += ["", "| callback | here | remark, or what to use instead |", "|---|---|---|"]
-    lines += [row(name, stock, REFUSED_CALLBACKS) for name in all_callbacks()]
+    own = {**{name: remark for name, (_, remark) in own_flags.FLAGS.items()}, **own_flags.PLACES}
+    lines = ["| flag | `nft-train trainer.FLAG=` | your own `Trainer(FLAG=)` |", "|---|---|---|"]
+    for name in all_flags():
+        first = cell(flags[name]) if name in flags else refused(*REFUSED_FLAGS[name])
+        second = cell(own[name]) if name in own else refused(*own_trainer.FLAGS[name])
+        lines.append(f"| `{name}` | {first} | {second} |")
+    lines += ["", "| callback | `nft-train callbacks.NAME=` | your own `Trainer(callbacks=)` |"]
+    lines += ["|---|---|---|"]
+    for name in all_callbacks():
+        if name in CALLBACKS:
+            lines.append(f"| `{name}` | {cell(CALLBACKS[name][1])} | works |")
+            continue
+        found = own_trainer.CALLBACKS[name]
+        second = "the same" if found.in_script == found.in_config else f"refused; {found.in_script}"
+        lines.append(f"| `{name}` | {refused(found.problem, found.in_config)} | {second} |")
     return "\n".join(lines) + "\n"
 
 

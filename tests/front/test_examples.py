@@ -12,9 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
+
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+TUTORIAL = "docs/tutorials/own_data_and_model.md"
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +53,24 @@ def test_the_script_is_short():
     assert len([line for line in script.splitlines() if line.strip()]) <= 20
 
 
-def test_the_page_shows_the_script():
+def test_the_page_shows_the_whole_script():
     page = (ROOT / "docs" / "python.md").read_text()
-    assert (EXAMPLES / "own_script.py").read_text().strip() in page
+    assert (EXAMPLES / "own_model.py").read_text().strip() in page
+
+
+def test_own_model_and_problems_to_a_curve_and_a_folder(tmp_path):
+    """With the files that the tutorial makes."""
+    (made,) = [b for b in blocks("python") if b.page == TUTORIAL and '"train.jsonl"' in b.text]
+    subprocess.run([sys.executable, "-c", made.text], cwd=tmp_path, check=True)
+    run(EXAMPLES / "own_model.py", tmp_path)
+    with open(tmp_path / "runs" / "own_model" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    curve = [float(row["eval/avg_at_4"]) for row in rows if row["eval/avg_at_4"]]
+    assert len(curve) == 10  # before, after each epoch, and of the best
+    assert curve[-1] == max(curve[1:])
+    assert curve[-1] - curve[0] >= 0.2, curve
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "runs" / "own_model" / "export")
+    assert sum(p.numel() for p in model.parameters()) == 878_976
 
 
 @pytest.mark.parametrize("name", ["own_reward", "own_algorithm"])

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.strategies import FSDPStrategy
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nft_lightning import (
     GRPO,
@@ -33,6 +34,7 @@ from nft_lightning import (
     UserError,
     load_policy,
 )
+from nft_lightning.engines.weight_sync import full_tensors
 from nft_lightning.policy.prepare import whole_copy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,6 +267,39 @@ def test_the_parts_must_belong_together():
         trainer(max_epochs=1).fit(BoringModel(), data)
 
 
+def weights_of(folder):
+    """Return what transformers loads from a folder, and whether its tokenizer is there."""
+    found = AutoModelForCausalLM.from_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).eos_token_id is not None
+    return dict(found.named_parameters())
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_trained_model_is_one_that_transformers_loads(rank, tmp_path):
+    module, data = parts(load_policy("tiny", lora_rank=rank))
+    before = {n: p.detach().clone() for n, p in load_policy("tiny").model.named_parameters()}
+    trainer(max_epochs=1).fit(module, data)
+    module.save_pretrained(tmp_path / "deep" / "model")
+    found = weights_of(tmp_path / "deep" / "model")
+    expected = {name: tensor.detach() for name, tensor in full_tensors(module.policy.model)}
+    assert found.keys() == expected.keys() == before.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert any(not torch.equal(found[name], before[name]) for name in before)
+
+
+def test_the_best_checkpoint_can_be_written(tmp_path):
+    module, data = parts()
+    keep = ModelCheckpoint(dirpath=tmp_path, monitor="eval/avg_at_2", mode="max", save_top_k=-1)
+    made = trainer(max_epochs=2, callbacks=[keep], enable_checkpointing=True)
+    made.fit(module, data)
+    first = min(tmp_path.glob("*.ckpt"))
+    made.validate(module, data, ckpt_path=first, verbose=False)
+    module.save_pretrained(tmp_path / "first")
+    saved = torch.load(first, weights_only=False)["state_dict"]
+    for name, weight in weights_of(tmp_path / "first").items():
+        assert torch.equal(weight, saved[f"policy.model.{name}"]), name
+
+
 RANKS = """
 import sys
 import torch
@@ -280,6 +315,7 @@ best = ModelCheckpoint(dirpath=folder, monitor="eval/avg_at_2", mode="max")
 options = {"strategy": "ddp", "devices": 2} if count == 2 else {}
 made = trainer(max_epochs=2, callbacks=[best], enable_checkpointing=True, **options)
 made.fit(module, data)
+module.save_pretrained(folder + "/model")
 (found,) = made.validate(module, data, verbose=False)
 if made.is_global_zero:
     weights = {n: p.detach().clone() for n, p in module.policy.named_parameters()}
@@ -305,6 +341,9 @@ def test_two_ranks_of_torchrun_are_one_run(tmp_path):
         )
         assert result.returncode == 0, result.stderr[-3000:]
         found[count] = torch.load(folder / "found.pt", weights_only=True)
+        written = weights_of(folder / "model")
+        for name, weight in found[count]["weights"].items():
+            assert torch.equal(written[name.removeprefix("model.")], weight), name
     one, two = found[1], found[2]
     assert one["tokens"] == two["tokens"]
     # Every held-out problem is answered, by one rank or the other.
@@ -313,3 +352,43 @@ def test_two_ranks_of_torchrun_are_one_run(tmp_path):
     )
     for name, weight in one["weights"].items():
         assert torch.allclose(weight, two["weights"][name], atol=1e-4), name
+
+
+SHARDED = """
+import sys
+import torch
+from nft_lightning import FullySharded
+from nft_lightning.engines.weight_sync import full_tensors
+from tests.front.test_own_trainer import parts, trainer
+import lightning as L
+
+torch.set_num_threads(1)
+folder = sys.argv[1]
+L.seed_everything(0, verbose=False)
+module, data = parts()
+made = trainer(max_epochs=1, strategy=FullySharded(), devices=2)
+made.fit(module, data)
+module.save_pretrained(folder + "/model")
+whole = {name: tensor.clone() for name, tensor in full_tensors(module.policy.model)}
+if made.is_global_zero:
+    torch.save(whole, folder + "/whole.pt")
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_model_is_written_whole(tmp_path):
+    (tmp_path / "script.py").write_text(SHARDED)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    ended = subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "script.py"), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    found = weights_of(tmp_path / "model")
+    whole = torch.load(tmp_path / "whole.pt", weights_only=True)
+    before = dict(load_policy("tiny").model.named_parameters())
+    assert all(torch.equal(found[name], weight.cpu()) for name, weight in whole.items())
+    assert any(not torch.equal(found[name], weight) for name, weight in before.items())
