@@ -18,10 +18,9 @@ class BatchingConfig:
             gradient. A row, or a group that must stay whole, that is longer has one to itself.
         stop_after_empty_rollouts: rollouts in a row without any usable group that end the run.
         minibatch_unit: ``completion`` assigns completions to updates one by one, as TRL does, and in
-            effect verl, which sorts them by length: every update then sees most problems of the rollout,
-            and learning is steadier (benchmarks/learning.py). ``group`` keeps the completions of a
-            problem in one update. ``auto`` is ``group`` for objectives that compare whole groups, and
-            ``completion`` for all others.
+            effect verl, which sorts them by length: every update then sees most problems of the rollout.
+            ``group`` keeps the completions of a problem in one update. ``auto`` is ``group`` for
+            objectives that compare whole groups, and ``completion`` for all others.
     """
 
     updates_per_rollout: int = bounded(4, least=1)
