@@ -21,7 +21,7 @@ from transformers import (
 from nft_lightning.batching.layout import Row, token_batch
 from nft_lightning.batching.split import split_micro_batches, without_weight
 from nft_lightning.errors import UserError
-from nft_lightning.policy import private_transformers
+from nft_lightning.policy import packed, private_transformers
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.logprobs import Head
 from nft_lightning.policy.policy import Policy
@@ -114,6 +114,20 @@ def test_flash_attention_is_told_where_rows_begin(lengths, head, monkeypatch):
     flat, flat_gradient = found(policy_of("llama", "by_edges", fused=head, padding_free=True), batch)
     assert (rows.logprobs - flat.logprobs).abs().max() < 1e-5
     assert (row_gradient - flat_gradient).norm() < 1e-5 * row_gradient.norm()
+
+
+def test_other_passes_of_transformers_still_look_for_rows():
+    policy, batch = policy_of("llama", padding_free=True), batch_of(LENGTHS)
+    view = packed.flat(batch.to("cpu"))
+
+    def plain():
+        with torch.no_grad():
+            return policy.model(view.input_ids, position_ids=view.position_ids).logits
+
+    before = plain()
+    policy(batch)
+    policy_of("llama")(batch)
+    assert torch.equal(plain(), before)
 
 
 def test_a_batch_that_was_moved_or_split_keeps_its_places_right():
