@@ -110,6 +110,56 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the tokens of a micro-batch are, as indices: a device that is given them is not asked.
+
+    columns [C]: columns of [B, T] where some row predicts a completion token, at least one;
+    predicted [P]: the places of those tokens in the flattened [B, T]; within [P]: the same in the
+    flattened [B, C]; real [N]: the places in the flattened [B, S] of all tokens, the first of each row
+    among them; before [P]: which of ``real`` stands before each predicted token; edges [B + 1] int32:
+    how many of ``real`` are in the rows before each, and in all; the others are int64. longest: the
+    most of them in one row.
+    """
+
+    columns: Tensor
+    predicted: Tensor
+    within: Tensor
+    real: Tensor
+    before: Tensor
+    edges: Tensor
+    longest: int
+
+    def to(self, device: torch.device | str) -> Places:
+        """Return the same places on ``device``."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+def places_of(mask: Tensor, attention_mask: Tensor) -> Places:
+    """Return the places of ``mask`` [B, T] and ``attention_mask`` [B, S].
+
+    The host makes them without a wait; from masks on another device, that device is waited for.
+    """
+    columns = mask.any(0).nonzero()[:, 0]
+    if len(columns) == 0:
+        columns = torch.zeros(1, dtype=torch.long, device=mask.device)
+    predicted = mask.flatten().nonzero()[:, 0]
+    within = mask[:, columns].flatten().nonzero()[:, 0]
+    real = attention_mask != 0
+    real[:, 0] = True  # an empty row still has a token
+    order = (real.flatten().cumsum(0) - 1).view_as(real)[:, :-1]
+    before = order.flatten()[predicted]
+    lengths = real.sum(1)
+    edges = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
+    all_tokens = real.flatten().nonzero()[:, 0]
+    return Places(columns, predicted, within, all_tokens, before, edges, int(lengths.max()))
+
+
+@dataclass(frozen=True)
 class TokenBatch:
     """A padded micro-batch. B sequences of S tokens; T = S - 1 predicted positions.
 
@@ -117,7 +167,8 @@ class TokenBatch:
     completion token is predicted; old_logprobs [B, T] fp32 or None when the ratio is identically 1;
     engine_logprobs [B, T]; reference_logprobs and old_values [B, T] or None where nobody needs them;
     token_weight [B, T] fp32, fixed by ``batching``: the loss is
-    ``(token_loss * token_weight).sum()``; signal: [B] and [B, T] tensors of the objective.
+    ``(token_loss * token_weight).sum()``; signal: [B] and [B, T] tensors of the objective; places: of
+    ``mask`` and ``attention_mask``, made before the batch is moved; None where nothing has moved it.
     """
 
     input_ids: Tensor
@@ -129,6 +180,12 @@ class TokenBatch:
     old_logprobs: Tensor | None = None
     reference_logprobs: Tensor | None = None
     old_values: Tensor | None = None
+    places: Places | None = None
+
+    @property
+    def known_places(self) -> Places:
+        """Return ``places``, which are made where they are None: see :func:`places_of`."""
+        return places_of(self.mask, self.attention_mask) if self.places is None else self.places
 
     def inputs(self) -> dict[str, Tensor]:
         """Return what an objective looks up by name: the signal, and the [B, T] tensors that are
@@ -142,7 +199,9 @@ class TokenBatch:
         return found
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """Return the same batch on ``device``; float64 signals become fp32, which every device has."""
+        """Return the same batch on ``device``, with its places; float64 signals become fp32, which every
+        device has.
+        """
         moved = {
             f.name: value.to(device)
             for f in fields(self)
@@ -152,7 +211,7 @@ class TokenBatch:
             k: v.to(device, v.dtype if v.dtype != torch.float64 else torch.float32)
             for k, v in self.signal.items()
         }
-        return replace(self, signal=signal, **moved)
+        return replace(self, signal=signal, places=self.known_places.to(device), **moved)
 
 
 @dataclass(frozen=True)

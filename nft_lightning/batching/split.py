@@ -53,7 +53,8 @@ def without_weight(micro: TokenBatch) -> TokenBatch:
     """Return the first row with nothing to learn from: another rank has one micro-batch more."""
     first = torch.arange(len(micro.input_ids), device=micro.mask.device) == 0
     row = rows(micro, first)
-    return replace(row, mask=torch.zeros_like(row.mask), token_weight=torch.zeros_like(row.token_weight))
+    nothing, weight = torch.zeros_like(row.mask), torch.zeros_like(row.token_weight)
+    return replace(row, mask=nothing, token_weight=weight, places=None)
 
 
 def parts(micro: TokenBatch) -> list[TokenBatch]:
@@ -73,13 +74,14 @@ def parts(micro: TokenBatch) -> list[TokenBatch]:
 
 
 def rows(micro: TokenBatch, chosen: Tensor) -> TokenBatch:
-    """Return the ``chosen`` [B] bool rows."""
+    """Return the ``chosen`` [B] bool rows, with places of their own where the batch has them."""
     tensors: dict[str, Any] = {
         f.name: value[chosen]
         for f in fields(micro)
         if isinstance(value := getattr(micro, f.name), Tensor)
     }
-    return replace(micro, signal={k: v[chosen] for k, v in micro.signal.items()}, **tensors)
+    made = replace(micro, signal={k: v[chosen] for k, v in micro.signal.items()}, places=None, **tensors)
+    return made if micro.places is None else replace(made, places=made.known_places)
 
 
 def out_of_memory(error: BaseException) -> bool:

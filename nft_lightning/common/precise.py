@@ -1,4 +1,4 @@
-"""float64, which sums of many numbers need and Apple's GPUs do not have: it is used on the host."""
+"""float64, which sums of many numbers need and Apple's GPUs do not have: theirs are made on the host."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def widest(device: torch.device) -> torch.dtype:
 def exact(tensor: Tensor) -> Tensor:
     """Return a copy in float64 on the host, without gradient; it is moved before it is widened."""
     return tensor.detach().cpu().double()
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return ``tensor`` in float64 without gradient, where it is; on the host if its device has none."""
+    if widest(tensor.device) == torch.float64:
+        return tensor.detach().double()
+    return exact(tensor)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

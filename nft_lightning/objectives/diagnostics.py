@@ -42,13 +42,15 @@ def ratio_sums(log_ratio: Tensor, mask: Tensor, right: Tensor) -> dict[str, Tens
     Of finite log R only, so that a policy that gives NaN reaches the loss, where it is refused.
     """
     mask = mask & torch.isfinite(log_ratio)
-    inside = log_ratio[mask]
+    inside = torch.where(mask, log_ratio, 0.0)
     bins = (inside.clamp(-2.0, 2.0) / BIN_WIDTH).round().long() + HALF_BINS
-    side = right[:, None].expand_as(mask)[mask]
-    counts = torch.bincount(bins + BINS * side, minlength=2 * BINS).view(2, BINS)
-    ratio = inside.clamp(max=10.0).exp()
-    moments = torch.stack([ratio.new_tensor(float(len(ratio))), ratio.sum(), (ratio**2).sum()])
-    return {"ratio_histogram": counts, "ratio_moments": moments}
+    bins = bins + BINS * right[:, None]
+    # No bincount: it asks the device for the largest bin.
+    counts = torch.zeros(2 * BINS, dtype=torch.long, device=mask.device)
+    counts = counts.index_add(0, bins.flatten(), mask.flatten().long())
+    ratio = inside.clamp(max=10.0).exp() * mask
+    moments = torch.stack([mask.sum().to(ratio), ratio.sum(), (ratio**2).sum()])
+    return {"ratio_histogram": counts.view(2, BINS), "ratio_moments": moments}
 
 
 def gradient_pair(gradient: Tensor, mask: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,19 +34,33 @@ def advantages(
     Returns:
         advantages [B, T] and returns [B, T]; 0 where ``mask`` is false.
     """
-    made = torch.zeros_like(values)
-    # Before any token has been seen from the end, the future is the reward itself.
-    ahead, following = torch.zeros_like(reward), torch.zeros_like(reward)
-    pending = reward
-    for t in range(values.shape[1] - 1, -1, -1):
-        here = mask[:, t]
-        delta = pending + gamma * following - values[:, t]
-        advantage = delta + gamma * gae_lambda * ahead
-        made[:, t] = torch.where(here, advantage, made[:, t])
-        ahead = torch.where(here, advantage, ahead)
-        following = torch.where(here, values[:, t], following)
-        pending = torch.where(here, torch.zeros_like(pending), pending)
+    count = values.shape[1]
+    places = torch.arange(count, device=values.device).expand_as(mask)
+    # The next token of each place: the nearest masked place behind it, or ``count`` behind the last.
+    nearest = torch.where(mask, places, count).flip(1).cummin(1).values.flip(1)
+    following = torch.cat([nearest[:, 1:], torch.full_like(nearest[:, :1], count)], 1)
+    last = following == count
+    next_values = values.gather(1, following.clamp(max=count - 1))
+    future = torch.where(last, reward[:, None], gamma * next_values)
+    delta = torch.where(mask, future - values, 0.0)
+    # A masked place passes on what is behind it.
+    factors = torch.ones_like(delta).masked_fill(mask, gamma * gae_lambda)
+    made = summed_from_behind(delta, factors) * mask
     return made, (made + values) * mask
+
+
+def summed_from_behind(terms: Tensor, factors: Tensor) -> Tensor:
+    """Return x [B, T] with ``x_t = terms_t + factors_t x_(t+1)``, and 0 behind the last.
+
+    In each of log2(T) rounds x covers twice as many terms: a scan instead of a loop over T.
+    """
+    shift = 1
+    while shift < terms.shape[1]:
+        ahead = torch.nn.functional.pad(terms[:, shift:], (0, shift))
+        terms = terms + factors * ahead
+        factors = factors * torch.nn.functional.pad(factors[:, shift:], (0, shift))
+        shift *= 2
+    return terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +159,6 @@ class PPO(Objective):
 
 def moments(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Return [5] for the explained variance, see :mod:`nft_lightning.objectives.diagnostics`."""
-    gain, error = returns[mask], (returns - values)[mask]
+    gain, error = torch.where(mask, returns, 0.0), torch.where(mask, returns - values, 0.0)
     count = mask.sum().to(gain)
     return torch.stack([count, gain.sum(), (gain**2).sum(), error.sum(), (error**2).sum()])

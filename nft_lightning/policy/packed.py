@@ -14,8 +14,10 @@ class View(NamedTuple):
     """What a model is asked.
 
     input_ids [R, L]; position_ids [R, L], or None for 0, 1, 2 ..; columns [C]: the places whose logits
-    are wanted; targets [R, C]: the tokens that follow there; inside [R, C] bool: which of them count, in
-    the order of the batch's mask.
+    are wanted; targets [R, C]: the tokens that follow there; inside [P]: which of the flattened targets
+    count, in the order of the batch's mask; states [P]: the places in the flattened [R, L] of the
+    tokens before them; edges [B + 1] int32: where each of several rows end to end begins, and the end
+    of the last, or None where each row is one of input_ids; longest: tokens of the longest.
     """
 
     input_ids: Tensor
@@ -23,40 +25,46 @@ class View(NamedTuple):
     columns: Tensor
     targets: Tensor
     inside: Tensor
+    states: Tensor
+    edges: Tensor | None
+    longest: int
 
 
 def padded(batch: TokenBatch) -> View:
     """Return the rows as they are. They are padded on the right, so a causal model needs no attention
     mask.
     """
-    columns = batch.mask.any(0).nonzero()[:, 0]
-    if len(columns) == 0:
-        columns = torch.zeros(1, dtype=torch.long, device=batch.mask.device)
-    targets = batch.input_ids[:, 1:][:, columns]
-    return View(batch.input_ids, None, columns, targets, batch.mask[:, columns])
+    places = batch.known_places
+    targets = batch.input_ids[:, 1:].index_select(1, places.columns)
+    # A row of input_ids is one longer than a row of the mask.
+    states = places.predicted + places.predicted // batch.mask.shape[1]
+    longest = batch.input_ids.shape[1]
+    return View(batch.input_ids, None, places.columns, targets, places.within, states, None, longest)
 
 
 def flat(batch: TokenBatch) -> View:
     """Return all rows in one, end to end: positions begin again with each, by which models keep them
     apart.
 
-    transformers reads the restarts as separate sequences: for flash attention as lengths, for the
-    others as a mask of blocks.
+    transformers reads the restarts as separate sequences, of which it makes a mask of blocks; flash
+    attention is given the edges.
     """
-    real = batch.attention_mask.bool()
-    real[:, 0] = True  # an empty row still has a token
-    ids = batch.input_ids[real]
-    positions = torch.arange(real.shape[1], device=ids.device).expand(real.shape)[real]
-    place = (real.flatten().cumsum(0) - 1).view_as(real)[:, :-1]
-    columns, inside = place[batch.mask], torch.ones_like(place[batch.mask], dtype=torch.bool)
+    places = batch.known_places
+    ids = batch.input_ids.flatten().index_select(0, places.real)
+    positions = places.real % batch.input_ids.shape[1]
+    columns = places.before
     if len(columns) == 0:
-        columns, inside = place.new_zeros(1), inside.new_zeros(1)
-    targets = ids[(columns + 1).clamp(max=len(ids) - 1)]
-    return View(ids[None], positions[None], columns, targets[None], inside[None])
+        columns = columns.new_zeros(1)
+    targets = ids.index_select(0, (columns + 1).clamp(max=len(ids) - 1))
+    inside = torch.arange(len(places.before), device=ids.device)
+    edges = places.edges if len(batch.mask) > 1 else None
+    return View(
+        ids[None], positions[None], columns, targets[None], inside, places.before, edges, places.longest
+    )
 
 
 def rows_again(hidden: Tensor, batch: TokenBatch) -> Tensor:
     """Flat states [1, N, H] as rows [B, S, H], 0 at the padding."""
-    real = batch.attention_mask.bool()
-    real[:, 0] = True
-    return hidden.new_zeros(*real.shape, hidden.shape[-1]).index_put((real,), hidden[0])
+    shape = batch.input_ids.shape
+    rows = hidden.new_zeros(shape.numel(), hidden.shape[-1])
+    return rows.index_copy(0, batch.known_places.real, hidden[0]).view(*shape, -1)

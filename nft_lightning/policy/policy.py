@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from nft_lightning.policy.logprobs import Head, fused_logprobs
 from nft_lightning.policy.packed import View, flat, padded, rows_again
+from nft_lightning.policy.private_transformers import flash, rows_known
 from nft_lightning.policy.shape import shape_of, text_config
 from nft_lightning.types import Numbers, TokenBatch
 
@@ -56,6 +58,8 @@ class Policy(nn.Module):
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
     ) -> PolicyOutput:
         """Return log-probability of each predicted token; positions outside ``batch.mask`` hold 0."""
+        if batch.places is None:
+            batch = replace(batch, places=batch.known_places)
         view = flat(batch) if self.padding_free else padded(batch)
         if self.fused is None:
             chosen, spread, last = self.plainly(view, entropy_gradient, hidden)
@@ -65,43 +69,54 @@ class Policy(nn.Module):
             last = None
         elif last is not None and self.padding_free:
             last = rows_again(last, batch)
-        empty = torch.zeros(batch.mask.shape, device=batch.mask.device, dtype=chosen.dtype)
         return PolicyOutput(
-            empty.index_put((batch.mask,), chosen),
-            empty.index_put((batch.mask,), spread if entropy_gradient else spread.detach()),
+            in_rows(chosen, batch),
+            in_rows(spread if entropy_gradient else spread.detach(), batch),
             None if last is None else last[:, :-1].detach(),
         )
 
     def plainly(
         self, view: View, entropy_gradient: bool, hidden: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-probabilities and entropies [n] by way of the logits; the last hidden states."""
+        """Log-probabilities and entropies [P] by way of the logits; the last hidden states."""
         options = {"output_hidden_states": True} if hidden else {}
-        out = self.model(**asked(view), logits_to_keep=view.columns, **options)
+        with rows_known(several=view.edges is not None):
+            out = self.model(**asked(view, self.model), logits_to_keep=view.columns, **options)
         logits = out.logits if out.logits.dtype == torch.float64 else out.logits.float()
         logits = logits / self.temperature
         normalizer = logits.logsumexp(-1)
         chosen = logits.gather(-1, view.targets[..., None])[..., 0] - normalizer
         with nullcontext() if entropy_gradient else torch.no_grad():
             spread = normalizer - (logits.softmax(-1) * logits).sum(-1)
-        return chosen[view.inside], spread[view.inside], out.hidden_states[-1] if hidden else None
+        chosen, spread = (x.flatten().index_select(0, view.inside) for x in (chosen, spread))
+        return chosen, spread, out.hidden_states[-1] if hidden else None
 
     def in_tiles(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`plainly`, without the logits, and only where the batch's mask asks for them."""
         assert self.fused is not None
         model: Any = self.model
-        last = model.get_decoder()(**asked(view)).last_hidden_state
-        linear, states = model.get_output_embeddings(), last[:, view.columns][view.inside]
-        targets = view.targets[view.inside]
+        with rows_known(several=view.edges is not None):
+            last = model.get_decoder()(**asked(view, model)).last_hidden_state
+        linear, states = model.get_output_embeddings(), last.flatten(0, 1).index_select(0, view.states)
+        targets = view.targets.flatten().index_select(0, view.inside)
         chosen, spread = fused_logprobs(states, linear.weight, linear.bias, targets, self.fused)
         return chosen, spread, last
 
 
-def asked(view: View) -> dict[str, Any]:
-    """Return the arguments of a forward pass."""
+def in_rows(found: Tensor, batch: TokenBatch) -> Tensor:
+    """Return [B, T]: the numbers ``found`` [P] of the predicted tokens, and 0 elsewhere."""
+    empty = found.new_zeros(batch.mask.numel())
+    return empty.index_copy(0, batch.known_places.predicted, found).view(batch.mask.shape)
+
+
+def asked(view: View, model: Any) -> dict[str, Any]:
+    """Return the arguments of a forward pass of ``model``."""
     given: dict[str, Any] = {"input_ids": view.input_ids, "use_cache": False}
     if view.position_ids is not None:
         given["position_ids"] = view.position_ids
+    if view.edges is not None and flash(model):
+        given |= {"cu_seq_lens_q": view.edges, "cu_seq_lens_k": view.edges}
+        given |= {"max_length_q": view.longest, "max_length_k": view.longest}
     return given
 
 

@@ -11,6 +11,7 @@ from nft_lightning.policy.critic import ValueHead
 from nft_lightning.policy.other_model import load_other
 from nft_lightning.policy.packed import flat, padded, rows_again
 from nft_lightning.policy.policy import Policy, asked
+from nft_lightning.policy.private_transformers import rows_known
 from nft_lightning.policy.shape import shape_of
 from nft_lightning.types import TokenBatch
 
@@ -28,7 +29,8 @@ class ValueModel(nn.Module):
     def forward(self, batch: TokenBatch, padding_free: bool = False) -> Tensor:
         """Return [B, T] in fp32 or wider: the expected return before each predicted token."""
         view = flat(batch) if padding_free else padded(batch)
-        last = self.trunk(**asked(view)).last_hidden_state
+        with rows_known(several=view.edges is not None):
+            last = self.trunk(**asked(view, self.trunk)).last_hidden_state
         if padding_free:
             last = rows_again(last, batch)
         values: Tensor = self.head(last[:, :-1])

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nft_lightning.common.precise import exact
+from nft_lightning.common.precise import wide
 
 
 @dataclass
 class Mismatch:
-    """Adds up over the micro-batches of an epoch.
+    """Adds up over the micro-batches of an epoch, where the log-probabilities are.
 
     ``moments`` [6]: tokens, and the sums of |d|, exp(|d|), exp(d), exp(2 d) and k3, where d is the
     trainer's log-probability of a sampled token under the policy that wrote it, minus the engine's.
@@ -23,9 +23,8 @@ class Mismatch:
 
     def add(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> None:
         """Log-probabilities [B, T] of the same tokens; ``mask`` [B, T] bool."""
-        d = exact((trainer.detach() - engine)[mask])
-        if not len(d):
-            return
+        d = wide(torch.where(mask, trainer.detach() - engine, 0.0))
+        there = wide(mask)
         ratio = d.clamp(max=20.0).exp()
         parts = (
             torch.ones_like(d),
@@ -35,8 +34,10 @@ class Mismatch:
             ratio**2,
             ratio - 1 - d,
         )
-        self.moments += torch.stack([p.sum() for p in parts])
-        self.largest = torch.maximum(self.largest, d.abs().max())
+        moments = torch.stack([(p * there).sum() for p in parts])
+        # Never in place: who keeps the sums from before has them unchanged.
+        self.moments = self.moments.to(d.device) + moments
+        self.largest = torch.maximum(self.largest.to(d.device), d.abs().max())
 
 
 def mismatch_metrics(moments: Tensor, largest: Tensor) -> dict[str, float]:

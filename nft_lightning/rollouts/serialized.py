@@ -107,7 +107,9 @@ def pack_batch(batch: OptimizerBatch) -> Packed:
     """Layout, token weights, signal and old log-probabilities, on the CPU."""
     micro = []
     for given in batch.micro_batches:
-        values = {f.name: getattr(given, f.name) for f in fields(given) if f.name != "signal"}
+        # The places are made again from the masks.
+        names = [f.name for f in fields(given) if f.name not in ("signal", "places")]
+        values = {name: getattr(given, name) for name in names}
         made: Packed = {k: v.cpu() for k, v in values.items() if v is not None}
         made["signal"] = {k: v.cpu() for k, v in given.signal.items()}
         micro.append(made)

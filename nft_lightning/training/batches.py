@@ -100,7 +100,7 @@ def completed(
         if stale and (missing or needs.values):
             check_version(batch, learner)
             out = policy(micro, hidden=needs.hidden)
-            timer.tokens["old_logprobs"] += int(micro.mask.sum())
+            timer.tokens["old_logprobs"] += len(micro.known_places.predicted)
             if missing:
                 added["old_logprobs"] = out.logprobs
             if needs.values:

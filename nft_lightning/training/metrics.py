@@ -1,16 +1,20 @@
-"""What an epoch's metrics are added up from: exact over micro-batches, ranks and interruptions."""
+"""What an epoch's metrics are added up from: exact over micro-batches, ranks and interruptions.
+
+The sums are where the numbers are made, and nobody waits for them before the end of an update.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from nft_lightning.common.precise import exact, sent
+from nft_lightning.common.precise import exact, sent, wide
 from nft_lightning.objectives.diagnostics import gradient_pair, summarise
 from nft_lightning.rollouts.mismatch import Mismatch, mismatch_metrics
 from nft_lightning.training.private_lightning import batches_stepped
@@ -33,34 +37,70 @@ class UpdateSums:
     """This rank's part of an update: its loss, the sum and the number of its tokens' entropies."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, device=device)
-        self.finite = True
+        self.sums = torch.zeros(4, device=device)
 
     def add(self, loss: Tensor, entropy: Tensor, tokens: Tensor) -> None:
         """Add those of a micro-batch."""
-        self.finite = self.finite and bool(torch.isfinite(loss))
-        self.sums += torch.stack([loss, entropy, tokens]).detach().float()
+        broken = ~torch.isfinite(loss.detach())
+        self.sums += torch.stack([x.detach().float() for x in (broken, loss, entropy, tokens)])
 
     def reduced(self, reduce: Reduce) -> tuple[float, float, bool]:
         """Return over all ranks the loss, the mean entropy, and whether every loss is finite."""
-        wrong = torch.tensor([float(not self.finite)], device=self.sums.device)
-        broken, loss, entropy, tokens = reduce(torch.cat([wrong, self.sums]), reduce_op="sum").tolist()
+        broken, loss, entropy, tokens = reduce(self.sums, reduce_op="sum").tolist()
         return loss, entropy / max(1.0, tokens), not broken
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an epoch's metrics were at some time."""
+
+    sums: dict[str, tuple[Tensor, Tensor]]
+    tallies: dict[str, Tensor]
+    moments: Tensor
+    largest: Tensor
+
+
 class EpochMetrics:
-    """(sum, count) pairs by name, histograms, and the gap between engine and trainer."""
+    """(sum, count) pairs by name, histograms, and the gap between engine and trainer.
+
+    Attributes:
+        noted: pairs of the update in progress, as they came. sums: those of the updates before, in
+            float64. tallies: histograms, as wide.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = defaultdict(list)
+        self.noted: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
         self.tallies: dict[str, Tensor] = {}
         self.mismatch = Mismatch()
         self.ended: dict[str, float] | None = None
 
     def note(self, name: str, total: Tensor, count: Tensor) -> None:
         """Add a (sum, count) pair; count 0 makes the metric a plain sum."""
-        pair = torch.stack([total.detach().float().cpu(), count.detach().float().cpu()])
-        self.sums[name].append(pair)
+        self.noted[name].append((total.detach(), count.detach()))
+
+    def settle(self) -> None:
+        """Add up what was noted; nothing is moved or waited for where the device has float64."""
+        for name, pairs in self.noted.items():
+            total, count = (wide(torch.stack(part)).sum() for part in zip(*pairs, strict=True))
+            if name in self.sums:
+                earlier_total, earlier_count = self.sums[name]
+                # Only what a checkpoint gave is elsewhere.
+                total = earlier_total.to(total.device) + total
+                count = earlier_count.to(count.device) + count
+            self.sums[name] = total, count
+        self.noted.clear()
+
+    def kept(self) -> Kept:
+        """Return what was added so far, for :meth:`go_back`; sums are never changed in place."""
+        self.settle()
+        return Kept(dict(self.sums), dict(self.tallies), self.mismatch.moments, self.mismatch.largest)
+
+    def go_back(self, kept: Kept) -> None:
+        """Forget what was added after :meth:`kept`."""
+        self.noted.clear()
+        self.sums, self.tallies = dict(kept.sums), dict(kept.tallies)
+        self.mismatch = Mismatch(kept.moments, kept.largest)
 
     def add(
         self,
@@ -79,8 +119,8 @@ class EpochMetrics:
             entropy: the sum and the number of its tokens' entropies.
             last: of its update, which counts once. padded: padding was computed, too.
         """
-        real = micro.attention_mask.sum().cpu()
-        computed = torch.tensor(micro.attention_mask.numel()) if padded else real
+        real = micro.attention_mask.sum()
+        computed = torch.full_like(real, micro.attention_mask.numel()) if padded else real
         self.note("batching/padding_fraction", computed - real, computed)
         self.note("objective/loss", loss.detach(), torch.tensor(1.0 if last else 0.0))
         self.note("policy/entropy_nats", *entropy)
@@ -111,8 +151,10 @@ class EpochMetrics:
 
     def tally(self, name: str, found: Tensor) -> None:
         """Add a histogram."""
-        found = exact(found)
-        self.tallies[name] = self.tallies[name] + found if name in self.tallies else found
+        found = wide(found)
+        if name in self.tallies:
+            found = self.tallies[name].to(found.device) + found
+        self.tallies[name] = found
 
     def reduced(self, reduce: Reduce, device: torch.device, world_size: int) -> dict[str, float]:
         """Return the epoch's metrics: sums over micro-batches and ranks, then one division.
@@ -126,11 +168,14 @@ class EpochMetrics:
 
     def divided(self, reduce: Reduce, device: torch.device, world_size: int) -> dict[str, float]:
         """See :meth:`reduced`."""
+        self.settle()
         logged: dict[str, float] = {}
-        for name in sorted(self.sums):
-            pair = reduce(torch.stack(self.sums[name]).sum(0).to(device), reduce_op="sum")
-            total, count = pair.tolist()
-            logged[name] = total / count if count else total
+        names = sorted(self.sums)
+        if names:
+            pairs = torch.stack([sent(x, device) for name in names for x in self.sums[name]])
+            added = reduce(pairs.view(-1, 2), reduce_op="sum").tolist()
+            for name, (total, count) in zip(names, added, strict=True):
+                logged[name] = total / count if count else total
         if "objective/loss" in logged:
             logged["objective/loss"] *= world_size
         for name in sorted(self.tallies):
@@ -142,17 +187,22 @@ class EpochMetrics:
         return logged
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that was added since the epoch began."""
+        """Return all that was added since the epoch began, on the host."""
+        self.settle()
         return {
-            "sums": {name: torch.stack(pairs) for name, pairs in self.sums.items()},
-            "tallies": dict(self.tallies),
-            "moments": self.mismatch.moments.clone(),
-            "largest": self.mismatch.largest.clone(),
+            "sums": {name: torch.stack([exact(x) for x in pair]) for name, pair in self.sums.items()},
+            "tallies": {name: exact(tally) for name, tally in self.tallies.items()},
+            "moments": exact(self.mismatch.moments),
+            "largest": exact(self.mismatch.largest),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what :meth:`state_dict` gave."""
-        self.sums = defaultdict(list)
-        self.sums.update({name: list(pairs) for name, pairs in state["sums"].items()})
+        """Continue from what :meth:`state_dict` gave."""
+        self.noted.clear()
+        self.sums = {}
+        for name, pairs in state["sums"].items():
+            # Earlier versions saved one pair for each micro-batch.
+            total, count = pairs.double().view(-1, 2).sum(0)
+            self.sums[name] = total, count
         self.tallies = dict(state["tallies"])
-        self.mismatch = Mismatch(state["moments"].clone(), state["largest"].clone())
+        self.mismatch = Mismatch(state["moments"], state["largest"])

@@ -175,13 +175,13 @@ class PolicyModule(L.LightningModule):
         """
         if self.objective.needed_inputs.old_logprobs:
             check_version(batch, self)
-        micro_batches, before = batch.micro_batches, self.epoch.state_dict()
+        micro_batches, before = batch.micro_batches, self.epoch.kept()
         trained_tokens = self.timer.tokens["train"]
 
         def begin_again() -> None:
             # A backward pass that broke off has left part of its gradient.
             self.optimizers().zero_grad()  # type: ignore[union-attr]
-            self.epoch.load_state_dict(before)
+            self.epoch.go_back(before)
             self.timer.tokens["train"] = trained_tokens
             self.epoch.note("optimizer/memory_splits", torch.tensor(1.0), torch.tensor(0.0))
 
@@ -207,7 +207,7 @@ class PolicyModule(L.LightningModule):
                 old = out.logprobs if micro.old_logprobs is None else micro.old_logprobs
                 self.epoch.mismatch.add(old, micro.engine_logprobs, micro.mask)
             self.manual_backward(loss * self.trainer.world_size)
-        self.timer.tokens["train"] += int(micro.mask.sum())
+        self.timer.tokens["train"] += len(micro.known_places.predicted)
         entropy = masked_pair(out.entropy, micro.mask)
         self.update.add(loss, *entropy)
         self.epoch.add(micro, tokens, loss, entropy, last=last, padded=not self.policy.padding_free)
@@ -227,9 +227,11 @@ class PolicyModule(L.LightningModule):
         """Clip, skip when not finite, step, schedule, count; return the loss over all ranks."""
         optimizer = self.optimizers()
         config = self.optimizer_config
+        with self.timer.phase("train"):
+            # Here, and not before, the device is waited for.
+            loss, entropy, losses_finite = self.update.reduced(self.trainer.strategy.reduce)
         with self.timer.phase("optimizer"):
             norm, *others = (clip_gradients(part, config.clip_grad_norm) for part in self.trained)
-            loss, entropy, losses_finite = self.update.reduced(self.trainer.strategy.reduce)
             self.log_update(loss, norm, entropy)
             finite = losses_finite and all(bool(torch.isfinite(n)) for n in (norm, *others))
             if finite:

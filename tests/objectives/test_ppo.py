@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nft_lightning.objectives import PPO
 from nft_lightning.objectives.ppo import advantages
@@ -38,6 +39,59 @@ def test_advantages_are_their_definition_whatever_is_masked(seed, gamma, gae_lam
     assert (made[~mask] == 0).all()
     assert (returns[~mask] == 0).all()
     assert torch.allclose(returns[mask], (made + values)[mask])
+
+
+def by_a_loop(values, mask, reward, gamma, gae_lambda):
+    """The advantages, token by token from the last to the first."""
+    made = torch.zeros_like(values)
+    ahead, following, pending = torch.zeros_like(reward), torch.zeros_like(reward), reward
+    for t in range(values.shape[1] - 1, -1, -1):
+        here = mask[:, t]
+        advantage = pending + gamma * following - values[:, t] + gamma * gae_lambda * ahead
+        made[:, t] = torch.where(here, advantage, made[:, t])
+        ahead = torch.where(here, advantage, ahead)
+        following = torch.where(here, values[:, t], following)
+        pending = torch.where(here, torch.zeros_like(pending), pending)
+    return made
+
+
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 1.0), (1.0, 0.95), (0.99, 0.9), (0.0, 1.0)])
+@pytest.mark.parametrize("tokens", [1, 2, 63, 64, 65, 1500])
+def test_long_answers_are_as_by_a_loop(tokens, gamma, gae_lambda):
+    generator = torch.Generator().manual_seed(tokens)
+    values = torch.randn(4, tokens, generator=generator)
+    mask = torch.rand(4, tokens, generator=generator) < torch.tensor([[1.0], [0.7], [0.1], [0.0]])
+    reward = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    expected = by_a_loop(values.double(), mask, reward.double(), gamma, gae_lambda)
+    wide, _ = advantages(values.double(), mask, reward.double(), gamma, gae_lambda)
+    assert (wide - expected).abs().max() < 1e-11
+    narrow, _ = advantages(values, mask, reward, gamma, gae_lambda)
+    looped = by_a_loop(values, mask, reward, gamma, gae_lambda)
+    rounding = float((looped - expected).abs().max())
+    assert float((narrow - expected).abs().max()) <= 2 * rounding + 1e-6
+
+
+class Operators(TorchDispatchMode):
+    """Counts what is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_sixty_four_times_the_tokens_need_six_rounds_more():
+    counts = []
+    for tokens in (16, 32, 1024):
+        values = torch.rand(2, tokens)
+        with Operators() as operators:
+            advantages(values, values > 0.1, torch.ones(2), 0.99, 0.95)
+        counts.append(operators.count)
+    round_size = counts[1] - counts[0]
+    assert counts[2] == counts[0] + 6 * round_size
 
 
 def test_without_discount_the_return_is_the_reward():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 import torch
 from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
     Gemma2Config,
     Gemma2ForCausalLM,
     LlamaConfig,
@@ -16,11 +19,13 @@ from transformers import (
 )
 
 from nft_lightning.batching.layout import Row, token_batch
+from nft_lightning.batching.split import split_micro_batches, without_weight
 from nft_lightning.errors import UserError
+from nft_lightning.policy import packed, private_transformers
 from nft_lightning.policy.config import PolicyConfig
 from nft_lightning.policy.logprobs import Head
 from nft_lightning.policy.policy import Policy
-from nft_lightning.types import Completion, Signal
+from nft_lightning.types import Completion, Places, Signal, places_of
 from tests.tiny_shape import tiny_shape
 
 SHAPE = tiny_shape(41, num_key_value_heads=1)
@@ -77,6 +82,63 @@ def test_end_to_end_is_as_padded(name, attention, head):
     there = batch.mask[..., None]
     assert ((rows.hidden - flat.hidden) * there).abs().max() < 1e-5
     assert not flat.logprobs[~batch.mask].any()
+
+
+def by_edges(module, query, key, value, attention_mask, scaling, **given):
+    """Attention as flash-attn's function of lengths has it: from nothing else than the edges."""
+    edges, longest = given["cu_seq_lens_q"], given["max_length_q"]
+    assert torch.equal(edges, given["cu_seq_lens_k"])
+    assert edges.dtype == torch.int32
+    assert type(longest) is int
+    assert longest == int(edges.diff().max()) == given["max_length_k"]
+    parts = []
+    for a, b in pairwise(edges.tolist()):
+        own = (query[:, :, a:b], key[:, :, a:b], value[:, :, a:b])
+        parts.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                *own, is_causal=True, scale=scaling, enable_gqa=True
+            )
+        )
+    return torch.cat(parts, 2).transpose(1, 2), None
+
+
+@pytest.mark.parametrize("head", [None, Head(0.8)])
+@pytest.mark.parametrize("lengths", [LENGTHS, [(2, 6), (2, 6)]])
+def test_flash_attention_is_told_where_rows_begin(lengths, head, monkeypatch):
+    """By a stand-in for the function that flash-attn would give, under another name."""
+    AttentionInterface.register("by_edges", by_edges)
+    AttentionMaskInterface.register("by_edges", lambda **_: None)
+    monkeypatch.setattr(private_transformers, "FLASH", "by_edges")
+    batch = batch_of(lengths)
+    rows, row_gradient = found(policy_of("llama", fused=head), batch)
+    flat, flat_gradient = found(policy_of("llama", "by_edges", fused=head, padding_free=True), batch)
+    assert (rows.logprobs - flat.logprobs).abs().max() < 1e-5
+    assert (row_gradient - flat_gradient).norm() < 1e-5 * row_gradient.norm()
+
+
+def test_other_passes_of_transformers_still_look_for_rows():
+    policy, batch = policy_of("llama", padding_free=True), batch_of(LENGTHS)
+    view = packed.flat(batch.to("cpu"))
+
+    def plain():
+        with torch.no_grad():
+            return policy.model(view.input_ids, position_ids=view.position_ids).logits
+
+    before = plain()
+    policy(batch)
+    policy_of("llama")(batch)
+    assert torch.equal(plain(), before)
+
+
+def test_a_batch_that_was_moved_or_split_keeps_its_places_right():
+    batch = batch_of(LENGTHS).to("cpu")
+    assert batch.places is not None
+    nothing = without_weight(batch)
+    for part in (*split_micro_batches([batch]), nothing, nothing.to("cpu")):
+        expected, made = places_of(part.mask, part.attention_mask), part.known_places
+        for field in fields(Places):
+            one, other = getattr(expected, field.name), getattr(made, field.name)
+            assert torch.equal(torch.as_tensor(one), torch.as_tensor(other)), field.name
 
 
 def test_what_the_model_sees_has_no_padding():
