@@ -18,7 +18,11 @@ pytestmark = pytest.mark.slow
 
 CASES = {
     **{name: [f"algorithm={name}"] for name in ("nft", "grpo", "dapo", "infonca", "ppo")},
-    "one_problem": ["rollout.problems_per_rollout=1", "rollout.completions_per_problem=8"],
+    "one_problem": [
+        "rollout.problems_per_rollout=1",
+        "rollout.completions_per_problem=8",
+        "batching.minibatch_unit=group",
+    ],
 }
 # What differs in how it is summed over ranks; DDP, the cheapest, sees all of them.
 SHARDED_CASES = ("nft", "dapo", "ppo", "one_problem")
