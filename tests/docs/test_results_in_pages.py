@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nft_lightning.common.text import interval
+from nft_lightning.stats.intervals import over_seeds
 from tests.docs.pages import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -155,23 +156,24 @@ def pruned() -> list[str]:
     return [f"{whole['accuracy']:.3f}", *shares]
 
 
-def dealing() -> list[str]:
-    """By completions, by groups, the difference; then movement by completions, by groups, difference."""
-    found = []
-    for line in (RESULTS / "dealing" / "results.md").read_text().splitlines():
-        if line.startswith("| grpo"):
-            _, figure, groups, completions, difference = cells(line)
-            rows = (
-                [completions, groups] if figure == "level" else [rounded(completions), rounded(groups)]
-            )
-            found += [*rows, difference if figure == "level" else rounded(difference)]
-    return found
-
-
-def rounded(text: str) -> str:
-    """Return a text whose numbers have three digits behind the point."""
-    sign = "+" if "+" in text else ""
-    return re.sub(r"[-+]?\d+\.\d+", lambda m: f"{float(m[0]):{sign}.3f}", text)
+def learning() -> list[str]:
+    """What each change did to the mean of the last four evaluations."""
+    found = read("learning/results")["runs"]
+    base, *_ = found["grpo"]
+    single, betas = base.replace("whole groups", "single completions"), base.replace("0.95", "0.999")
+    cells = []
+    for algorithm, setting in (
+        ("grpo", single),
+        ("nft", single),
+        ("grpo", betas),
+        ("grpo", f"{base}, sample standard deviation"),
+    ):
+        before, after = found[algorithm][base], found[algorithm][setting]
+        change = over_seeds(
+            [run["last four"] - before[seed]["last four"] for seed, run in after.items()]
+        )
+        cells.append(interval(change.mean, change.low, change.high, "+"))
+    return cells
 
 
 def tokens() -> list[str]:
@@ -317,9 +319,9 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
     ),
     (
         "docs/scale.md",
-        "--out OUT`: {} against {}, a difference of {}; from one rollout to the next they change by "
-        "{} and {}, {})",
-        dealing,
+        "of the last four evaluations by {} for GRPO and by {} for NFT; over four seeds a second beta "
+        "of AdamW of 0.999 changes GRPO's by {}, the sample standard deviation by {} (",
+        learning,
     ),
     (
         "docs/scale.md",
