@@ -90,17 +90,19 @@ def last_of(run: dict[str, Any]) -> float:
     return float(run["curve"][-1][1])
 
 
-def against_trl() -> list[str]:
-    found = read("against_trl/results")["runs"]
-    ours, theirs = found["nft_lightning"], found["TRL (bf16)"]
-    at = [[mean(run["curve"][i][1] for run in side) for i in range(13)] for side in (ours, theirs)]
-    assert len(at[0]) == 13
-    assert all(b > a for a, b in list(zip(*at, strict=True))[1:])  # TRL is ahead after every rollout
-    return [f"{at[1][-1]:.3f}", f"{at[0][-1]:.3f}"]
+def race(peer: str) -> list[str]:
+    """Return accuracy at the end, theirs and ours; the differences at the end and over the curve."""
+    ours, theirs = read(f"{peer}/results")["runs"].values()
+    ends = [f"{mean(last_of(run) for run in side):.3f}" for side in (theirs, ours)]
+    changes = []
+    for figure in (last_of, lambda run: mean(accuracy for _, accuracy in run["curve"])):
+        found = over_seeds([figure(a) - figure(b) for a, b in zip(ours, theirs, strict=True)])
+        changes.append(interval(found.mean, found.low, found.high, "+"))
+    return [*ends, *changes]
 
 
-def trl_ratios() -> list[str]:
-    ours, theirs = read("against_trl/results")["runs"].values()
+def race_ratios(peer: str) -> list[str]:
+    ours, theirs = read(f"{peer}/results")["runs"].values()
     found = []
     for key in ("seconds", "training"):
         pairs = zip(ours, theirs, strict=True)
@@ -284,12 +286,35 @@ def verdicts() -> list[str]:
 
 # The page, what it says with {} for each number, and where the numbers come from.
 SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
-    ("README.md", "after twelve it reached {} and this project {}, means of three seeds", against_trl),
-    ("docs/scale.md", "ends at {} against {}. The seconds", against_trl),
+    (
+        "README.md",
+        "{} times as many samples per second",
+        lambda: [f"{float(race_ratios('against_trl')[0]):.1f}"],
+    ),
+    (
+        "README.md",
+        "after twelve rollouts TRL reached {} and this project {}, a difference of {}",
+        lambda: race("against_trl")[:3],
+    ),
+    (
+        "docs/scale.md",
+        "TRL ends at {}, this project at {}: {} paired by seed, and {} averaged over the curve.",
+        lambda: race("against_trl"),
+    ),
+    (
+        "docs/scale.md",
+        "Theirs ends at {}, this project at {}: {} paired by seed, {} averaged over the curve.",
+        lambda: race("against_rlhf_book"),
+    ),
+    (
+        "docs/scale.md",
+        "policy-gradient code | {} ({} to {}) | | | the training phase only | {} ({} to {}) |",
+        lambda: race_ratios("against_rlhf_book"),
+    ),
     (
         "docs/scale.md",
         "`GRPOTrainer` | {} ({} to {}) | | | the training phase only | {} ({} to {}) |",
-        trl_ratios,
+        lambda: race_ratios("against_trl"),
     ),
     ("docs/scale.md", "without padding | {} ({} to {}) |", training_phase),
     ("docs/scale.md", "under DDP to one | {} ({} to {}) |", ranks),
