@@ -1,13 +1,12 @@
-"""Our pool of killable workers against those of pebble and loky, on the same jobs.
+"""Our pool of killable workers against that of pebble, on the same jobs.
 
     python benchmarks/verifier_pools.py --out benchmarks/results/verifier_pools
 
-Needs pebble (and loky with ``--pools ours pebble loky``), which the project does not. Jobs are what
-math-verify judges of ``--cases`` symbolic answers in each round; two workers, each pool in turn,
-the median of the rounds. Workers of ours and of pebble are forked from a process that has imported
-the scorer and filled its caches; all have the same limit of memory. Then twenty good answers with
-one in their middle that hangs, dies, recurses or takes too much memory; good answers with a
-deadline of 0.1 s on a busy machine; and a forked copy of the process.
+Needs pebble, which the project does not. Jobs are what math-verify judges of ``--cases`` symbolic
+answers in each round; two workers, each pool in turn, the median of the rounds. Workers of both are
+forked from a process that has imported the scorer and filled its caches, with the same limit of memory.
+Then twenty good answers with one in their middle that hangs, dies, recurses or takes too much memory;
+good answers with a deadline of 0.1 s on a busy machine; and a forked copy of the process.
 """
 
 from __future__ import annotations
@@ -109,26 +108,6 @@ class Pebble:
         self.pool.join()
 
 
-class Loky:
-    """It has no deadline of a job: waiting ends, the worker continues."""
-
-    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        from loky import ProcessPoolExecutor
-
-        self.timeout_seconds = timeout_seconds
-        self.pool = ProcessPoolExecutor(WORKERS, initializer=confine, initargs=(MEMORY_MB,))
-
-    def run(self, jobs: list[Job]) -> list[str]:
-        try:
-            futures = [self.pool.submit(outcome, job) for job in jobs]
-        except RuntimeError:  # a worker has died, which ends the whole pool
-            return ["error"] * len(jobs)
-        return [result(future, 10 * self.timeout_seconds) for future in futures]
-
-    def close(self) -> None:
-        self.pool.shutdown(kill_workers=True)
-
-
 def result(future: Any, seconds: float | None = None) -> str:
     try:
         return future.result(seconds)
@@ -138,7 +117,7 @@ def result(future: Any, seconds: float | None = None) -> str:
         return "error"
 
 
-POOLS = {"ours": Ours, "pebble": Pebble, "loky": Loky}
+POOLS = {"ours": Ours, "pebble": Pebble}
 
 
 def symbolic_jobs(folder: Path, count: int) -> list[Job]:
@@ -201,15 +180,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--cases", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pools", nargs="+", default=["ours", "pebble"], choices=list(POOLS))
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     os.environ["PREPARE_SCORER"] = "yes"
     # Each round has jobs of its own: the workers' caches know no answer that was judged before.
     jobs = symbolic_jobs(given.data, given.cases * (given.rounds + 1))
     each = len(jobs) // (given.rounds + 1)
-    seconds: dict[str, list[float]] = {name: [] for name in given.pools}
-    pools = {name: POOLS[name]() for name in given.pools}
+    seconds: dict[str, list[float]] = {name: [] for name in POOLS}
+    pools = {name: POOLS[name]() for name in POOLS}
     for pool in pools.values():
         pool.run(jobs[:each])  # workers start, and caches fill
     differing = 0
