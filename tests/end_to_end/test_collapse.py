@@ -81,8 +81,10 @@ def test_a_run_that_does_collapse(tmp_path, caplog, action):
     words += ["callbacks.collapse.rollouts=2", "callbacks.collapse.accuracy_drop=0.15"]
     with caplog.at_level(logging.WARNING):
         summary = run(brief(*words, f"callbacks.collapse.action={action}", f"run_dir={tmp_path}"))
-    told = [r.getMessage() for r in caplog.records if "below its best" in r.getMessage()]
-    assert len(told) == 1
-    assert "resume=RUN/checkpoints/NAME optimizer.learning_rate=RATE" in told[0]
+    told = [r.getMessage() for r in caplog.records if "begin again from a checkpoint" in r.getMessage()]
+    assert told
+    assert all("resume=RUN/checkpoints/NAME optimizer.learning_rate=RATE" in text for text in told)
+    # Which sign comes first, and so ends a run, is the run's own; where it continues accuracy falls too.
+    assert action == "stop" or sum("below its best" in text for text in told) == 1
     assert summary["ended_by"] == {"warn": "max_epochs", "stop": "callbacks"}[action]
     assert (summary["epochs"] < 6) == (action == "stop")

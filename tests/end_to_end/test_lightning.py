@@ -152,7 +152,7 @@ def test_a_checkpoint_of_lightnings_holds_what_ours_holds(tmp_path, run_in):
     monitored = "monitor:eval/avg_at_2,mode:max,dirpath:" + str(tmp_path / "theirs")
     run_in(
         tmp_path,
-        f"+callbacks.stock={{_target_:lightning.pytorch.callbacks.ModelCheckpoint,{monitored},save_last:true}}",
+        f"+callbacks.stock={{_target_:lightning.pytorch.callbacks.ModelCheckpoint,{monitored},save_last:true,save_top_k:-1}}",
     )
     found = read_checkpoint(tmp_path / "theirs" / "last.ckpt")
     assert found["updates_done"] == 4
