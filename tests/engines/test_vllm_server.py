@@ -188,7 +188,8 @@ def test_the_only_server_killed_mid_epoch_and_started_again(train, after_answers
         again.append(ServedVLLM(victim.port))
 
     answered = after_answers(2, lambda: threading.Thread(target=restart).start())
-    one_round = ("rollout.max_generation_rounds=1",)
+    # Every answer teaches TOPR, so that no rollout is without updates.
+    one_round = ("rollout.max_generation_rounds=1", "algorithm=topr")
     assert train(victim.address, wait=240, overrides=one_round)["updates"] == 4
     assert len(answered) == 8  # what was written before is kept, what was not is asked again
     after_answers(2, again[0].kill)
