@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ CONTEXT.set_forkserver_preload([TRAIN, "nft_lightning.cli.evaluate"])
 def run_module(
     module: str, arguments: Sequence[str], folder: str, environment: Mapping[str, str], outputs: str
 ) -> None:
-    """Run a command's module in this process; what it writes goes to two files."""
+    """Run a command's module, or a script, in this process; what it writes goes to two files."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -34,6 +35,9 @@ def run_module(
     # As ``python -m`` finds modules.
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
+    if module.endswith(".py"):
+        runpy.run_path(module, run_name="__main__")
+        sys.exit()
     sys.exit(importlib.import_module(module).main())
 
 
@@ -93,7 +97,7 @@ def cli(
     timeout: float = 120,
     **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; ``more`` are variables of its environment."""
+    """Run a command, or the script at ``module``, to its end; ``more`` are environment variables."""
     command = Command(*arguments, module=module, cwd=cwd, **more)
     output, errors = command.communicate(timeout)
     return subprocess.CompletedProcess(command.arguments, command.returncode or 0, output, errors)

@@ -181,13 +181,13 @@ def test_memory_rehearsed(rehearsed):
 def test_adapters_rehearsed(rehearsed):
     for package in ("vllm", "peft", "bitsandbytes"):
         pytest.importorskip(package)
-    names = ["QLoRA, merged", "QLoRA, alone"]
-    words = ["--problems", 4, "--completions", 2, "--only", *names]
+    name = "QLoRA, alone"
+    words = ["--problems", 4, "--completions", 2, "--only", name]
     rows, text = rehearsed("adapters.py", "policy", *words)
-    assert list(rows) == names
-    merged, alone = rows.values()
-    assert 0 < alone["sync_mib"] < merged["sync_mib"]
-    assert max(merged["probe_gap"], alone["probe_gap"]) < 0.5
+    assert list(rows) == [name]
+    alone = rows[name]
+    assert 0 < alone["sync_mib"] < 1  # the adapters of 0.9 M parameters in 4 bits
+    assert alone["probe_gap"] < 0.5
     assert f"| QLoRA, alone | {alone['sync_mib']:.1f} | " in text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.docs.pages import blocks
+from tests.processes import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -24,15 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(script: Path, folder: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    result = cli(module=str(script), cwd=folder, timeout=500)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
