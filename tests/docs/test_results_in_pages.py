@@ -354,7 +354,7 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
         tokens,
     ),
     ("docs/index.md", "the run takes {} to {} seconds", default_seconds),
-    ("README.md", "| one core | {} to {} s of training |", default_seconds),
+    ("README.md", "| one core, shared | {} to {} s of training |", default_seconds),
     (
         "docs/staleness.md",
         "took {} of the time of one process on one core, {} times its samples per second ({} "
