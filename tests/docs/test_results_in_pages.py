@@ -391,8 +391,8 @@ SENTENCES: list[tuple[str, str, Callable[[], list[str]]]] = [
     ("docs/verifier.md", "the slowest of {} golds compared with themselves took {} s", golds),
     (
         "docs/verifier.md",
-        "pebble's `ProcessPool` took {} times our seconds and passed the same kills, but its deadline is "
-        "wall time alone, so that with twelve busy processes beside it {} of 30",
+        "pebble's `ProcessPool` took {} times our seconds and passed the same kills, but its deadline "
+        "is wall time alone, so that with twelve busy processes beside it {} of 30",
         pools,
     ),
     ("docs/browse.md", "a run of {} completions ({} MiB of Parquet)", browsed),
