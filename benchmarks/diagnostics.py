@@ -29,7 +29,8 @@ from nft_lightning.common.pictures import INK, STYLE, encoded, label_ends, look
 from nft_lightning.records.provenance import PROVENANCE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-RUNS = {"healthy": [], "collapsed": ["optimizer.learning_rate=2e-3"]}
+GROUPS = "batching.minibatch_unit=group"
+RUNS = {"healthy": [GROUPS], "collapsed": [GROUPS, "optimizer.learning_rate=2e-3"]}
 # The metric, its title, and the bound that docs/metrics.md gives for a healthy run.
 WATCHED = {
     "rollout/accuracy": ("accuracy of the rollout", None),
