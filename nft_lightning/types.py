@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -182,7 +183,7 @@ class TokenBatch:
     old_values: Tensor | None = None
     places: Places | None = None
 
-    @property
+    @cached_property
     def known_places(self) -> Places:
         """Return ``places``, which are made where they are None: see :func:`places_of`."""
         return places_of(self.mask, self.attention_mask) if self.places is None else self.places

@@ -8,12 +8,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from nft_lightning.errors import UserError
-from nft_lightning.training.own_trainer import CALLBACKS, refused_base
+from nft_lightning.training.own_trainer import CALLBACKS, UPDATES, refused_base
 
 Refusals = dict[str, tuple[str, str]]
 """Name to what is wrong with it here, and what to use instead."""
 
-UPDATES = "use batching.updates_per_rollout and batching.max_tokens_per_micro_batch"
 CLIPPING = "use optimizer.clip_grad_norm"
 EVALUATIONS = "use evaluation.every_epochs"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -58,8 +57,6 @@ class Policy(nn.Module):
         self, batch: TokenBatch, *, entropy_gradient: bool = False, hidden: bool = False
     ) -> PolicyOutput:
         """Return log-probability of each predicted token; positions outside ``batch.mask`` hold 0."""
-        if batch.places is None:
-            batch = replace(batch, places=batch.known_places)
         view = flat(batch) if self.padding_free else padded(batch)
         if self.fused is None:
             chosen, spread, last = self.plainly(view, entropy_gradient, hidden)

@@ -20,6 +20,7 @@ class Refusal(NamedTuple):
     in_script: str
 
 
+UPDATES = "use batching.updates_per_rollout and batching.max_tokens_per_micro_batch"
 BATCHES = "use RolloutDataModule(updates_per_rollout=..., max_tokens_per_micro_batch=...)"
 CLIPPING = "use PolicyModule(clip_grad_norm=...)"
 LAYERS = Refusal(
@@ -43,7 +44,7 @@ CALLBACKS: dict[str, Refusal] = {
     ),
     "GradientAccumulationScheduler": Refusal(
         "does not know an optimizer step made by hand",
-        "use batching.updates_per_rollout and batching.max_tokens_per_micro_batch",
+        UPDATES,
         BATCHES,
     ),
     "LearningRateFinder": Refusal(
