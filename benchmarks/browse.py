@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from measuring import facts, save
+from measuring import facts, save, stated
 from starlette.testclient import TestClient
 
 from nft_lightning.browse.app import make_app
@@ -85,8 +85,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = facts()
     text = (
-        f"{given.completions:,} completions, {size:.0f} MiB of Parquet; "
-        f"{made['commit']}, {made['date']}, {made['machine']}\n\n"
+        f"{given.completions:,} completions, {size:.0f} MiB of Parquet; {stated(made)}\n\n"
         f"{markdown(['page', 'seconds', 'KiB'], pages)}\n"
         f"Peak memory {peak / 2**20:.2f} GiB, of which {before / 2**20:.2f} making the run.\n"
     )

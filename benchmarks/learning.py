@@ -20,19 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import facts, save
-from race import EMBEDDED, ours
+from measuring import facts, paired, save, stated
+from race import EMBEDDED, figures, ours
 
 from nft_lightning.common.text import markdown
-from nft_lightning.stats.intervals import over_seeds
 
 BASE = "whole groups in an update, second beta of AdamW 0.95"
-BETAS = BASE.replace("0.95", "0.999")
-SINGLE = BASE.replace("whole groups", "single completions")
 SETTINGS: dict[str, list[str]] = {
     BASE: ["batching.minibatch_unit=group", "optimizer.beta2=0.95"],
-    SINGLE: ["batching.minibatch_unit=completion", "optimizer.beta2=0.95"],
-    BETAS: ["batching.minibatch_unit=group", "optimizer.beta2=0.999"],
+    "single completions in an update, second beta of AdamW 0.95": [
+        "batching.minibatch_unit=completion",
+        "optimizer.beta2=0.95",
+    ],
+    "whole groups in an update, second beta of AdamW 0.999": [
+        "batching.minibatch_unit=group",
+        "optimizer.beta2=0.999",
+    ],
 }
 DEVIATION = f"{BASE}, sample standard deviation"
 CHANGES: dict[str, dict[str, list[str]]] = {
@@ -48,29 +51,19 @@ Found = dict[str, dict[str, Runs]]
 
 def measured(curve: list[tuple[float, float]]) -> dict[str, float]:
     """Return the figures of one run's held-out curve."""
-    accuracies = [accuracy for _, accuracy in curve]
-    late = accuracies[len(accuracies) // 2 :]
+    late = [accuracy for _, accuracy in curve[len(curve) // 2 :]]
     steps = [b - a for a, b in pairwise(late)]
-    return {
-        "end": accuracies[-1],
-        "last four": float(np.mean(accuracies[-4:])),
-        "whole curve": float(np.mean(accuracies)),
-        "movement": float(np.sqrt(np.mean(np.square(steps)))),
-    }
+    return {**figures(curve), "movement": float(np.sqrt(np.mean(np.square(steps))))}
 
 
-def paired(base: Runs, changed: Runs, figure: str) -> str:
+def changed_by(base: Runs, changed: Runs, figure: str) -> str:
     """Return the mean of changed less base over their common seeds, with its interval."""
     seeds = [seed for seed in changed if seed in base]
-    differences = [changed[seed][figure] - base[seed][figure] for seed in seeds]
-    if len(differences) < 2:
-        return "one seed"
-    found = over_seeds(differences)
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return paired([changed[seed][figure] - base[seed][figure] for seed in seeds])
 
 
 def table(found: Found) -> str:
-    """Return a row for each algorithm and setting: the means, and the differences to the default."""
+    """Return a row for each algorithm and setting: the means, and the differences to ``BASE``."""
     rows = []
     for algorithm, settings in found.items():
         base = settings[BASE]
@@ -78,7 +71,7 @@ def table(found: Found) -> str:
             row = [algorithm, setting, str(len(runs))]
             for figure in FIGURES:
                 mean = np.mean([run[figure] for run in runs.values()])
-                difference = "" if setting == BASE else f", {paired(base, runs, figure)}"
+                difference = "" if setting == BASE else f", {changed_by(base, runs, figure)}"
                 row.append(f"{mean:.3f}{difference}")
             rows.append(row)
     return markdown(["algorithm", "setting", "seeds", *FIGURES], rows)
@@ -108,9 +101,7 @@ def main() -> None:
                     run = ours(args.rollouts, seed, Path(folder), changed)
                 done[str(seed)] = measured(run["curve"])
         made = facts("one thread per run")
-        about = (
-            f"{made['commit']}, {made['date']}, {made['machine']}; {args.rollouts} rollouts per run\n\n"
-        )
+        about = f"{stated(made)}; {args.rollouts} rollouts per run"
         save(args.out, f"{about}\n\n{table(runs)}", {**made, "rollouts": args.rollouts, "runs": runs})
 
 

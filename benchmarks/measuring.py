@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nft_lightning.common.text import interval
 from nft_lightning.records.provenance import provenance
+from nft_lightning.stats.intervals import over_seeds
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """The environment of a process whose torch computes on one thread, and waits without spinning."""
@@ -34,6 +36,19 @@ def machine(*more: str) -> str:
 def facts(*more: str) -> dict[str, str]:
     """Commit, date and machine of a measurement, for its results file."""
     return {**provenance(), "machine": machine(*more)}
+
+
+def stated(made: dict[str, str]) -> str:
+    """What :func:`facts` found, as a results file says it."""
+    return f"{made['commit']}, {made['date']}, {made['machine']}"
+
+
+def paired(differences: Sequence[float]) -> str:
+    """The mean of differences by seed with its 95 % interval over them."""
+    if len(differences) < 2:
+        return "one seed"
+    found = over_seeds(list(differences))
+    return interval(found.mean, found.low, found.high, "+")
 
 
 def python() -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
-from measuring import ONE_THREAD, facts, save
+from measuring import ONE_THREAD, facts, paired, save, stated
 
 from nft_lightning.app.parts import Parts, build_parts
 from nft_lightning.assets import tiny_policy_path
@@ -35,7 +35,6 @@ from nft_lightning.common.text import markdown
 from nft_lightning.compare.runs import read_evaluation
 from nft_lightning.engines.base import completion_seed
 from nft_lightning.engines.hf.engine import HFEngine
-from nft_lightning.stats.intervals import over_seeds
 from nft_lightning.training.held_out import evaluation_sampling
 
 Run = dict[str, Any]
@@ -219,26 +218,29 @@ def draw(runs: dict[str, list[Run]]) -> Figure:
     return figure
 
 
-def accuracies(run: Run) -> list[float]:
-    """Return a run's held-out accuracies, in order."""
-    return [accuracy for _, accuracy in run["curve"]]
+def figures(curve: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return of a held-out curve its end, the mean of its last four accuracies and that of all."""
+    accuracies = [accuracy for _, accuracy in curve]
+    return {
+        "end": accuracies[-1],
+        "last four": statistics.mean(accuracies[-4:]),
+        "whole curve": statistics.mean(accuracies),
+    }
 
 
 def learning(runs: dict[str, list[Run]]) -> str:
     """Return both sides' accuracy at the end and over the curve, and the differences paired by seed."""
-    us, them = runs.values()
+    us, them = ([figures(run["curve"]) for run in side] for side in runs.values())
     rows = []
-    for label, count in (("at the end", 1), ("mean of the last four", 4), ("mean of the curve", None)):
-        sides = []
-        for side in (us, them):
-            sides.append([statistics.mean(accuracies(run)[-count if count else 0 :]) for run in side])
-        middles = [f"{statistics.mean(side):.3f}" for side in sides]
-        differences = [a - b for a, b in zip(*sides, strict=True)]
-        paired = "one seed"
-        if len(differences) > 1:
-            found = over_seeds(differences)
-            paired = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-        rows.append([f"held-out avg@8, {label}", *middles, paired])
+    labels = {
+        "end": "at the end",
+        "last four": "mean of the last four",
+        "whole curve": "mean of the curve",
+    }
+    for figure, label in labels.items():
+        middles = [f"{statistics.mean(run[figure] for run in side):.3f}" for side in (us, them)]
+        differences = [mine[figure] - yours[figure] for mine, yours in zip(us, them, strict=True)]
+        rows.append([f"held-out avg@8, {label}", *middles, paired(differences)])
     return markdown(["accuracy", *runs, "ours less theirs"], rows)
 
 
@@ -296,9 +298,8 @@ def write(
     """Write ``results.json``, ``results.md`` and ``curves.png``."""
     made = facts("one thread per run")
     listed = ", ".join(f"{name} {found:.1f}" for name, found in settings.items())
-    where = f"{made['commit']}, {made['date']}, {made['machine']}"
     text = (
-        f"{where}; {len(runs[US])} seeds, {race.rollouts} rollouts per run\n\n"
+        f"{stated(made)}; {len(runs[US])} seeds, {race.rollouts} rollouts per run\n\n"
         f"{learning(runs)}\n{speed(runs, race.goals)}\n"
         f"{peer.name}'s samples per second in {race.search_rollouts} rollouts by setting: {listed}.\n"
     )

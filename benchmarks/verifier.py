@@ -26,10 +26,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from measuring import machine, python  # noqa: E402
+from measuring import facts, python, stated  # noqa: E402
 from verifier_cases import FILES, rollout, symbolic  # noqa: E402
 
-from nft_lightning.records.provenance import provenance  # noqa: E402
 from nft_lightning.verifiers.extract import last_boxed  # noqa: E402
 from nft_lightning.verifiers.math.verifier import MathVerifier  # noqa: E402
 from tests.verifiers.adversarial import thousand  # noqa: E402
@@ -327,11 +326,9 @@ def table(results: dict[str, Any]) -> str:
     ]
     made: dict[str, list[str]] = {}
     for name in SECTIONS:
-        where = results[name].get("made", {"commit": "not recorded", "date": "2026-11-24"})
-        made.setdefault(f"{where['commit']} ({where['date']})", []).append(name)
-    commits = "; ".join(f"{commit}: {', '.join(names)}" for commit, names in made.items())
-    head = f"{results['machine']}. Times of one row are of one run. Sections by commit: {commits}."
-    return head + "\n\n" + "\n".join(lines) + "\n"
+        made.setdefault(stated(results[name]["made"]), []).append(name)
+    origins = "; ".join(f"{', '.join(names)}: commit {origin}" for origin, names in made.items())
+    return "\n".join(lines) + f"\n\nTimes of one row are of one run. {origins}.\n"
 
 
 def main() -> None:
@@ -351,9 +348,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "results.json"
     results = json.loads(file.read_text()) if given.only and file.exists() else {}
-    results["machine"] = machine(python())
     for name in given.only or SECTIONS:
-        results[name] = {**SECTIONS[name](given), "made": provenance()}
+        results[name] = {**SECTIONS[name](given), "made": facts(python())}
         file.write_text(json.dumps(results, indent=1) + "\n")
     if all(name in results for name in SECTIONS):
         text = table(results)
